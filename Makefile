@@ -1,0 +1,81 @@
+# Two commands: `make serve` and `make test`. Each sets up what it needs first and does nothing twice.
+# A target's help is the text behind its `##`.
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+PORT   ?= 8000
+HOST   ?= 127.0.0.1
+CONFIG ?= serve_config.yaml
+PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
+STAMP  := $(VENV)/.installed
+# One exact build, asked for before anything else: a range would let another build in (see DECISIONS.md).
+TORCH  := torch==2.13.0
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install serve test lint types contracts pytest format bench bench-engine doctor lock docker clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make the virtual environment (.venv) from the lock file
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it with PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	sed -e '/--hash/d' -e 's/ \\$$//' requirements-dev.lock > $(VENV)/constraints.txt
+	$(PIP) install --quiet --constraint $(VENV)/constraints.txt "$(TORCH)"
+	$(PIP) install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
+	$(PIP) check
+	@touch $@
+
+serve: install ## Serve on http://127.0.0.1:8000 (PORT=, HOST=, CONFIG=)
+	$(VENV)/bin/tutti serve --config $(CONFIG) --host $(HOST) --port $(PORT)
+
+test: lint types contracts pytest ## Everything that is checked before a change lands
+
+lint: install ## ruff: rules and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: install ## mypy, strict
+	$(VENV)/bin/mypy
+
+contracts: install ## Which package may import which
+	$(VENV)/bin/lint-imports
+
+pytest: install ## The tests alone (ARGS="-k name -x")
+	$(VENV)/bin/pytest $(ARGS)
+
+format: install ## Let ruff put the code in order
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: install ## Micro-benchmarks of the step, the sampler, the codec and the scheduler
+	$(VENV)/bin/pytest benchmarks -o python_files='bench_*.py' --benchmark-only --benchmark-columns=min,median,stddev,rounds $(ARGS)
+
+bench-engine: install ## Steps per second and time to first audio, against transformers in the same run
+	$(VENV)/bin/tutti bench engine $(ARGS)
+
+doctor: install ## Say what is missing or misconfigured and how to mend it
+	$(VENV)/bin/tutti doctor --config $(CONFIG) --port $(PORT)
+
+# torch and the CUDA packages it brings on a GPU machine stay out of the lock: torch is pinned above and asks
+# for its own CUDA packages by exact version.
+NOT_LOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti \
+	cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 \
+	nvjitlink nvshmem-cu13 nvtx)
+COMPILE := compile pyproject.toml --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 \
+	--generate-hashes --no-annotate --no-header $(addprefix --no-emit-package ,$(NOT_LOCKED))
+
+lock: ## Write the lock files anew from pyproject.toml (UPGRADE=--upgrade for newer versions; needs uv)
+	uv pip $(COMPILE) $(UPGRADE) --output-file requirements.lock
+	uv pip $(COMPILE) $(UPGRADE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+docker: ## Build the image tutti:latest
+	docker build --tag tutti:latest .
+
+clean: ## Remove what was made here (.venv included)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
