@@ -1,0 +1,42 @@
+# syntax=docker/dockerfile:1
+# Two stages: the first installs from the same lock as `make install`, the second holds only what runs.
+
+FROM python:3.11-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /app
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+
+# torch first, by exact version. The default index has the CUDA build for x86-64 Linux (several GB);
+# --build-arg TORCH_INDEX=URL takes it from another index, e.g. one with CPU builds.
+ARG TORCH_INDEX=""
+COPY requirements.lock ./
+RUN sed -e '/--hash/d' -e 's/ \\$//' requirements.lock > /tmp/constraints.txt \
+    && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --constraint /tmp/constraints.txt torch==2.13.0 \
+    && pip install --no-deps --require-hashes --requirement requirements.lock
+
+COPY . .
+RUN pip install --no-deps --no-build-isolation --no-index --editable . \
+    && pip check \
+    && python -m compileall -q api deployments models
+
+FROM python:3.11-slim-bookworm
+# Ray writes its session below /tmp and its token below the home folder; nothing else is writable.
+RUN useradd --create-home --uid 10001 --shell /usr/sbin/nologin tutti
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HF_HUB_OFFLINE=1 \
+    RAY_USAGE_STATS_ENABLED=0
+WORKDIR /app
+USER tutti
+EXPOSE 8000
+# SIGTERM drains: running streams end, new ones are refused. Give it longer than the longest stream
+# (docker stop --timeout; compose.yaml says stop_grace_period).
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=90s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+ENTRYPOINT ["tutti"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]
