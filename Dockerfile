@@ -31,7 +31,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HF_HUB_OFFLINE=1 \
     RAY_USAGE_STATS_ENABLED=0
 WORKDIR /app
-USER tutti
+USER 10001:10001
 EXPOSE 8000
 # SIGTERM drains: running streams end, new ones are refused. Give it longer than the longest stream
 # (docker stop --timeout; compose.yaml says stop_grace_period).
