@@ -1,0 +1,97 @@
+"""What the engine counts: one collector that the engine writes to, one frozen snapshot that others read. No tensors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+STAGES = ("text_encode", "decode", "codec", "host")
+# Weight of the newest step in the running mean: about the last 50 steps (one second of audio) count.
+_NEWEST_WEIGHT = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot. Times are seconds of wall clock in the stepping thread since the engine started.
+
+    Attributes:
+        steps: batched steps run.
+        row_steps: rows summed over these steps.
+        mean_rows_per_step: how well requests share steps.
+        waiting, running: requests now.
+        outstanding_row_steps: rows × steps accepted and not done yet; over the step rate this is time.
+        step_seconds: time in steps in total; ``text_encode + decode + codec + host`` is its sum.
+        mean_step_s: running mean of one step, recent steps count most.
+        broken_steps: batched steps that raised and failed the requests in them.
+    """
+
+    steps: int
+    row_steps: int
+    mean_rows_per_step: float
+    max_rows: int
+    active_rows: int
+    free_rows: int
+    free_kv_positions: int
+    waiting: int
+    running: int
+    outstanding_row_steps: int
+    audio_seconds: float
+    step_seconds: float
+    mean_step_s: float
+    text_encode: float
+    decode: float
+    codec: float
+    host: float
+    finished: int
+    aborted: int
+    failed: int
+    refused: int
+    broken_steps: int
+
+    def as_dict(self) -> dict[str, int | float]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class StatsCollector:
+    """Counters, written by the stepping thread only."""
+
+    steps: int = 0
+    row_steps: int = 0
+    audio_seconds: float = 0.0
+    step_seconds: float = 0.0
+    mean_step_s: float = 0.0
+    finished: int = 0
+    aborted: int = 0
+    failed: int = 0
+    refused: int = 0
+    broken_steps: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of the step, also when it raises."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds[name] += time.perf_counter() - start
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Time a whole step; what no stage claims is the host's share."""
+        start, claimed = time.perf_counter(), sum(self.stage_seconds.values())
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            self.stage_seconds["host"] += elapsed - (sum(self.stage_seconds.values()) - claimed)
+            self.mean_step_s += (elapsed - self.mean_step_s) * (_NEWEST_WEIGHT if self.step_seconds else 1.0)
+            self.step_seconds += elapsed
+
+    def count_step(self, rows: int) -> None:
+        """A batched step of so many rows was run."""
+        self.steps += 1
+        self.row_steps += rows

@@ -1,0 +1,55 @@
+"""What the stages of one step hand to each other: a plan, a result, outputs. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic
+
+from models.engine.sequence import Row, Sequence
+from models.errors import TuttiError
+from models.types import AudioChunk
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan(Generic[Row]):
+    """What the scheduler decided.
+
+    Attributes:
+        running: every request of this step, in order of arrival; the rows of each are all in or all out.
+        joined: those of ``running`` whose first step this is: they still need their text encoded.
+        composition: changes whenever the set of running requests changes, so that what was laid out for one batch
+            can be kept until then.
+    """
+
+    running: tuple[Sequence[Row], ...]
+    joined: tuple[Sequence[Row], ...]
+    composition: int
+
+    @property
+    def num_rows(self) -> int:
+        return sum(sequence.num_rows for sequence in self.running)
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What became of the requests in a plan, collected stage by stage; whoever is not in ``failures`` has advanced.
+
+    Attributes:
+        failures: errors by request id: each ends that request alone.
+        chunks: finished audio by request id.
+    """
+
+    failures: dict[str, TuttiError] = field(default_factory=dict)
+    chunks: dict[str, AudioChunk] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOutput:
+    """News about one request: a chunk, or the error that ended it. Exactly one of the two is set."""
+
+    request_id: str
+    chunk: AudioChunk | None = None
+    error: TuttiError | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.chunk is None) != (self.error is None), "an output is a chunk or an error"
