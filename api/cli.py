@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from api.cli_doctor import doctor
 from api.cli_generate import generate
 from api.cli_output import ExitCode, report_error, stderr
 from api.cli_serve import serve
+from api.version import VERSION
 from models.errors import TuttiError
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ app.add_typer(bench, name="bench")
 
 def _say_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"tutti {metadata.version('tutti')}")
+        typer.echo(f"tutti {VERSION}")
         raise typer.Exit
 
 

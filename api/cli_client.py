@@ -104,7 +104,7 @@ class ServerGenerator:
                     async for chunk in chunks:
                         yield chunk
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise CliError(f"--url {self._url}: {error}", "invalid_request", ExitCode.USAGE) from error
+            raise CliError(f"--url {self._url}: {error}", "invalid_parameter", ExitCode.USAGE) from error
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise CliError(f"cannot reach {self._url}: is tutti serve running there?", "unreachable") from error
         except httpx2.TransportError as error:

@@ -52,17 +52,18 @@ class CliError(TuttiError):
 
 def usage_error(message: str) -> CliError:
     """What was asked for cannot be; nothing was started."""
-    return CliError(message, "invalid_request", ExitCode.USAGE)
+    return CliError(message, "invalid_parameter", ExitCode.USAGE)
 
 
-# The first class that fits names the error for machines and says how the process ends.
+# The first class that fits names the error for machines (in the HTTP API's words where it has one, see
+# api.errors, which is not imported here because it loads FastAPI) and says how the process ends.
 _KNOWN: tuple[tuple[type[Exception], str, ExitCode], ...] = (
-    (InvalidRequestError, "invalid_request", ExitCode.USAGE),
+    (InvalidRequestError, "invalid_parameter", ExitCode.USAGE),
     (ModelNotFoundError, "model_not_found", ExitCode.USAGE),
     (CheckpointError, "checkpoint_error", ExitCode.USAGE),
     (EngineOverloadedError, "system_overloaded", ExitCode.FAILED),
     (GenerationFailedError, "generation_failed", ExitCode.FAILED),
-    (EngineDeadError, "engine_dead", ExitCode.FAILED),
+    (EngineDeadError, "model_unavailable", ExitCode.FAILED),
     (ReplicaLostError, "replica_lost", ExitCode.FAILED),
     (TuttiError, "failed", ExitCode.FAILED),
     (OSError, "system_error", ExitCode.FAILED),
@@ -94,7 +95,7 @@ def _classify(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, CliError):
         return _one_line(str(error)), error.code, error.exit_code
     if isinstance(error, typer.TyperException):
-        return _one_line(_usage_message(error)), "invalid_request", ExitCode.USAGE
+        return _one_line(_usage_message(error)), "invalid_parameter", ExitCode.USAGE
     for kind, code, exit_code in _KNOWN:
         if isinstance(error, kind):
             return _one_line(str(error)), code, exit_code

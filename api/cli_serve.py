@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from api.cli_output import stderr
+from api.cli_output import stderr, usage_error
+from api.settings import Settings, SettingsError
 from deployments import platform
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -23,6 +24,10 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
 ) -> None:
     """Serve the models of the Serve config over HTTP until Ctrl-C, which drains and stops."""
+    try:
+        Settings()
+    except SettingsError as error:
+        raise usage_error(str(error)) from error
     with stderr.status("Starting (Ray, then the models) …"):
         running = platform.start(config, port=port, host=host)
     try:

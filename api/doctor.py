@@ -19,6 +19,8 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+from models.errors import TuttiError
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TORCH_VERSION = "2.13.0"
 GIB = 1024**3
@@ -138,11 +140,10 @@ def check_config(config: Path) -> Finding:
     """The Serve config is accepted, and the checkpoint of every model that is on can be read."""
     try:
         from deployments.platform import load_config
-        from models.errors import TuttiError
+
+        loaded = load_config(config)
     except ImportError as error:
         return Finding("models", Status.FAIL, f"cannot be checked: {error}", "make install")
-    try:
-        loaded = load_config(config)
     except TuttiError as error:
         return Finding("models", Status.FAIL, _one_line(error), f"mend {config.name} or the checkpoint it names")
     models = {name: entry for app in loaded.applications for name, entry in app.args.get("models", {}).items()}
