@@ -1,0 +1,1 @@
+"""The codec's decoder: codes become samples, whole clips or exact streams."""
