@@ -1,4 +1,7 @@
-"""Where ``tutti generate`` puts what it made: nothing half-written is ever left under the name that was asked for."""
+"""Where ``tutti generate`` puts what it made: nothing half-written is ever left under the name that was asked for.
+
+The bytes come from the same encoders as the server's, so a file is the same however it was made.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,16 @@ import os
 import secrets
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import soundfile
 
+from api.audio import AudioFormat, Encoder, make_encoder, to_pcm16
 from api.cli_output import CliError, usage_error
 from models.types import AudioChunk
 
-# Suffix → libsndfile's format and sample encoding.
-FORMATS: dict[str, tuple[str, str]] = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-}
+FORMATS: dict[str, AudioFormat] = {".wav": "wav", ".flac": "flac", ".mp3": "mp3"}  # by the file's suffix
 
 
 def check_target(path: Path, suffixes: tuple[str, ...], option: str) -> None:
@@ -53,25 +52,29 @@ class TrackFiles:
         self._renames = {path: _temporary(path) for path in (audio, tokens) if path is not None}
         self._audio, self._tokens = audio, tokens
         self._num_codebooks = num_codebooks
-        self._file: soundfile.SoundFile | None = None
+        self._file: BinaryIO | None = None
+        self._encoder: Encoder | None = None
 
     def write(self, chunk: AudioChunk) -> None:
         """Append a chunk's samples; the first chunk says rate and channels, the last one may bring the codes.
 
         Raises:
             CliError: the disk is full, or the file cannot be written.
+            InvalidRequestError: the format cannot carry this sample rate.
         """
         try:
-            if self._file is None:
-                self._file = self._open(chunk)
-            self._file.write(_pcm16(chunk))
-            if chunk.is_last and self._tokens is not None:
-                self._write_tokens(chunk, self._renames[self._tokens])
+            if self._encoder is None or self._file is None:
+                self._encoder = make_encoder(FORMATS[self._audio.suffix.lower()], chunk)
+                self._file = self._renames[self._audio].open("xb")
+            self._file.write(self._encoder.encode(to_pcm16(chunk.pcm, chunk.channels)))
+            if chunk.is_last:
+                self._file.write(self._encoder.finish())
+                self._write_tokens(chunk)
         except (OSError, soundfile.SoundFileError) as error:
             raise self._write_error(error) from error
 
     def commit(self) -> None:
-        """Finish the files and give them their names.
+        """Give the files their names; call it after the last chunk.
 
         Raises:
             CliError: a file cannot be finished or renamed.
@@ -80,7 +83,7 @@ class TrackFiles:
             self._close()
             for path, temporary in self._renames.items():
                 temporary.replace(path)
-        except (OSError, soundfile.SoundFileError) as error:
+        except OSError as error:
             raise self._write_error(error) from error
 
     def __enter__(self) -> Self:
@@ -93,26 +96,17 @@ class TrackFiles:
         for temporary in self._renames.values():
             temporary.unlink(missing_ok=True)
 
-    def _open(self, chunk: AudioChunk) -> soundfile.SoundFile:
-        container, encoding = FORMATS[self._audio.suffix.lower()]
-        return soundfile.SoundFile(
-            self._renames[self._audio],
-            "w",
-            samplerate=chunk.sample_rate,
-            channels=chunk.channels,
-            format=container,
-            subtype=encoding,
-        )
-
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
-    def _write_tokens(self, chunk: AudioChunk, path: Path) -> None:
+    def _write_tokens(self, chunk: AudioChunk) -> None:
+        if self._tokens is None:
+            return
         if chunk.codes is None:
             raise CliError("the engine returned no codes: this is a bug", "failed")
-        with path.open("wb") as file:
+        with self._renames[self._tokens].open("xb") as file:
             np.save(file, np.frombuffer(chunk.codes, dtype="<i8").reshape(self._num_codebooks, -1))
 
     def _write_error(self, error: Exception) -> CliError:
@@ -123,10 +117,3 @@ class TrackFiles:
 def _temporary(path: Path) -> Path:
     """A hidden name in the same folder, so that the rename is atomic."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-
-
-def _pcm16(chunk: AudioChunk) -> np.ndarray[tuple[int, ...], np.dtype[np.int16]]:
-    """Samples as every file holds them: int16 [samples, channels]."""
-    samples = np.frombuffer(chunk.pcm, dtype="<f4").reshape(-1, chunk.channels)
-    scaled: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = np.clip(samples, -1.0, 1.0) * np.float32(32767.0)
-    return np.rint(scaled).astype(np.int16)
