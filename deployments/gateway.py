@@ -1,0 +1,37 @@
+"""The ingress: the FastAPI application of ``api``, run by Serve, with a client per model behind it.
+
+The application is built in the replica by a plain factory that is named, not imported: ``api`` is above this
+package, and a FastAPI object that travelled pickled would not survive it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.client import GeneratorClient
+from models.catalog import ModelSpec
+
+APP_FACTORY = "api.app:create_app"
+
+
+@serve.deployment
+@serve.ingress()
+class Gateway:
+    """Serves HTTP; knows no model and loads no torch.
+
+    Args:
+        handles: model id → handle of its deployment.
+        models: model id → what it is.
+    """
+
+    def __init__(self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec]) -> None:
+        self._backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
+        self._models = models
+
+    def __serve_build_asgi_app__(self) -> Any:
+        module, _, factory = APP_FACTORY.partition(":")
+        return getattr(importlib.import_module(module), factory)(self._backends, self._models)

@@ -1,0 +1,97 @@
+"""The replica of one model size: an AsyncEngine behind Serve's contract.
+
+torch is imported inside the replica only, so that whoever builds or routes (build task, controller, ingress)
+stays small. The class is plain: deployments.app makes the Serve deployments of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+
+from models.config import EngineConfig
+from models.types import AudioChunk, GenerationRequest
+
+if TYPE_CHECKING:
+    from models.engine.async_engine import AsyncEngine
+
+
+class Backlog:
+    """Audio-seconds that were admitted and not yet made: what a replica still owes."""
+
+    def __init__(self) -> None:
+        self._owed_s: dict[str, float] = {}
+
+    def admit(self, request: GenerationRequest) -> None:
+        self._owed_s[request.request_id] = request.duration_s
+
+    def deliver(self, request: GenerationRequest, duration_s: float) -> None:
+        self._owed_s[request.request_id] -= duration_s
+
+    def forget(self, request: GenerationRequest) -> None:
+        self._owed_s.pop(request.request_id, None)
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, sum(self._owed_s.values()))
+
+
+class MusicGenerator:
+    """One model, one engine, many streams.
+
+    Args:
+        model_id: for messages.
+        checkpoint: folder of the checkpoint.
+        engine: keyword arguments of EngineConfig.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded; Serve then reports the deployment as failed.
+    """
+
+    def __init__(self, model_id: str, checkpoint: str, engine: dict[str, Any]) -> None:
+        from models.engine.async_engine import AsyncEngine
+
+        self._model_id = model_id
+        self._backlog = Backlog()
+        self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine))
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
+        """Stream one track; closing the iterator frees its rows within one step."""
+        self._backlog.admit(request)
+        try:
+            async with aclosing(self._engine.generate(request)) as chunks:
+                async for chunk in chunks:
+                    self._backlog.deliver(request, chunk.duration_s)
+                    yield chunk
+        finally:
+            self._backlog.forget(request)
+
+    def check_health(self) -> None:
+        """Raises EngineDeadError when the engine cannot go on: Serve then replaces this replica."""
+        self._engine.check_health()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaler may look at: work owed in audio-seconds, and rows at work."""
+        stats = self._engine.stats()
+        return {"backlog_audio_s": self._backlog.seconds, "active_rows": float(stats.active_rows)}
+
+    def stats(self) -> dict[str, Any]:
+        """The engine's statistics, and which process they come from."""
+        context = serve.get_replica_context()
+        return {
+            "model": self._model_id,
+            "replica": context.replica_id.unique_id,
+            "pid": os.getpid(),
+            "backlog_audio_s": self._backlog.seconds,
+            **self._engine.stats().as_dict(),
+        }
+
+    def __del__(self) -> None:
+        """Serve calls this once when it stops the replica."""
+        engine = getattr(self, "_engine", None)
+        if engine is not None:
+            engine.shutdown()

@@ -1,0 +1,89 @@
+"""Looks at a checkpoint without torch, so that a missing or cut file is named before any replica starts."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from deployments.settings import AppArgs, ModelArgs
+from models.catalog import ModelSpec, describe, resolve
+from models.errors import CheckpointError, ModelNotFoundError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def describe_models(args: AppArgs) -> dict[str, ModelSpec]:
+    """Model id → what it is, for every size that is switched on.
+
+    Raises:
+        CheckpointError: naming the model, its checkpoint and what is wrong with it.
+    """
+    return {model_id: _describe(model_id, model) for model_id, model in args.enabled.items()}
+
+
+def checkpoint_path(model: ModelArgs) -> Path:
+    """Where the model's checkpoint lies.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
+    checkpoint = model.checkpoint or ""
+    inside = REPOSITORY / checkpoint
+    return resolve(str(inside) if inside.is_dir() else checkpoint)
+
+
+def _describe(model_id: str, model: ModelArgs) -> ModelSpec:
+    try:
+        folder = checkpoint_path(model)
+        spec = describe(folder, model_id)
+        _check_weights(folder)
+        _check_drain(model, spec)
+    except (CheckpointError, ModelNotFoundError) as error:
+        raise CheckpointError(
+            f"model {model_id!r} is switched on, but cannot be served from {model.checkpoint!r}: {error}. "
+            f"Mend the checkpoint, or set enabled: false for {model_id} in the Serve config."
+        ) from error
+    return spec
+
+
+def _check_drain(model: ModelArgs, spec: ModelSpec) -> None:
+    grace_s = float(model.deployment.get("graceful_shutdown_timeout_s", 20.0))  # Serve's own default
+    if grace_s <= spec.max_duration_s:
+        raise CheckpointError(
+            f"graceful_shutdown_timeout_s is {grace_s:g} s, which would cut streams of up to "
+            f"{spec.max_duration_s:g} s short when a replica is stopped: give it more"
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    """Every safetensors file is there and as long as its own header says (a cut download is not)."""
+    index = folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.is_file():
+        try:
+            names = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index.name} is not a safetensors index: {error}") from error
+    for name in sorted(names):
+        _check_file(folder / name)
+
+
+def _check_file(file: Path) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file.name} is missing in {file.parent}")
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        header_bytes = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if header_bytes > size - 8:
+            raise CheckpointError(f"{file} is not a safetensors file, or was cut short")
+        try:
+            header: Mapping[str, Mapping[str, list[int]]] = json.loads(stream.read(header_bytes))
+        except ValueError as error:
+            raise CheckpointError(f"{file} has no readable safetensors header") from error
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    expected = 8 + header_bytes + max(ends, default=0)
+    if size != expected:
+        raise CheckpointError(f"{file} has {size} bytes, its header says {expected}: copy it again")

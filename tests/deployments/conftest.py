@@ -1,0 +1,88 @@
+"""One Ray cluster for the whole session, with a random checkpoint behind the real engine, Serve and HTTP."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from deployments import platform as platform_module
+from deployments.platform import Platform
+from tests.deployments.probe import Probe
+from tests.factories import make_checkpoint
+
+STREAM = "/api/v1/generate/stream"
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ConfigWriter:
+    """Writes variations of the repository's own serve_config.yaml, with a random checkpoint in it."""
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self._folder = folder
+        self._checkpoint = checkpoint
+        self._count = 0
+
+    def __call__(
+        self, *, checkpoint: Path | None = None, engine: dict[str, Any] | None = None, replicas: int = 1
+    ) -> Path:
+        config = copy.deepcopy(yaml.safe_load(platform_module.DEFAULT_CONFIG.read_text()))
+        tiny = config["applications"][0]["args"]["models"]["tiny"]
+        tiny["checkpoint"] = str(checkpoint or self._checkpoint)
+        tiny["engine"].update(engine or {})
+        deployment = tiny["deployment"]
+        deployment["autoscaling_config"].update(min_replicas=replicas, max_replicas=replicas)
+        deployment["graceful_shutdown_wait_loop_s"] = 0.1
+        self._count += 1
+        path = self._folder / f"serve-{self._count}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def write_config(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> ConfigWriter:
+    return ConfigWriter(tmp_path_factory.mktemp("config"), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def platform(write_config: ConfigWriter) -> Iterator[Platform]:
+    with platform_module.start(write_config(), free_port(), num_cpus=2) as running:
+        yield running
+
+
+@pytest.fixture
+def http(platform: Platform) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=platform.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def probe(platform: Platform) -> Probe:
+    return Probe()
+
+
+@pytest.fixture(scope="session")
+def broken_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """Its files are whole, but a tensor has another name: only who loads it can see that."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path_factory.mktemp("broken") / "checkpoint"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes().replace(b'"decoder.', b'"decader.', 1))
+    return folder

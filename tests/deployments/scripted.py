@@ -1,0 +1,36 @@
+"""A replica that follows a script, for Serve's in-process mode. Importable, so that Serve need not pickle its event."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+from models.errors import InvalidRequestError
+from models.types import AudioChunk, GenerationRequest
+
+TOTAL = 4
+CLOSED = threading.Event()  # set by the replica, whose event loop runs in another thread
+
+
+def piece(index: int) -> AudioChunk:
+    return AudioChunk(index, index, 1, 32000, bytes(4), TOTAL, is_last=index == TOTAL - 1)
+
+
+class Replica:
+    """Plays what the prompt says, and tells the test when a stream ended or was closed."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
+        try:
+            for index in range(TOTAL):
+                if index == 2 and request.prompt == "fail":
+                    raise InvalidRequestError("no such key", param="key")
+                if index == 2 and request.prompt == "bug":
+                    raise ZeroDivisionError
+                if index == 3 and request.prompt == "cut":
+                    return
+                if index == 1 and request.prompt == "hang":
+                    await asyncio.Event().wait()
+                yield piece(index)
+        finally:
+            CLOSED.set()

@@ -1,0 +1,101 @@
+"""What a client sees when a replica dies or is replaced under its stream."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from deployments.platform import Platform, PlatformError, load_config
+from tests.deployments.conftest import STREAM, ConfigWriter
+from tests.deployments.probe import Probe
+from tests.deployments.test_streams import body, listen
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def test_a_killed_replica_cuts_its_stream_and_the_next_request_succeeds(http: httpx2.Client, probe: Probe) -> None:
+    expected = listen(http, body(1.0))
+    killed = probe.stats()
+    with http.stream("POST", STREAM, json=body(30.0)) as response:
+        pieces = response.iter_raw()
+        next(pieces)
+        os.kill(killed["pid"], signal.SIGKILL)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            for _ in pieces:
+                pass
+
+    assert listen(http, body(1.0)) == expected
+    assert probe.stats()["replica"] != killed["replica"]
+
+
+def test_requests_that_wait_for_a_dead_replica_are_answered(http: httpx2.Client, probe: Probe) -> None:
+    """Before the first byte a lost replica is an envelope, or nothing at all if another replica could take it."""
+    pid = probe.stats()["pid"]
+    os.kill(pid, signal.SIGSTOP)  # so that no first byte can come
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(http.post, STREAM, json=body(0.5, seed)) for seed in range(4)]
+        os.kill(pid, signal.SIGKILL)
+        responses = [future.result() for future in waiting]
+    for response in responses:
+        if response.status_code != 200:
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "replica_lost"
+            assert response.json()["error"]["retryable"] is True
+    assert len(listen(http, body(0.1))) > 0
+
+
+class Listener:
+    """A stream that is open and has begun."""
+
+    def __init__(self, http: httpx2.Client, seed: int) -> None:
+        self._stream = http.stream("POST", STREAM, json=body(10.0, seed))
+        self._pieces: Iterator[bytes] = iter(())
+        self._seed = seed
+        self._http = http
+
+    def __enter__(self) -> Listener:
+        self._pieces = self._stream.__enter__().iter_raw()
+        self._head = next(self._pieces)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.__exit__(None, None, None)
+
+    def rest(self) -> bytes:
+        return self._head + b"".join(self._pieces)
+
+
+def test_a_redeploy_lets_streams_end_and_brings_the_replicas_it_says(
+    platform: Platform, http: httpx2.Client, probe: Probe, write_config: ConfigWriter
+) -> None:
+    expected = [listen(http, body(10.0, seed)) for seed in range(2)]
+    old = probe.stats()["replica"]
+    with Listener(http, 0) as listener:
+        platform.deploy(load_config(write_config(engine={"max_rows": 12}, replicas=2)))
+        assert listener.rest() == expected[0]
+    assert probe.stats()["replica"] != old
+    assert probe.stats()["max_rows"] == 12
+    assert platform.replicas()["musicgen-tiny"] == 2
+
+    # Both replicas are replaced by one: whichever serves these streams is stopped under them.
+    with Listener(http, 0) as first, Listener(http, 1) as second:
+        platform.deploy(load_config(write_config()))
+        assert [first.rest(), second.rest()] == expected
+    assert platform.replicas()["musicgen-tiny"] == 1
+
+
+def test_a_checkpoint_that_breaks_in_the_replica_is_named_and_the_old_replicas_serve_on(
+    platform: Platform, http: httpx2.Client, write_config: ConfigWriter, broken_checkpoint: Path
+) -> None:
+    expected = listen(http, body(0.5))
+    with pytest.raises(PlatformError, match="decoder"):
+        platform.deploy(load_config(write_config(checkpoint=broken_checkpoint)))
+    assert listen(http, body(0.5)) == expected
+    platform.deploy(load_config(write_config()))
+    assert listen(http, body(0.5)) == expected

@@ -1,0 +1,89 @@
+"""serve_config.yaml is valid for Serve and for us, and a typo in it is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.platform import DEFAULT_CONFIG
+from deployments.settings import AppArgs
+
+
+def shipped() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(DEFAULT_CONFIG.read_text())
+    return config
+
+
+def shipped_args() -> dict[str, Any]:
+    args: dict[str, Any] = shipped()["applications"][0]["args"]
+    return args
+
+
+def test_the_shipped_config_is_a_serve_config() -> None:
+    config = ServeDeploySchema.model_validate(shipped())
+    assert [application.name for application in config.applications] == ["tutti"]
+    assert config.http_options.host == "127.0.0.1"
+
+
+def test_every_size_is_there_and_only_the_embedded_one_is_on() -> None:
+    args = AppArgs.model_validate(shipped_args())
+    assert set(args.models) == {"tiny", "small", "medium", "large"}
+    assert set(args.enabled) == {"tiny"}
+
+
+def test_the_gateway_sees_no_gpu_and_outlives_every_model() -> None:
+    gateway = shipped()["applications"][0]["deployments"][0]
+    assert gateway["ray_actor_options"]["runtime_env"]["env_vars"] == {"CUDA_VISIBLE_DEVICES": ""}
+    graces = [model["deployment"]["graceful_shutdown_timeout_s"] for model in shipped_args()["models"].values()]
+    assert gateway["graceful_shutdown_timeout_s"] > max(graces)
+
+
+@pytest.mark.parametrize("model", ["tiny", "small", "medium", "large"])
+def test_a_replica_admits_its_batch_and_a_small_prefetch(model: str) -> None:
+    """Work admitted to a replica never moves to another one, so little waits inside."""
+    values = shipped_args()["models"][model]
+    guided_slots = values["engine"]["max_rows"] // 2
+    waiting = values["deployment"]["max_ongoing_requests"] - guided_slots
+    assert 0 < waiting <= min(4, values["engine"]["max_queue"])
+
+
+@pytest.mark.parametrize("model", ["tiny", "small", "medium", "large"])
+def test_every_size_is_switched_by_one_line(model: str) -> None:
+    args = shipped_args()
+    args["models"][model]["enabled"] = True
+    assert model in AppArgs.model_validate(args).enabled
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value", "complaint"),
+    [
+        ((), "enable", True, "enable"),
+        ((), "checkpoint", None, "has no checkpoint"),
+        (("engine",), "max_row", 4, "max_row"),
+        (("engine",), "max_rows", 0, "max_rows"),
+        (("deployment",), "max_ongoing_request", 4, "'max_ongoing_request'"),
+        (("deployment",), "max_ongoing_requests", 0, "max_ongoing_requests"),
+        (("deployment", "autoscaling_config"), "max_replica", 2, "'max_replica'"),
+        (("deployment", "autoscaling_config"), "min_replicas", -1, "min_replicas"),
+        (("deployment", "ray_actor_options"), "num_gpu", 1, "'num_gpu'"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(place: tuple[str, ...], key: str, value: Any, complaint: str) -> None:
+    args = shipped_args()
+    target = args["models"]["tiny"]
+    for step in place:
+        target = target[step]
+    target[key] = value
+    with pytest.raises(ValidationError, match=complaint):
+        AppArgs.model_validate(args)
+
+
+def test_no_model_at_all_is_refused() -> None:
+    args = shipped_args()
+    args["models"]["tiny"]["enabled"] = False
+    with pytest.raises(ValidationError, match="no model is switched on"):
+        AppArgs.model_validate(args)
