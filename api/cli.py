@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors made on purpose end in one line, bugs in a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(get_command(app).main(args=given, prog_name="tutti", standalone_mode=False) or ExitCode.OK)
-    except (KeyboardInterrupt, typer.Abort):
-        stderr.print("Interrupted.")
-        return ExitCode.INTERRUPTED
+        code = int(get_command(app).main(args=given, prog_name="tutti", standalone_mode=False) or ExitCode.OK)
     except (TuttiError, OSError, typer.TyperException) as error:
         return report_error(error, as_json="--json" in given)
+    if code == ExitCode.INTERRUPTED:
+        stderr.print("Interrupted.")
+    return code
 
 
 if __name__ == "__main__":

@@ -152,9 +152,10 @@ def _body(request: GenerationRequest, model: str | None) -> dict[str, Any]:
         "duration": request.duration_s,
         "seed": request.seed,
         "guidance": sampling.guidance,
-        "temperature": 0.0 if sampling.is_greedy else sampling.temperature,
+        "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
+        "greedy": sampling.greedy,
         "format": "wav",
     }
     return body if model is None else {**body, "model": model}

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from api.cli_output import ExitCode, print_json
 from api.doctor import Finding, Status, diagnose
-from deployments.platform import DEFAULT_CONFIG
+from deployments.serve_config import DEFAULT_CONFIG
 
 _MARKS = {Status.OK: "[green]✓[/]", Status.WARN: "[yellow]![/]", Status.FAIL: "[bold red]✗[/]"}
 

@@ -71,6 +71,8 @@ def generate(
         check_target(tokens_out, (".npy",), "--tokens-out")
         if url is not None:
             raise usage_error("--tokens-out needs the engine in this process: a server streams audio only. Drop --url")
+    if prompt and not prompt.strip():
+        raise usage_error('the prompt is blank: say what to play, or give "" for music without a prompt')
     request = GenerationRequest(
         request_id=uuid.uuid4().hex,
         prompt=prompt,

@@ -13,20 +13,22 @@ import typer
 from api.cli_output import stderr, usage_error
 from api.settings import Settings, SettingsError
 from deployments import platform
+from deployments.serve_config import DEFAULT_CONFIG, PlatformError, load_config
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXAMPLE_PROMPT = "calm piano in C major, slow, no drums"
 
 
 def serve(
-    config: Annotated[Path, typer.Option(help="The Serve config.", dir_okay=False)] = platform.DEFAULT_CONFIG,
+    config: Annotated[Path, typer.Option(help="The Serve config.", dir_okay=False)] = DEFAULT_CONFIG,
     port: Annotated[int, typer.Option(help="TCP port to listen on.", min=1, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
 ) -> None:
     """Serve the models of the Serve config over HTTP until Ctrl-C, which drains and stops."""
     try:
         Settings()
-    except SettingsError as error:
+        load_config(config)
+    except (SettingsError, PlatformError) as error:
         raise usage_error(str(error)) from error
     with stderr.status("Starting (Ray, then the models) …"):
         running = platform.start(config, port=port, host=host)

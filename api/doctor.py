@@ -139,7 +139,7 @@ def check_ray_environment(environment: Mapping[str, str]) -> Finding:
 def check_config(config: Path) -> Finding:
     """The Serve config is accepted, and the checkpoint of every model that is on can be read."""
     try:
-        from deployments.platform import load_config
+        from deployments.serve_config import load_config
 
         loaded = load_config(config)
     except ImportError as error:
