@@ -1,9 +1,9 @@
-"""``tutti generate`` with real parts: the engine in this process, and the real HTTP application around a fake engine."""
+"""``tutti generate`` with real parts: an engine in this process, and the HTTP application around a fake engine."""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import socket
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
@@ -127,31 +127,32 @@ class Ramp:
         return True
 
 
+class Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+
 @contextmanager
 def application(checkpoint: Path, backend: Ramp) -> Iterator[str]:
     """The HTTP application on a real socket; yields its address."""
     app = create_app({"random": backend}, {"random": describe(checkpoint, "random")}, Settings())
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
-    started = threading.Event()
-
-    async def run() -> None:
-        sockets = [server.config.bind_socket()]
-        serving = asyncio.ensure_future(server.serve(sockets))
-        while not server.started:
-            await asyncio.sleep(0)
-        ports.append(sockets[0].getsockname()[1])
-        started.set()
-        await serving
-
-    ports: list[int] = []
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    try:
-        assert started.wait(30)
-        yield f"http://127.0.0.1:{ports[0]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    server = Server(uvicorn.Config(app, host="127.0.0.1", log_level="critical"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            assert server.listens.wait(30)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
