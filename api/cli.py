@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from api.cli_bench import bench
 from api.cli_doctor import doctor
 from api.cli_generate import generate
 from api.cli_output import ExitCode, report_error, stderr
@@ -24,7 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench = typer.Typer(help="Measure the engine.", no_args_is_help=True)
 
 app.command()(serve)
 app.command()(generate)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,15 @@ def test_serve_stops_the_platform_it_started(capsys: Capture, monkeypatch: pytes
     assert "Tutti is ready: http://127.0.0.1:8123" in out
     assert "Draining" in err
     assert stopped == [True]
+
+
+def test_bench_engine_hands_its_arguments_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+
+    def benchmark(arguments: list[str]) -> int:
+        given.append(arguments)
+        return 3
+
+    monkeypatch.setitem(sys.modules, "benchmarks.engine_bench", types.SimpleNamespace(main=benchmark))
+    assert main(["bench", "engine", "--model", "tiny", "--json", "--help"]) == 3
+    assert given == [["--model", "tiny", "--json", "--help"]]
