@@ -1,0 +1,71 @@
+"""From whatever is raised to the one envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api.errors import ApiError, ErrorCode, error_response, from_tutti
+from models.errors import TuttiError
+
+_MAX_REPORTED = 20
+_MAX_NAME_CHARACTERS = 100
+_BY_STATUS = {
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+}
+# What pydantic says of a body that is not a JSON object at all.
+_NO_OBJECT = frozenset({"json_invalid", "model_attributes_type", "dict_type", "missing"})
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers. Errors that none of them takes are bugs; the outermost middleware answers for those."""
+
+    async def tutti_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, TuttiError)
+        return error_response(request, from_tutti(error))
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return error_response(request, _from_http(error))
+
+    async def validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return error_response(request, from_validation(error.errors()))
+
+    app.add_exception_handler(TuttiError, tutti_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
+
+
+def _from_http(error: HTTPException) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if error.status_code == 400:
+        # FastAPI's own, for bodies that break the JSON parser itself: bad UTF-8, endless nesting, giant numbers.
+        return ApiError(ErrorCode.MALFORMED_BODY)
+    default = ErrorCode.INTERNAL_ERROR if error.status_code >= 500 else ErrorCode.REQUEST_REFUSED
+    return ApiError(_BY_STATUS.get(error.status_code, default), headers=error.headers)
+
+
+def from_validation(errors: Sequence[Any]) -> ApiError:
+    """All that pydantic found, the first one up front. What the client sent is not repeated, only where it is wrong."""
+    first = errors[0]
+    if first["type"] in _NO_OBJECT and (len(first["loc"]) == 1 or first["type"] == "json_invalid"):
+        at = first["loc"][1:] if first["type"] == "json_invalid" else ()
+        where = f" (the JSON breaks at character {at[0]})" if at else ""
+        return ApiError(ErrorCode.MALFORMED_BODY, f"{ErrorCode.MALFORMED_BODY.meaning}{where}")
+    found = [{"param": _param(e["loc"]), "message": e["msg"], "kind": e["type"]} for e in errors[:_MAX_REPORTED]]
+    message = "; ".join(f"{item['param']}: {item['message']}" for item in found)
+    return ApiError(ErrorCode.INVALID_PARAMETER, message, param=found[0]["param"], details={"errors": found})
+
+
+def _param(location: Sequence[str | int]) -> str:
+    """("body", "seed") → "seed"; long names are cut, they are the client's."""
+    return ".".join(str(part)[:_MAX_NAME_CHARACTERS] for part in location[1:]) or "body"

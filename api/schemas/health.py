@@ -1,0 +1,30 @@
+"""Answers of the health and version routes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Dependency(BaseModel):
+    """Something this server can not work without."""
+
+    name: str = Field(examples=["model:tiny"])
+    ready: bool
+    reason: str | None = Field(default=None, description="Why not, if not")
+
+
+class Readiness(BaseModel):
+    status: Literal["ready"] = "ready"
+    dependencies: list[Dependency]
+
+
+class Version(BaseModel):
+    name: Literal["tutti"] = "tutti"
+    version: str
+    api: Literal["v1"] = "v1"
