@@ -1,0 +1,144 @@
+"""The codec's four codebooks: one per stem, found by k-means on windows of real stems.
+
+The four levels of the residual quantiser live in four orthogonal subspaces of the latent, so that level q describes
+stem q (drums, bass, harmony, lead) and the residual search of the encoder finds each stem's code independently
+of the others (the idea of source-disentangled codecs, Bie et al., "Learning Source Disentanglement in Neural Audio
+Codec", 2024). For the decoder each codebook then is a simple instrument track, which a few million parameters can learn.
+
+``python -m models.tiny.training.codebooks --out runs/tiny/codebooks.npz``
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.tiny.composer.instruments import FRAME
+from models.tiny.composer.render import render
+from models.tiny.composer.score import STEMS, draw_piece
+
+CODEBOOK_SIZE = 1024
+SUBSPACE = 32  # latent dimensions of a stem
+MARGIN = 160  # samples a window reaches into its neighbours
+_COMPONENTS = 128
+_SILENCE = 1e-4  # peak below which a frame is silence: code 0
+
+
+def windows(stem: Tensor) -> Tensor:
+    """Tapered windows around each frame: float32 [samples] -> [frames, 640 + 2 * MARGIN]."""
+    padded = torch.nn.functional.pad(stem, (MARGIN, MARGIN))
+    taper = torch.ones(FRAME + 2 * MARGIN)
+    taper[:MARGIN] = torch.linspace(0, 1, MARGIN)
+    taper[-MARGIN:] = torch.linspace(1, 0, MARGIN)
+    return padded.unfold(0, FRAME + 2 * MARGIN, FRAME) * taper
+
+
+def _features(frames: Tensor, tonal: bool) -> Tensor:
+    """Windows as the k-means sees them: pre-emphasised if tonal, loudness compressed so that quiet frames count."""
+    shaped = frames - 0.7 * torch.nn.functional.pad(frames, (1, 0))[:, :-1] if tonal else frames
+    return shaped * shaped.norm(dim=1, keepdim=True).clamp_min(1e-3) ** -0.4
+
+
+@dataclass(frozen=True, slots=True)
+class StemCodebook:
+    """Code 0 is silence; code c > 0 is the nearest centroid in a PCA space of the windows."""
+
+    tonal: bool
+    mean: Tensor  # [window]
+    basis: Tensor  # [window, components]
+    centroids: Tensor  # [CODEBOOK_SIZE - 1, components]
+
+    def encode(self, stem: Tensor) -> Tensor:
+        """float32 [samples] -> int64 [frames]."""
+        frames = windows(stem)
+        projected = (_features(frames, self.tonal) - self.mean) @ self.basis
+        codes = torch.cdist(projected, self.centroids).argmin(1) + 1
+        return torch.where(frames.abs().amax(1) > _SILENCE, codes, 0)
+
+    def embedding(self) -> Tensor:
+        """A first embedding for the codec: leading principal components, unit mean square, zero for silence."""
+        table = torch.cat([torch.zeros(1, SUBSPACE), self.centroids[:, :SUBSPACE]])
+        return table / table.pow(2).mean().sqrt()
+
+
+def fit_stem(frames: Tensor, tonal: bool, generator: torch.Generator, iterations: int = 25) -> StemCodebook:
+    """k-means with empty clusters re-seeded on badly served frames; frames: [n, window], silence excluded."""
+    features = _features(frames, tonal)
+    mean = features.mean(0)
+    _, _, basis = torch.pca_lowrank(features, _COMPONENTS, niter=3)
+    points = (features - mean) @ basis
+    order = torch.randperm(len(points), generator=generator)
+    centroids = points[order[: CODEBOOK_SIZE - 1]].clone()
+    for _ in range(iterations):
+        distance, nearest = torch.cdist(points, centroids).min(1)
+        counts = torch.bincount(nearest, minlength=len(centroids))
+        sums = torch.zeros_like(centroids).index_add_(0, nearest, points)
+        centroids = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), centroids)
+        empty = (counts == 0).nonzero()[:, 0]
+        if len(empty):
+            centroids[empty] = points[torch.multinomial(distance**2 + 1e-12, len(empty), generator=generator)]
+    return StemCodebook(tonal, mean, basis, centroids)
+
+
+class Codebooks:
+    """The four stems' codebooks together."""
+
+    def __init__(self, stems: list[StemCodebook]) -> None:
+        self.stems = stems
+
+    def encode(self, stems: Tensor) -> Tensor:
+        """float32 [4, samples] -> int64 [4, frames]."""
+        return torch.stack([book.encode(stem) for book, stem in zip(self.stems, stems, strict=True)])
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = {f"{field}{i}": getattr(book, field).numpy() for i, book in enumerate(self.stems)
+                 for field in ("mean", "basis", "centroids")}  # fmt: skip
+        np.savez_compressed(path, **parts)
+
+    @classmethod
+    def load(cls, path: Path) -> Codebooks:
+        parts = np.load(path)
+        return cls([
+            StemCodebook(i >= 2, *(torch.from_numpy(parts[f"{field}{i}"]) for field in ("mean", "basis", "centroids")))
+            for i in range(len(STEMS))
+        ])
+
+
+def fit(pieces: int, frames: int, seed: int, per_stem: int = 120_000) -> Codebooks:
+    """Fit all stems on training pieces (held-out combinations are skipped)."""
+    generator = torch.Generator().manual_seed(seed)
+    collected: list[list[Tensor]] = [[] for _ in STEMS]
+    for number in range(pieces):
+        piece = draw_piece(number)
+        if piece.is_held_out:
+            continue
+        for index, stem in enumerate(torch.from_numpy(render(piece, frames))):
+            part = windows(stem)
+            part = part[part.abs().amax(1) > _SILENCE]
+            collected[index].append(part[torch.randperm(len(part), generator=generator)[: frames // 2]])
+    books = []
+    for index, name in enumerate(STEMS):
+        points = torch.cat(collected[index])
+        points = points[torch.randperm(len(points), generator=generator)[:per_stem]]
+        books.append(fit_stem(points, index >= 2, generator))
+        print(f"{name}: {len(points)} frames, {CODEBOOK_SIZE} codes", flush=True)
+    return Codebooks(books)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pieces", type=int, default=900)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    fit(args.pieces, 600, args.seed).save(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Does the model follow its prompt? Held-out prompts, signal analysis, against chance and the unconditioned model.
+
+``python -m models.tiny.training.evaluate --checkpoint models/tiny/checkpoint --prompts 120 --out report.json``
+Prints the table of the model card; --codebooks adds the codec's quality against originals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
+
+from models.tiny.composer.captions import full_prompt
+from models.tiny.composer.instruments import FAMILIES, FRAME
+from models.tiny.composer.render import render
+from models.tiny.composer.score import SIXTEENTHS, Piece, draw_piece
+from models.tiny.composer.theory import KEYS
+from models.tiny.training import analysis
+from models.tiny.training.analysis import Array, RidgeClassifier
+
+_FIT_PIECES, _HELD_OUT_PIECES = 20_000_000, 30_000_000
+# (attribute, chance): chance is the best constant answer on the drawn prompts for two-way attributes
+ATTRIBUTES = ("drums", "tempo within 8 %", "timbre family", "key", "mode", "dynamics")
+
+
+class Listener:
+    """The analysis with its two fitted classifiers and its loudness threshold."""
+
+    def __init__(self, frames: int, pieces: int = 300) -> None:
+        fitted = _pieces(_FIT_PIECES, pieces, held_out=False)
+        waves = [original(piece, frames) for piece in fitted]
+        self._key = RidgeClassifier([analysis.key_features(w) for w in waves], [KEYS.index(p.key) for p in fitted], len(KEYS))
+        families = [FAMILIES.index(p.family) for p in fitted]
+        self._family = RidgeClassifier([analysis.family_features(w) for w in waves], families, len(FAMILIES))
+        levels = sorted((analysis.rms_db(w), p.loud) for w, p in zip(waves, fitted, strict=True))
+        errors = [sum(loud for _, loud in levels[:i]) + sum(not loud for _, loud in levels[i:]) for i in range(len(levels))]
+        self._loud_db = levels[int(np.argmin(errors))][0]
+
+    def verdict(self, wave: Array, piece: Piece) -> dict[str, bool]:
+        """For each attribute, does the clip have what the piece's prompt asked for?"""
+        key = KEYS[self._key.predict(analysis.key_features(wave))]
+        return {
+            "drums": analysis.has_drums(wave) == (piece.drums != "none"),
+            "tempo within 8 %": abs(analysis.tempo_bpm(wave) / piece.bpm - 1) < 0.08,
+            "timbre family": FAMILIES[self._family.predict(analysis.family_features(wave))] == piece.family,
+            "key": key == piece.key,
+            "mode": key.mode == piece.key.mode,
+            "dynamics": (analysis.rms_db(wave) > self._loud_db) == piece.loud,
+        }
+
+
+def _pieces(first: int, count: int, held_out: bool) -> list[Piece]:
+    found: list[Piece] = []
+    while len(found) < count:
+        piece = draw_piece(first)
+        first += 1
+        if piece.is_held_out == held_out:
+            found.append(piece)
+    return found
+
+
+def original(piece: Piece, frames: int) -> Array:
+    """The composer's own rendering, mixed: float64 [samples]."""
+    return render(piece, frames).sum(0).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Batched generation with transformers' own generate; the serving engine is measured elsewhere."""
+
+    model: MusicgenForConditionalGeneration
+    tokenizer: PreTrainedTokenizerFast
+
+    @classmethod
+    def load(cls, path: Path) -> Sampler:
+        model = MusicgenForConditionalGeneration.from_pretrained(path, dtype=torch.float32).eval()
+        return cls(model, PreTrainedTokenizerFast.from_pretrained(path))
+
+    @torch.inference_mode()
+    def sample(self, prompts: Sequence[str], frames: int, seed: int, batch: int = 20, guidance: float = 3.0) -> list[Array]:
+        """One clip per prompt; an empty prompt is the unconditioned model."""
+        torch.manual_seed(seed)
+        clips: list[Array] = []
+        for start in range(0, len(prompts), batch):
+            part = prompts[start : start + batch]
+            inputs = self._inputs(part)
+            options = {"do_sample": True, "max_new_tokens": frames + 3, "guidance_scale": guidance if part[0] else 1.0}
+            clips += [clip.double().numpy()[0] for clip in self.model.generate(**inputs, **options)]
+            print(f"{len(clips)} of {len(prompts)} clips", end="\r", flush=True)
+        return clips
+
+    def _inputs(self, prompts: Sequence[str]) -> dict[str, object]:
+        if prompts[0]:
+            return dict(self.tokenizer(list(prompts), padding=True, return_tensors="pt"))
+        null = self.model.get_unconditional_inputs(num_samples=len(prompts))
+        return {"encoder_outputs": null.encoder_outputs, "attention_mask": null.attention_mask}
+
+
+def rates(listener: Listener, clips: Sequence[Array], pieces: Sequence[Piece]) -> dict[str, float]:
+    """Share of clips that have what was asked for, per attribute."""
+    verdicts = [listener.verdict(clip, piece) for clip, piece in zip(clips, pieces, strict=True)]
+    return {name: float(np.mean([v[name] for v in verdicts])) for name in ATTRIBUTES}
+
+
+def chance(pieces: Sequence[Piece]) -> dict[str, float]:
+    """What a blind guess gets: the best constant answer for two-way attributes, one over the classes for the others."""
+
+    def constant(values: Sequence[bool]) -> float:
+        return max(float(np.mean(values)), 1 - float(np.mean(values)))
+
+    return {
+        "drums": constant([p.drums != "none" for p in pieces]),
+        "tempo within 8 %": 1 / len(SIXTEENTHS),
+        "timbre family": 1 / len(FAMILIES),
+        "key": 1 / len(KEYS),
+        "mode": constant([p.key.mode == "major" for p in pieces]),
+        "dynamics": constant([p.loud for p in pieces]),
+    }
+
+
+def table(columns: dict[str, dict[str, float]]) -> str:
+    """A Markdown table, attributes down, columns across, in percent."""
+    lines = ["| attribute | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name in ATTRIBUTES:
+        lines.append(f"| {name} | " + " | ".join(f"{100 * column[name]:.0f} %" for column in columns.values()) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--prompts", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--unconditioned", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    frames = int(args.seconds * 50)
+    pieces = [p for p in _pieces(_HELD_OUT_PIECES, args.prompts * 2, held_out=True) if not p.builds][: args.prompts]
+    prompts = [full_prompt(p, np.random.default_rng([p.seed, 7])) for p in pieces]
+    listener, sampler = Listener(frames), Sampler.load(args.checkpoint)
+    clips = sampler.sample(prompts, frames, seed=1)
+    free = sampler.sample([""] * args.unconditioned, frames, seed=2)
+    columns = {
+        "originals (ceiling)": rates(listener, [original(p, frames) for p in pieces], pieces),
+        "tiny": rates(listener, clips, pieces),
+        "unconditioned": rates(listener, [free[i % len(free)] for i in range(len(pieces))], pieces),
+        "chance": chance(pieces),
+    }
+    checks = [analysis.validity(clip) for clip in clips]
+    print(table(columns))
+    print(f"valid (no silence over 1.5 s, under 0.1 % clipped): {sum(c.ok for c in checks)} of {len(checks)}; "
+          f"highest peak {max(c.peak for c in checks):.2f}")  # fmt: skip
+    if args.out:
+        args.out.write_text(json.dumps({"prompts": len(pieces), "seconds": args.seconds, **columns}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Put codec, text encoder and decoder together into one transformers-format folder, float16 on disk.
+
+``python -m models.tiny.training.export --runs runs/tiny --out models/tiny/checkpoint``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, MusicgenConfig, MusicgenForConditionalGeneration
+from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
+
+from models.tiny.composer.score import STEMS
+from models.tiny.training import checkpointing
+from models.tiny.training.codebooks import CODEBOOK_SIZE, SUBSPACE
+from models.tiny.training.text import load_or_build
+from models.tiny.training.train_codec import codec_config
+from models.tiny.training.train_decoder import decoder_config, text_config
+
+DESCRIPTION = {
+    "licence": "Apache-2.0",
+    "description": "Small MusicGen trained on a composer's own music: five timbres, twelve keys, five tempi, drums or none.",
+    "max_duration_s": 30.0,
+}
+
+
+def _load_required(path: Path) -> dict[str, object]:
+    state = checkpointing.load(path)
+    if state is None:
+        raise SystemExit(f"{path} is missing: run the training that writes it first (make tiny-help lists the steps)")
+    return state
+
+
+def build_model(runs: Path) -> MusicgenForConditionalGeneration:
+    """The trained parts as transformers' own model, float32."""
+    decoder: MusicgenDecoderConfig = decoder_config()
+    config = MusicgenConfig(
+        text_encoder=text_config().to_dict(), audio_encoder=codec_config().to_dict(), decoder=decoder.to_dict()
+    )
+    model = MusicgenForConditionalGeneration(config)
+    codec = _load_required(runs / "codec.pt")
+    model.audio_encoder.load_state_dict(codec["model"])
+    encoder = checkpointing.load(runs / "encoder.pt")
+    if encoder is not None:  # without it the folder still makes music, but cannot encode any
+        model.audio_encoder.encoder.load_state_dict(encoder["model"])
+    for q, layer in enumerate(model.audio_encoder.quantizer.layers):
+        table = torch.zeros(CODEBOOK_SIZE, len(STEMS) * SUBSPACE)
+        table[1:, q * SUBSPACE : (q + 1) * SUBSPACE] = codec["embedding"][f"tables.{q}"][1:]
+        layer.codebook.embed.copy_(table)
+        layer.codebook.embed_avg.copy_(table)
+        layer.codebook.cluster_size.fill_(1.0)
+    trained = _load_required(runs / "decoder.pt")["model"]
+    missing, unexpected = model.load_state_dict(trained, strict=False)
+    missing = [name for name in missing if not name.startswith("audio_encoder.")]
+    if missing or unexpected:
+        raise SystemExit(f"decoder.pt does not fit: missing {missing}, unexpected {unexpected}")
+    return model.eval()
+
+
+def export(runs: Path, out: Path) -> None:
+    """Write the folder; the figures of the model card come from evaluate.py."""
+    model = build_model(runs)
+    model.generation_config = GenerationConfig(
+        do_sample=True, guidance_scale=3.0, top_k=250, temperature=1.0, max_length=1503, decoder_start_token_id=CODEBOOK_SIZE,
+        bos_token_id=CODEBOOK_SIZE, pad_token_id=CODEBOOK_SIZE,
+    )  # fmt: skip
+    model.config.decoder.decoder_start_token_id = CODEBOOK_SIZE
+    model.half().save_pretrained(out)
+    load_or_build(runs / "tokenizer").save_pretrained(out)
+    (out / "tutti.json").write_text(json.dumps(DESCRIPTION, indent=2) + "\n")
+    size = sum(file.stat().st_size for file in out.iterdir())
+    print(f"{out}: {size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    export(args.runs, args.out)
+
+
+if __name__ == "__main__":
+    main()

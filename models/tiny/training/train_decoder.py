@@ -1,0 +1,172 @@
+"""Train the text encoder and the decoder on stem codes, with condition dropout for guidance.
+
+``python -m models.tiny.training.train_decoder --codebooks runs/tiny/codebooks.npz --out runs/tiny/decoder.pt --minutes 100``
+Seeded; started again with the same --out it goes on where it stopped. Short sequences first, whole 30 s ones
+(positions up to 1,503) in the last part, because a whole clip costs ten times a short one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import MusicgenDecoderConfig, MusicgenForCausalLM, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from models.tiny.composer.captions import caption
+from models.tiny.composer.score import STEMS
+from models.tiny.training import checkpointing
+from models.tiny.training.codebooks import CODEBOOK_SIZE, Codebooks
+from models.tiny.training.data import PieceStream
+from models.tiny.training.muon import Muon
+from models.tiny.training.text import VOCABULARY, load_or_build
+
+K = len(STEMS)
+FULL_CLIP = 1500  # frames of 30 s
+CONDITION_DROPOUT = 0.12
+FIRST_PIECE = 10_000_000
+# (share of the run at which the stage begins, frames, pieces in a batch)
+STAGES = ((0.0, 300, 12), (0.35, 600, 6), (0.8, FULL_CLIP, 3))
+
+
+def decoder_config() -> MusicgenDecoderConfig:
+    return MusicgenDecoderConfig(
+        vocab_size=CODEBOOK_SIZE, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, ffn_dim=1024,
+        num_codebooks=K, max_position_embeddings=2048, activation_function="gelu", dropout=0.0, attention_dropout=0.0,
+        activation_dropout=0.0, scale_embedding=False, audio_channels=1, pad_token_id=CODEBOOK_SIZE,
+        bos_token_id=CODEBOOK_SIZE, tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def text_config() -> T5Config:
+    return T5Config(vocab_size=VOCABULARY, d_model=128, d_kv=32, num_heads=4, d_ff=512, num_layers=2, dropout_rate=0.0)
+
+
+class TinyMusicGen(nn.Module):
+    """Text encoder, projection and decoder, named as transformers' MusicgenForConditionalGeneration names them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_encoder = T5EncoderModel(text_config())
+        self.enc_to_dec_proj = nn.Linear(128, 256)
+        self.decoder = MusicgenForCausalLM(decoder_config())
+
+    def forward(self, steps: Tensor, tokens: Tensor, mask: Tensor, keep: Tensor) -> Tensor:
+        """Logits of the next step: steps int64 [B, K, S], tokens and mask [B, L], keep bool [B] -> [B, K, S, V].
+
+        A dropped condition is zero rows after the projection, exactly the null condition of generation.
+        """
+        states = self.text_encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        states = self.enc_to_dec_proj(states) * (mask * keep[:, None])[:, :, None]
+        batch, _, length = steps.shape
+        logits = self.decoder(
+            input_ids=steps.reshape(batch * K, length), encoder_hidden_states=states, encoder_attention_mask=mask,
+            use_cache=False,
+        ).logits  # fmt: skip
+        return logits.view(batch, K, length, CODEBOOK_SIZE)
+
+
+def delayed(codes: Tensor) -> Tensor:
+    """Codes int64 [B, K, T] -> steps [B, K, T + K]: step s holds codebook q of frame s - 1 - q, else the special token."""
+    batch, _, frames = codes.shape
+    steps = torch.full((batch, K, frames + K), CODEBOOK_SIZE)
+    for q in range(K):
+        steps[:, q, 1 + q : 1 + q + frames] = codes[:, q]
+    return steps
+
+
+def optimizers(model: TinyMusicGen) -> list[torch.optim.Optimizer]:
+    """Muon for the decoder's matrices, AdamW for everything else."""
+    matrices = [p for n, p in model.decoder.named_parameters() if p.ndim == 2 and "layers." in n]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
+    return [
+        Muon(matrices, lr=0.012),
+        torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+class DecoderTrainer:
+    """Model, optimisers and data position: what a resumed run needs."""
+
+    def __init__(self, codebooks: Codebooks, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.model = TinyMusicGen()
+        self.optimizers = optimizers(self.model)
+        self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
+        self.tokenizer, self.seed, self.step = tokenizer, seed, 0
+        self.stream = PieceStream(codebooks, FIRST_PIECE)
+
+    def batch(self, frames: int, pieces: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """New pieces, their captions and which conditions survive the dropout."""
+        examples = [self.stream.next(frames) for _ in range(pieces)]
+        rng = np.random.default_rng([self.seed, self.stream.position])
+        text = self.tokenizer([caption(e.piece, rng) for e in examples], padding=True, return_tensors="pt")
+        keep = torch.from_numpy(rng.random(pieces) > CONDITION_DROPOUT)
+        return delayed(torch.stack([e.codes for e in examples])), text.input_ids, text.attention_mask, keep
+
+    def train_step(self, progress: float) -> Tensor:
+        """One step of both optimisers; returns the mean loss of each codebook in nats, [K]."""
+        _, frames, pieces = [stage for stage in STAGES if stage[0] <= progress][-1]
+        steps, tokens, mask, keep = self.batch(frames, pieces)
+        logits = self.model(steps[:, :, :-1], tokens, mask, keep)
+        losses = torch.stack([
+            cross_entropy(logits[:, q].flatten(0, 1), steps[:, q, 1:].flatten(), ignore_index=CODEBOOK_SIZE)
+            for q in range(K)
+        ])
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            optimizer.zero_grad()
+            optimizer.param_groups[0]["lr"] = rate * checkpointing.cosine(progress, floor=0.03)
+        losses.mean().backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step += 1
+        return losses.detach()
+
+    def state(self, seconds: float) -> dict[str, object]:
+        return {"model": self.model.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+                "position": self.stream.position, "step": self.step, "seconds": seconds}  # fmt: skip
+
+    def resume(self, path: Path) -> float:
+        """Load the state of a stopped run; returns the seconds already spent."""
+        state = checkpointing.load(path)
+        if state is None:
+            return 0.0
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.stream.position, self.step = state["position"], state["step"]
+        return float(state["seconds"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--codebooks", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    trainer = DecoderTrainer(Codebooks.load(args.codebooks), load_or_build(args.out.parent / "tokenizer"), args.seed)
+    spent, budget = trainer.resume(args.out), args.minutes * 60
+    started, losses = time.monotonic() - spent, []
+    while (seconds := time.monotonic() - started) < budget:
+        losses.append(trainer.train_step(seconds / budget))
+        if trainer.step % 20 == 0:
+            mean = torch.stack(losses[-20:]).mean(0)
+            by_stem = " ".join(f"{name} {value:.3f}" for name, value in zip(STEMS, mean.tolist(), strict=True))
+            print(f"step {trainer.step} {seconds / 60:.1f} min loss {mean.mean():.3f} ({by_stem})", flush=True)
+        if trainer.step % 100 == 0:
+            checkpointing.save(args.out, trainer.state(seconds))
+    checkpointing.save(args.out, trainer.state(budget))
+
+
+if __name__ == "__main__":
+    main()

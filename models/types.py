@@ -1,0 +1,142 @@
+"""The vocabulary every layer speaks: what is asked for and what comes back.
+
+This module knows no torch, no Ray and no HTTP: the ingress imports it without loading a model library.
+One verb runs through all layers (HTTP client, Serve handle, replica, engine, test fake):
+``generate(request: GenerationRequest) -> AsyncIterator[AudioChunk]``; closing the iterator cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from models.errors import InvalidRequestError
+
+MAX_PROMPT_CHARACTERS = 2000
+MAX_SEED = 2**63 - 1
+
+
+def _finite(param: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequestError(f"{param} must be a finite number, got {value!r}", param=param)
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are drawn. The defaults are audiocraft's, not transformers' (whose top_k is 50).
+
+    Attributes:
+        guidance: classifier-free guidance coefficient, 0 < guidance <= 20; above 1 a request takes two rows.
+        temperature: 0 means greedy.
+        top_k: keep the k most likely tokens, ties included; 0 keeps all.
+        top_p: keep the smallest set whose mass before a token is <= top_p; if > 0, top_k is ignored.
+        greedy: take the most likely token, whatever the temperature.
+
+    Raises:
+        InvalidRequestError: naming the parameter that is out of range.
+    """
+
+    guidance: float = 3.0
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+    greedy: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < _finite("guidance", self.guidance) <= 20:
+            raise InvalidRequestError(f"guidance must be in (0, 20], got {self.guidance}", param="guidance")
+        if not 0 <= _finite("temperature", self.temperature) <= 10:
+            raise InvalidRequestError(f"temperature must be in [0, 10], got {self.temperature}", param="temperature")
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
+            raise InvalidRequestError(f"top_k must be an integer >= 0, got {self.top_k!r}", param="top_k")
+        if not 0 <= _finite("top_p", self.top_p) <= 1:
+            raise InvalidRequestError(f"top_p must be in [0, 1], got {self.top_p}", param="top_p")
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.greedy or self.temperature == 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One track of music to make.
+
+    Attributes:
+        request_id: unique among the requests in flight.
+        prompt: what to play; "" is the null condition (unconditioned music).
+        duration_s: seconds; the number of frames is ``int(duration_s * frame_rate)``.
+        seed: 0 <= seed < 2**63; the same seed gives the same tokens alone, in a batch, streamed or not.
+
+    Raises:
+        InvalidRequestError: naming the parameter that is out of range. The model's own maximum duration
+            is checked by whoever knows the model (ingress and engine).
+    """
+
+    request_id: str
+    prompt: str
+    duration_s: float
+    seed: int = 0
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str):
+            raise InvalidRequestError(f"prompt must be text, got {type(self.prompt).__name__}", param="prompt")
+        if len(self.prompt) > MAX_PROMPT_CHARACTERS:
+            raise InvalidRequestError(
+                f"prompt has {len(self.prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are allowed", param="prompt"
+            )
+        if any(0xD800 <= ord(char) <= 0xDFFF for char in self.prompt):
+            raise InvalidRequestError("prompt holds unpaired surrogates, which are not text", param="prompt")
+        if _finite("duration_s", self.duration_s) <= 0:
+            raise InvalidRequestError(f"duration must be above 0 seconds, got {self.duration_s}", param="duration")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
+            raise InvalidRequestError(f"seed must be an integer in [0, 2**63), got {self.seed!r}", param="seed")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """A finished piece of audio: samples that no later token can change.
+
+    Attributes:
+        index: 0, 1, 2 … within the request.
+        first_sample: offset of this chunk in the track, in samples per channel.
+        channels: 1 or 2.
+        sample_rate: Hz.
+        pcm: little-endian float32, channels interleaved, in [-1, 1]; ``len(pcm) == 4 * channels * num_samples``.
+        total_samples: samples per channel of the whole track, known from the first chunk on.
+        is_last: the end marker; an iterator that ends without it was cut short.
+        codes: little-endian int64 ``[K, frames]`` of the whole track, delays undone, on the last chunk when the
+            engine was asked to return codes, else None.
+    """
+
+    index: int
+    first_sample: int
+    channels: int
+    sample_rate: int
+    pcm: bytes
+    total_samples: int
+    is_last: bool
+    codes: bytes | None = None
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.pcm) // (4 * self.channels)
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_samples / self.sample_rate
+
+
+class Generator(Protocol):
+    """The one verb. Client, replica, engine and the tests' fake all offer it."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
+        """Yield the track piece by piece; closing the iterator cancels the request.
+
+        Raises:
+            TuttiError: a typed error; see models.errors.
+        """
+        ...
