@@ -37,19 +37,22 @@ class StepResult:
     Attributes:
         failures: errors by request id: each ends that request alone.
         chunks: finished audio by request id.
+        is_broken: the batched step itself raised, and all its requests failed.
     """
 
     failures: dict[str, TuttiError] = field(default_factory=dict)
     chunks: dict[str, AudioChunk] = field(default_factory=dict)
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """News about one request: a chunk, or the error that ended it. Exactly one of the two is set."""
+    """News about one request: a chunk, or the error that ended it."""
 
     request_id: str
-    chunk: AudioChunk | None = None
-    error: TuttiError | None = None
+    news: AudioChunk | TuttiError
 
-    def __post_init__(self) -> None:
-        assert (self.chunk is None) != (self.error is None), "an output is a chunk or an error"
+    @property
+    def is_end(self) -> bool:
+        """Nothing follows for this request."""
+        return isinstance(self.news, TuttiError) or self.news.is_last

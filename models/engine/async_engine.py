@@ -1,0 +1,184 @@
+"""The engine behind asyncio: one thread steps, coroutines hand requests in and take chunks out.
+
+    generate() ──command──►  inbox  ──►  stepping thread: commands, then one step  ──call_soon_threadsafe──►  queue
+
+Only the stepping thread touches the engine. It takes all commands before every step, so closing a stream frees its
+rows within one step. With nothing to do it sleeps on a condition. If it dies, every stream and the health check say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.config import EngineConfig
+from models.engine.engine import Engine
+from models.engine.loader import load_model
+from models.engine.stats import EngineStats
+from models.errors import EngineDeadError, TuttiError
+from models.types import AudioChunk, GenerationRequest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """A coroutine that waits for one request's news."""
+
+    request: GenerationRequest
+    loop: asyncio.AbstractEventLoop
+    news: asyncio.Queue[AudioChunk | TuttiError] = field(default_factory=asyncio.Queue)
+
+    def send(self, item: AudioChunk | TuttiError) -> None:
+        """From any thread."""
+        try:
+            self.loop.call_soon_threadsafe(self.news.put_nowait, item)
+        except RuntimeError:  # its event loop is closed: nobody is left to be told
+            logger.warning("request %s: its event loop is gone", self.request.request_id)
+
+
+class AsyncEngine:
+    """One engine and the thread that steps it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._wake = threading.Condition()
+        self._inbox: list[Callable[[], None]] = []  # guarded by _wake
+        self._stopping = False  # guarded by _wake
+        self._cause_of_death: str | None = None  # guarded by _wake
+        self._open: set[_Stream] = set()  # everyone to be told of a death; guarded by _wake
+        self._streams: dict[str, _Stream] = {}  # whom the engine's news go to; of the stepping thread
+        self._stats = engine.stats()  # replaced as a whole
+        self._thread = threading.Thread(target=self._run, name="tutti-engine", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def from_path(cls, path: str | Path, config: EngineConfig) -> AsyncEngine:
+        """Load a checkpoint and start stepping.
+
+        Raises:
+            CheckpointError: naming what is wrong with it.
+        """
+        return cls(Engine(load_model(path, config), config))
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[AudioChunk]:
+        """Yield the track piece by piece, the last chunk marked; closing the iterator aborts within one step.
+
+        Raises:
+            InvalidRequestError: before anything is queued.
+            EngineOverloadedError: the line is full.
+            GenerationFailedError: this request failed alone.
+            EngineDeadError: the engine can not go on.
+        """
+        self._engine.check_request(request)
+        stream = _Stream(request, asyncio.get_running_loop())
+        self._enter(stream)
+        try:
+            while True:
+                item = await stream.news.get()
+                if isinstance(item, TuttiError):
+                    raise item
+                yield item
+                if item.is_last:
+                    return
+        finally:
+            self._leave(stream)
+
+    def check_health(self) -> None:
+        """
+        Raises:
+            EngineDeadError: the engine has stopped; start another.
+        """
+        with self._wake:
+            self._check_alive()
+
+    def stats(self) -> EngineStats:
+        """The counters after the latest step; also after the engine's death."""
+        return self._stats
+
+    def shutdown(self, timeout_s: float = 30.0) -> None:
+        """Stop after the step in hand; streams still open get an EngineDeadError. Calling it twice is fine."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join(timeout_s)
+
+    # ------------------------------------------------------------------------------------------- from coroutines
+
+    def _enter(self, stream: _Stream) -> None:
+        with self._wake:
+            self._check_alive()
+            self._open.add(stream)
+            self._inbox.append(lambda: self._add(stream))
+            self._wake.notify()
+
+    def _leave(self, stream: _Stream) -> None:
+        with self._wake:
+            self._open.discard(stream)
+            self._inbox.append(lambda: self._abort(stream))
+            self._wake.notify()
+
+    def _check_alive(self) -> None:
+        if self._cause_of_death is not None:
+            raise EngineDeadError(self._cause_of_death)
+
+    # --------------------------------------------------------------------------------------- the stepping thread
+
+    def _run(self) -> None:
+        cause = "the engine was shut down"
+        try:
+            self._engine.prepare_thread()
+            while self._turn():
+                pass
+        except BaseException as error:
+            logger.exception("the engine's thread died")
+            cause = f"the engine died: {type(error).__name__}: {error}"
+        finally:
+            self._die(cause)
+
+    def _turn(self) -> bool:
+        """Wait for something to do and do it: commands, then one step. False when told to stop."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping or self._inbox or self._engine.has_work)
+            if self._stopping:
+                return False
+            commands, self._inbox = self._inbox, []
+        for command in commands:
+            command()
+        if self._engine.has_work:
+            self._step()
+        self._stats = self._engine.stats()
+        return True
+
+    def _step(self) -> None:
+        for output in self._engine.step():
+            stream = self._streams[output.request_id]
+            stream.send(output.news)
+            if output.is_end:
+                del self._streams[output.request_id]
+
+    def _add(self, stream: _Stream) -> None:
+        try:
+            self._engine.add(stream.request)
+        except TuttiError as error:
+            stream.send(error)
+        else:
+            self._streams[stream.request.request_id] = stream
+
+    def _abort(self, stream: _Stream) -> None:
+        # Another stream may have taken the id since: then this one is done already.
+        if self._streams.get(stream.request.request_id) is stream:
+            del self._streams[stream.request.request_id]
+            self._engine.abort(stream.request.request_id)
+
+    def _die(self, cause: str) -> None:
+        """Tell everyone, also those whose request was not looked at yet; whoever comes later is told at the door."""
+        with self._wake:
+            self._cause_of_death = cause
+            streams = list(self._open)
+        for stream in streams:
+            stream.send(EngineDeadError(cause))

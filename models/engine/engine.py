@@ -1,0 +1,227 @@
+"""The engine: requests in, one batched step at a time, finished audio out. Single-threaded; no asyncio, no Ray.
+
+The life of a request: it is checked and takes its place in the line; the scheduler lets it in when its rows and all
+its KV positions are free; its text is encoded once; every step samples one line of codes for all requests together;
+frames whose codes are complete go through the streaming codec; chunks leave as soon as they are final; with the last
+chunk, an error or an abort, everything it held is free for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from models.config import EngineConfig
+from models.engine.audio_stream import AudioStage
+from models.engine.loader import LoadedModel
+from models.engine.model_runner import ModelRunner
+from models.engine.scheduler import Scheduler
+from models.engine.sequence import Sequence
+from models.engine.stats import EngineStats, StatsCollector
+from models.engine.step import EngineOutput, StepPlan, StepResult
+from models.errors import EngineDeadError, EngineOverloadedError, InvalidRequestError, TuttiError
+from models.musicgen.kv_cache import KVCache, RowHandle
+from models.types import AudioChunk, GenerationRequest
+
+# A step that raises fails the requests in it. So many in a row, with no good one between, are no accident.
+MAX_BROKEN_STEPS_IN_A_ROW = 8
+
+
+class Engine:
+    """One model, stepping for all requests together.
+
+    Every method but ``check_request`` belongs to one thread.
+    """
+
+    def __init__(self, model: LoadedModel, config: EngineConfig) -> None:
+        self.config = config
+        self.model = model.config
+        self._largest_delay = max(model.config.decoder.delays)
+        self._stats = StatsCollector()
+        self._cache = KVCache(model.config.decoder, config.kv_positions_for(model.config))
+        self._scheduler = Scheduler[RowHandle](self._cache, max_rows=config.max_rows, max_queue=config.max_queue)
+        self._runner = ModelRunner(
+            model.decoder,
+            model.text,
+            model.config.decoder,
+            self._cache,
+            self._stats,
+            max_slots=config.max_rows,
+            max_steps=model.config.max_frames + self._largest_delay,
+            device=config.device,
+        )
+        self._audio = AudioStage(model.codec, model.config, config, self._runner)
+        self._broken_in_a_row = 0
+        self.prepare_thread()
+
+    def prepare_thread(self) -> None:
+        """Tell torch how many cores to use; called in the thread that steps, since some of torch's limits are its own."""
+        if self.config.num_threads is not None:
+            torch.set_num_threads(self.config.num_threads)
+
+    # ------------------------------------------------------------------------------------------------ the verbs
+
+    def check_request(self, request: GenerationRequest) -> None:
+        """Refuse what this model can not make. Touches no state, so any thread may ask.
+
+        Raises:
+            InvalidRequestError: naming the parameter.
+        """
+        self._sequence(request)
+
+    def add(self, request: GenerationRequest) -> None:
+        """Put a request in the line.
+
+        Raises:
+            InvalidRequestError: this model can not make it, or its id is taken.
+            EngineOverloadedError: the line is full; it says when to come back.
+        """
+        sequence = self._sequence(request)
+        if request.request_id in self._scheduler:
+            raise InvalidRequestError(f"request id {request.request_id!r} is already in use", param="request_id")
+        if not self._scheduler.has_room(sequence):
+            self._stats.refused += 1
+            raise EngineOverloadedError(
+                f"all rows are taken and {self._scheduler.num_waiting} requests wait", self._retry_after_s()
+            )
+        self._scheduler.add(sequence)
+
+    def abort(self, request_id: str) -> bool:
+        """Stop a request and free all it holds, now. False if it is not here (any more)."""
+        if self._scheduler.remove(request_id) is None:
+            return False
+        self._audio.forget(request_id)
+        self._stats.aborted += 1
+        return True
+
+    @torch.inference_mode()
+    def step(self) -> list[EngineOutput]:
+        """Advance every running request by one step; what happened to whom.
+
+        Raises:
+            EngineDeadError: steps keep failing.
+            AssertionError: an invariant is broken, which is a bug: the engine can not go on.
+        """
+        with self._stats.step():
+            plan = self._scheduler.schedule()
+            result = self._runner.run(plan)
+            self._decode_audio(plan, result)
+            return self._update(plan, result)
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    def generate(self, request: GenerationRequest) -> Iterator[AudioChunk]:
+        """Make one track and step the engine meanwhile: for the command line, which has no one else to serve.
+
+        Closing the iterator aborts.
+
+        Raises:
+            TuttiError: as ``add``, or whatever ended the request.
+        """
+        self.add(request)
+        try:
+            while request.request_id in self._scheduler:
+                for output in self.step():
+                    if output.request_id != request.request_id:
+                        continue
+                    if isinstance(output.news, TuttiError):
+                        raise output.news
+                    yield output.news
+        finally:
+            self.abort(request.request_id)
+
+    def stats(self) -> EngineStats:
+        """A snapshot of now."""
+        seen, line = self._stats, self._scheduler
+        active_rows = line.active_rows
+        return EngineStats(
+            steps=seen.steps,
+            row_steps=seen.row_steps,
+            mean_rows_per_step=seen.row_steps / seen.steps if seen.steps else 0.0,
+            max_rows=self.config.max_rows,
+            active_rows=active_rows,
+            free_rows=self.config.max_rows - active_rows,
+            free_kv_positions=self._cache.free_positions,
+            waiting=line.num_waiting,
+            running=line.num_running,
+            outstanding_row_steps=line.outstanding_row_steps,
+            audio_seconds=seen.audio_seconds,
+            step_seconds=seen.step_seconds,
+            mean_step_s=seen.mean_step_s,
+            finished=seen.finished,
+            aborted=seen.aborted,
+            failed=seen.failed,
+            refused=seen.refused,
+            broken_steps=seen.broken_steps,
+            **seen.stage_seconds,
+        )
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if a row, a slot, a KV position or a track is lost or held twice."""
+        self._scheduler.check_integrity()
+        self._cache.check_integrity()
+        assert len(self._audio) <= self._scheduler.num_running, "a track outlived its request"
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _sequence(self, request: GenerationRequest) -> Sequence[RowHandle]:
+        duration, longest, shortest = request.duration_s, self.model.max_duration_s, 1 / self.model.frame_rate
+        frames = int(duration * self.model.frame_rate)
+        if duration > longest:
+            raise InvalidRequestError(f"duration is {duration} s, this model makes at most {longest} s", param="duration")
+        if frames < 1:
+            raise InvalidRequestError(f"duration is {duration} s, one frame is {shortest} s", param="duration")
+        sequence = Sequence[RowHandle](request, frames, self._largest_delay)
+        if not self._scheduler.can_ever_run(sequence):
+            raise InvalidRequestError(
+                f"this engine is too small for the request: it takes {sequence.num_rows} rows of {sequence.num_steps} "
+                "positions; ask for a shorter duration or guidance 1, or raise max_rows or kv_positions",
+                param="duration",
+            )
+        return sequence
+
+    def _decode_audio(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        with self._stats.stage("codec"):
+            self._audio.decode(plan, result)
+
+    def _update(self, plan: StepPlan[RowHandle], result: StepResult) -> list[EngineOutput]:
+        """Move every request on, let go of those that ended, and say what happened."""
+        self._watch(result)
+        outputs = []
+        for sequence in plan.running:
+            sequence.step += 1
+            news = result.failures.get(sequence.request_id) or result.chunks.get(sequence.request_id)
+            if news is not None:
+                outputs.append(EngineOutput(sequence.request_id, news))
+        for output in outputs:
+            self._count(output)
+            if output.is_end:
+                self._scheduler.remove(output.request_id)
+                self._audio.forget(output.request_id)
+        return outputs
+
+    def _count(self, output: EngineOutput) -> None:
+        if isinstance(output.news, TuttiError):
+            self._stats.failed += 1
+            return
+        self._stats.audio_seconds += output.news.duration_s
+        self._stats.finished += output.news.is_last
+
+    def _watch(self, result: StepResult) -> None:
+        """After a broken step, find out whether the engine can go on."""
+        if not result.is_broken:
+            self._broken_in_a_row = 0
+            return
+        self._stats.broken_steps += 1
+        self._broken_in_a_row += 1
+        self.check_integrity()
+        if self._broken_in_a_row >= MAX_BROKEN_STEPS_IN_A_ROW:
+            raise EngineDeadError(f"{self._broken_in_a_row} steps in a row failed")
+
+    def _retry_after_s(self) -> float:
+        """Until the line is shorter: steps are known, their time is measured (before the first: as in real time)."""
+        step_s = self._stats.mean_step_s or 1 / self.model.frame_rate
+        return max(1, self._scheduler.steps_until_room()) * step_s

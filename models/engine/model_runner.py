@@ -1,0 +1,177 @@
+"""One batched step of the transformer: codes so far in, the next codes out. Knows rows and tensors, no policy.
+
+The codes of all running requests live in one table, ``history[slot, step, codebook]``, still delayed as they are
+sampled. A step reads one line per row and writes one line per request; the audio stage reads whole frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.conditioning.text import TextConditioner
+from models.config import DecoderConfig
+from models.engine.sampler import SamplingBatch, sample
+from models.engine.sequence import Sequence
+from models.engine.stats import StatsCollector
+from models.engine.step import StepPlan, StepResult
+from models.errors import GenerationFailedError
+from models.musicgen.decoder import MusicGenDecoder
+from models.musicgen.kv_cache import KVCache, KVCacheView, RowHandle
+
+logger = logging.getLogger(__name__)
+
+Running = Sequence[RowHandle]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The layout of one set of requests, kept until a request joins or leaves.
+
+    B requests and R rows: rows 0 … B−1 are the conditioned rows in the order of the requests, then come the null
+    rows of the guided ones. Only ``positions`` and ``row_positions`` move, by one each step.
+    """
+
+    composition: int
+    sequences: list[Running]
+    slots: Tensor  # int64 [B]
+    frames: Tensor  # int64 [B, 1]
+    positions: Tensor  # int64 [B], steps sampled so far
+    row_slots: Tensor  # int64 [R]
+    row_positions: Tensor  # int64 [R]
+    sampling: SamplingBatch
+    cache: KVCacheView
+
+
+class ModelRunner:
+    """Runs the decoder and the sampler, and keeps the codes."""
+
+    def __init__(
+        self,
+        decoder: MusicGenDecoder,
+        text: TextConditioner,
+        config: DecoderConfig,
+        cache: KVCache,
+        stats: StatsCollector,
+        *,
+        max_slots: int,
+        max_steps: int,
+        device: torch.device | str,
+    ) -> None:
+        self._decoder = decoder
+        self._text = text
+        self._config = config
+        self._cache = cache
+        self._stats = stats
+        self._device = device
+        self._special = config.vocab_size
+        self._delays = torch.tensor(config.delays, dtype=torch.int64, device=device)  # [K]
+        self._codebooks = torch.arange(config.num_codebooks, dtype=torch.int64, device=device)
+        shape = (max_slots, max_steps + 1, config.num_codebooks)
+        self._history = torch.full(shape, self._special, dtype=torch.int64, device=device)
+        self._batch: _Batch | None = None
+
+    def run(self, plan: StepPlan[RowHandle]) -> StepResult:
+        """Sample one step of every request in the plan.
+
+        An error in what belongs to one request (its text, its logits) fails that request; an error in what they share
+        fails all of this step. Either way it is in the result and not raised.
+        """
+        result = StepResult()
+        with self._stats.stage("text_encode"):
+            for sequence in plan.joined:
+                self._join(sequence, result)
+        if len(result.failures) == len(plan.running):
+            return result
+        try:
+            with self._stats.stage("decode"):
+                self._step(plan, result)
+        except Exception:
+            logger.exception("step: %d requests failed together", len(plan.running))
+            result.is_broken = True
+            self._batch = None
+            for sequence in plan.running:
+                error = GenerationFailedError(f"the engine's step {sequence.step + 1} of this request failed; try again")
+                result.failures.setdefault(sequence.request_id, error)
+        return result
+
+    def codes(self, sequence: Running, first: int, end: int) -> Tensor:
+        """Frames ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``."""
+        frames = torch.arange(first, end, device=self._device)
+        steps = frames[None, :] + 1 + self._delays[:, None]  # [K, n]
+        return self._history[sequence.slot][steps, self._codebooks[:, None]]
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _join(self, sequence: Running, result: StepResult) -> None:
+        """Compute what a request listens to, once. The null row listens to nothing and has no cross KV."""
+        self._history[sequence.slot] = self._special
+        if not sequence.is_conditioned:
+            return
+        try:
+            states = self._text.encode(sequence.request.prompt)
+            cross = self._decoder.cross_kv(self._decoder.project_text(states))
+            self._cache.set_cross(sequence.rows[0], cross)
+        except Exception:
+            logger.exception("text: request %s failed", sequence.request_id)
+            error = GenerationFailedError("the prompt could not be encoded; other requests were not touched")
+            result.failures[sequence.request_id] = error
+
+    def _step(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        batch = self._batch
+        if batch is None or batch.composition != plan.composition:
+            healthy = [each for each in plan.running if each.request_id not in result.failures]
+            batch = self._batch = self._lay_out(healthy, plan.composition)
+        codes = self._history[batch.row_slots, batch.row_positions]  # [R, K]
+        logits = self._decoder.forward_step(codes, batch.row_positions, batch.cache)  # [R, K, V]
+        batch.positions += 1
+        batch.row_positions += 1
+        sampled, finite = sample(logits, batch.positions, batch.sampling)
+        self._history[batch.slots, batch.positions] = self._delay(sampled, batch)
+        self._stats.count_step(len(batch.row_slots))
+        if not bool(finite.all()):
+            self._fail_not_finite(batch, finite, result)
+
+    def _delay(self, sampled: Tensor, batch: _Batch) -> Tensor:
+        """Force the special token where the pattern has no frame for a codebook at this step. ``[B, K]``"""
+        frames = batch.positions[:, None] - 1 - self._delays  # [B, K]
+        return sampled.masked_fill((frames < 0) | (frames >= batch.frames), self._special)
+
+    def _fail_not_finite(self, batch: _Batch, finite: Tensor, result: StepResult) -> None:
+        for sequence, is_fine in zip(batch.sequences, finite.tolist(), strict=True):
+            if not is_fine:
+                message = f"the model's output at step {sequence.step + 1} is not finite; the weights may be broken"
+                result.failures[sequence.request_id] = GenerationFailedError(message)
+
+    def _lay_out(self, sequences: list[Running], composition: int) -> _Batch:
+        guided = [index for index, sequence in enumerate(sequences) if sequence.num_rows == 2]
+        null_rows = list(range(len(sequences)))
+        for row, index in enumerate(guided, start=len(sequences)):
+            null_rows[index] = row
+        owners = [*sequences, *(sequences[index] for index in guided)]  # of each row
+        handles = [sequence.rows[0] for sequence in sequences] + [sequences[index].rows[1] for index in guided]
+
+        def column(values: list[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+        return _Batch(
+            composition=composition,
+            sequences=sequences,
+            slots=column([sequence.slot for sequence in sequences]),
+            frames=column([sequence.frames for sequence in sequences])[:, None],
+            positions=column([sequence.step for sequence in sequences]),
+            row_slots=column([sequence.slot for sequence in owners]),
+            row_positions=column([sequence.step for sequence in owners]),
+            sampling=SamplingBatch.build(
+                [sequence.request.sampling for sequence in sequences],
+                [sequence.request.seed for sequence in sequences],
+                null_rows,
+                num_codebooks=self._config.num_codebooks,
+                vocab_size=self._config.vocab_size,
+                device=self._device,
+            ),
+            cache=self._cache.view(handles),
+        )
