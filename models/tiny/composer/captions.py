@@ -7,11 +7,20 @@ import numpy as np
 from models.tiny.composer.score import Piece
 
 FAMILY_WORDS: dict[str, tuple[str, ...]] = {
-    "piano": ("piano", "solo piano chords", "piano ballad", "acoustic piano", "a grand piano", "classical piano", "jazzy piano"),
+    "piano": (
+        "piano", "solo piano chords", "piano ballad", "acoustic piano", "a grand piano", "classical piano",
+        "jazzy piano",
+    ),
     "organ": ("organ", "church organ", "hammond organ", "gospel organ", "a warm organ", "reggae organ", "soul organ"),
-    "strings": ("strings", "a string orchestra", "cinematic strings", "orchestral strings", "violins and cellos", "film score strings", "string ensemble"),
+    "strings": (
+        "strings", "a string orchestra", "cinematic strings", "orchestral strings", "violins and cellos",
+        "film score strings", "string ensemble",
+    ),
     "bells": ("bells", "music box", "lullaby with bells", "celesta", "glockenspiel", "chimes", "ambient bells"),
-    "synth": ("synth", "chiptune", "8-bit video game music", "retro synthesizer", "synthwave", "electronic synth", "square wave synth"),
+    "synth": (
+        "synth", "chiptune", "8-bit video game music", "retro synthesizer", "synthwave", "electronic synth",
+        "square wave synth",
+    ),
 }  # fmt: skip
 DRUM_WORDS: dict[str, tuple[str, ...]] = {
     "none": ("no drums", "without drums", "drumless", "without percussion", "no percussion", "without any beat"),
@@ -79,23 +88,23 @@ def caption(piece: Piece, rng: np.random.Generator) -> str:
     detail = rng.random() ** 0.5  # a piece may be described fully or barely
     keep = 0.35 + 0.6 * detail
     parts = _mode_and_key(piece, rng, keep)
-    choices = (
-        (keep + 0.05, lambda: _pick(rng, FAMILY_WORDS[piece.family])),
-        (keep, lambda: _tempo(piece, rng)),
-        (keep, lambda: _pick(rng, DRUM_WORDS[piece.drums])),
-        (keep, lambda: _pick(rng, LOUD_WORDS[piece.loud])),
-        (keep * 0.5, lambda: _pick(rng, BASS_WORDS[piece.bass])),
-        (keep * 0.5, lambda: _pick(rng, LEAD_WORDS[piece.lead])),
-        (0.7 if piece.builds else 0.0, lambda: _pick(rng, BUILD_WORDS)),
+    choices: tuple[tuple[float, str], ...] = (
+        (keep + 0.05, _pick(rng, FAMILY_WORDS[piece.family])),
+        (keep, _tempo(piece, rng)),
+        (keep, _pick(rng, DRUM_WORDS[piece.drums])),
+        (keep, _pick(rng, LOUD_WORDS[piece.loud])),
+        (keep * 0.5, _pick(rng, BASS_WORDS[piece.bass])),
+        (keep * 0.5, _pick(rng, LEAD_WORDS[piece.lead])),
+        (0.7 if piece.builds else 0.0, _pick(rng, BUILD_WORDS)),
     )
-    parts += [say() for probability, say in choices if rng.random() < probability]
+    parts += [words for probability, words in choices if rng.random() < probability]
     if not parts:
         parts = [_pick(rng, FAMILY_WORDS[piece.family])]
     order = rng.permutation(len(parts))
-    text = _pick(rng, _OPENINGS) + parts[order[0]]
+    text = _pick(rng, _OPENINGS) + str(parts[order[0]])
     for index in order[1:]:
         text += _pick(rng, _LINKS) + parts[index]
-    return text
+    return str(text)
 
 
 def full_prompt(piece: Piece, rng: np.random.Generator) -> str:

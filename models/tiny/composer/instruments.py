@@ -6,7 +6,7 @@ All waveforms are float32 at 32 kHz, start at phase 0 on a frame border and end 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ TIMBRES: dict[str, Timbre] = {
 FAMILIES = ("piano", "organ", "strings", "bells", "synth")
 
 
-@lru_cache(maxsize=None)
+@cache
 def note(timbre: str, midi: int, frames: int) -> Wave:
     """One note held for ``frames`` frames: float32 [(frames + 1) * 640], peak about 0.5; the last frame is the fade."""
     recipe, pitch = TIMBRES[timbre], frequency_hz(midi)
@@ -57,13 +57,14 @@ def note(timbre: str, midi: int, frames: int) -> Wave:
     return wave.astype(np.float32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def chord(timbre: str, midis: tuple[int, ...], frames: int) -> Wave:
     """Notes sounding together: float32 [(frames + 1) * 640]."""
-    return np.sum([note(timbre, midi, frames) for midi in midis], axis=0, dtype=np.float32)
+    total: Wave = np.sum([note(timbre, midi, frames) for midi in midis], axis=0, dtype=np.float32)
+    return total
 
 
-@lru_cache(maxsize=None)
+@cache
 def drum(name: str) -> Wave:
     """A one-shot drum sound, ``kick``, ``snare``, ``hat`` or ``open``: float32, whole frames."""
     noise = np.random.default_rng({"kick": 1, "snare": 2, "hat": 3, "open": 4}[name]).standard_normal(10 * FRAME)

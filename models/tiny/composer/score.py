@@ -24,7 +24,7 @@ _DRUMS: dict[str, dict[str, tuple[int, ...]]] = {
     "hiphop": {"kick": (0, 3, 10), "snare": (4, 12), "hat": (0, 2, 4, 6, 8, 10, 12, 14)},
 }
 _FILL = {"kick": (0, 8), "snare": (4, 10, 12, 13, 14, 15), "hat": (0, 2, 4, 6, 8)}
-# Each family plays its harmony its own way: (onset, length) in sixteenths for block chords, or an arpeggio of a given step.
+# Each family plays its harmony its own way: block chords as (onset, length) in sixteenths, or arpeggios in eighths.
 _BLOCKS: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = {
     "piano": (((0, 4), (4, 4), (8, 4), (12, 4)), ((0, 6), (6, 6), (12, 4))),
     "organ": (((0, 16),), ((2, 2), (6, 2), (10, 2), (14, 2))),
@@ -128,7 +128,9 @@ def _enters(piece: Piece, bar: int, section: int) -> bool:
     return not piece.builds or bar >= section * BARS_PER_SECTION
 
 
-def _event(piece: Piece, stem: str, bar: int, onset: int, length: int, instrument: str, notes: tuple[int, ...]) -> Event:
+def _event(
+    piece: Piece, stem: str, bar: int, onset: int, length: int, instrument: str, notes: tuple[int, ...]
+) -> Event:
     return Event(stem, bar * piece.bar + onset * piece.sixteenth, length * piece.sixteenth, instrument, notes)
 
 
@@ -166,7 +168,9 @@ def _motif(piece: Piece, rng: np.random.Generator) -> tuple[tuple[int, int, int]
     return tuple(motif)
 
 
-def _lead_bar(piece: Piece, bar: int, motif: tuple[tuple[int, int, int], ...], chord: tuple[int, ...]) -> Iterator[Event]:
+def _lead_bar(
+    piece: Piece, bar: int, motif: tuple[tuple[int, int, int], ...], chord: tuple[int, ...]
+) -> Iterator[Event]:
     if not piece.lead or not _enters(piece, bar, 2):
         return
     scale = lead_notes(piece.key)

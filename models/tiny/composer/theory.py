@@ -58,7 +58,7 @@ def frequency_hz(midi: int) -> float:
     """The grid-tuned frequency of a MIDI note number."""
     tempered = G4_HZ * 2.0 ** ((midi - _G4) / 12)
     grid = 12.5 if tempered >= 395 else 6.25 if tempered >= 195 else 3.125
-    return round(tempered / grid) * grid
+    return float(round(tempered / grid) * grid)
 
 
 def triad(root_class: int, quality: str) -> tuple[int, ...]:

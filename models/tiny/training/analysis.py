@@ -1,4 +1,4 @@
-"""What a clip sounds like, by signal analysis: tempo, drums, key, timbre family, loudness, and whether it is sound at all.
+"""What a clip sounds like, by signal analysis: tempo, drums, key, timbre family, loudness; and is it sound at all.
 
 Tempo, drums and loudness are read off directly. Key and family are told by small ridge classifiers on chroma and
 mel features, fitted on the composer's training pieces; evaluate.py prints how often they are right on held-out
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from models.tiny.composer.instruments import SAMPLE_RATE
 from models.tiny.composer.theory import G4_HZ
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 _FFT, _HOP = 1024, 320  # 32 ms windows every 10 ms
 
 
@@ -62,7 +63,7 @@ def _interpolate(values: Array, at: Array) -> Array:
 
 
 def has_drums(wave: Array) -> bool:
-    """Broadband bursts: energy above 12.5 kHz, where no pitched instrument of the composer has a partial, comes and goes."""
+    """Broadband bursts: energy above 12.5 kHz, where no pitched instrument has a partial, comes and goes."""
     power = _spectrogram(wave, _FFT, _HOP)
     frequency = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)
     high = power[:, frequency > 12_500].sum(1)
@@ -81,23 +82,28 @@ def _mel(spectrum: Array, bands: int) -> Array:
     return banded
 
 
+def _chroma(frequency: Array, power: Array, low: float, high: float) -> Array:
+    """Share of the magnitude near each pitch class between two frequencies: float [12], C first."""
+    inside = (frequency > low) & (frequency < high)
+    pitch = 12 * np.log2(frequency[inside] / G4_HZ) + 7
+    chroma = np.zeros(12)
+    near = np.abs(pitch - np.round(pitch)) < 0.35
+    np.add.at(chroma, np.round(pitch).astype(int) % 12, np.sqrt(power[inside]) * near)
+    share: Array = chroma / (chroma.sum() + 1e-9)
+    return share
+
+
 def key_features(wave: Array) -> Array:
-    """Chroma of the harmony register and of the bass, tuned to G4 = 400 Hz: float [24]."""
+    """Chroma of the harmony register and of the bass, tuned to G4 = 400 Hz, and of the opening second: float [36]."""
     power = _spectrogram(wave, 8192, 2048).mean(0)
     frequency = np.fft.rfftfreq(8192, 1 / SAMPLE_RATE)
-    parts = []
-    for low, high in ((380, 1500), (70, 170)):
-        inside = (frequency > low) & (frequency < high)
-        pitch = 12 * np.log2(frequency[inside] / G4_HZ) + 7
-        chroma = np.zeros(12)
-        np.add.at(chroma, np.round(pitch).astype(int) % 12, np.sqrt(power[inside]) * (np.abs(pitch - np.round(pitch)) < 0.35))
-        parts.append(chroma / (chroma.sum() + 1e-9))
-    start = _spectrogram(wave[: SAMPLE_RATE], 8192, 2048).mean(0)
-    inside = (frequency > 380) & (frequency < 1500)
-    pitch = 12 * np.log2(frequency[inside] / G4_HZ) + 7
-    opening = np.zeros(12)
-    np.add.at(opening, np.round(pitch).astype(int) % 12, np.sqrt(start[inside]))
-    return np.concatenate([*parts, opening / (opening.sum() + 1e-9)])
+    opening = _spectrogram(wave[:SAMPLE_RATE], 8192, 2048).mean(0)  # progressions start on the tonic
+    parts = [
+        _chroma(frequency, power, 380, 1500),
+        _chroma(frequency, power, 70, 170),
+        _chroma(frequency, opening, 380, 1500),
+    ]
+    return np.concatenate(parts)
 
 
 def family_features(wave: Array) -> Array:
@@ -108,7 +114,12 @@ def family_features(wave: Array) -> Array:
     change = np.diff(bands, axis=0)
     low = np.percentile(bands, 30, axis=0)
     loudness = np.log(magnitude.sum(1) + 1e-6)
-    shape = [loudness.std(), np.abs(np.diff(loudness)).mean(), np.maximum(change, 0).mean(), np.minimum(change, 0).mean()]
+    shape = [
+        loudness.std(),
+        np.abs(np.diff(loudness)).mean(),
+        np.maximum(change, 0).mean(),
+        np.minimum(change, 0).mean(),
+    ]
     return np.concatenate([low, change.std(0), shape])
 
 
@@ -119,7 +130,7 @@ def rms_db(wave: Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Is it sound at all: longest silence and longest clipping in seconds, and level jumps that read as noise bursts."""
+    """Is it sound at all: longest silence in seconds, share of clipped samples, highest peak."""
 
     longest_silence_s: float
     clipped_share: float

@@ -3,7 +3,8 @@
 The four levels of the residual quantiser live in four orthogonal subspaces of the latent, so that level q describes
 stem q (drums, bass, harmony, lead) and the residual search of the encoder finds each stem's code independently
 of the others (the idea of source-disentangled codecs, Bie et al., "Learning Source Disentanglement in Neural Audio
-Codec", 2024). For the decoder each codebook then is a simple instrument track, which a few million parameters can learn.
+Codec", 2024). For the decoder each codebook then is a simple instrument track, which a few million
+parameters can learn.
 
 ``python -m models.tiny.training.codebooks --out runs/tiny/codebooks.npz``
 """
@@ -41,7 +42,8 @@ def windows(stem: Tensor) -> Tensor:
 def _features(frames: Tensor, tonal: bool) -> Tensor:
     """Windows as the k-means sees them: pre-emphasised if tonal, loudness compressed so that quiet frames count."""
     shaped = frames - 0.7 * torch.nn.functional.pad(frames, (1, 0))[:, :-1] if tonal else frames
-    return shaped * shaped.norm(dim=1, keepdim=True).clamp_min(1e-3) ** -0.4
+    weighted: Tensor = shaped * shaped.norm(dim=1, keepdim=True).clamp_min(1e-3) ** -0.4
+    return weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,14 @@ class Codebooks:
     @classmethod
     def load(cls, path: Path) -> Codebooks:
         parts = np.load(path)
-        return cls([
-            StemCodebook(i >= 2, *(torch.from_numpy(parts[f"{field}{i}"]) for field in ("mean", "basis", "centroids")))
-            for i in range(len(STEMS))
-        ])
+        return cls(
+            [
+                StemCodebook(
+                    i >= 2, *(torch.from_numpy(parts[f"{field}{i}"]) for field in ("mean", "basis", "centroids"))
+                )
+                for i in range(len(STEMS))
+            ]
+        )
 
 
 def fit(pieces: int, frames: int, seed: int, per_stem: int = 120_000) -> Codebooks:

@@ -17,7 +17,7 @@ import torch
 from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
 
 from models.tiny.composer.captions import full_prompt
-from models.tiny.composer.instruments import FAMILIES, FRAME
+from models.tiny.composer.instruments import FAMILIES
 from models.tiny.composer.render import render
 from models.tiny.composer.score import SIXTEENTHS, Piece, draw_piece
 from models.tiny.composer.theory import KEYS
@@ -35,12 +35,11 @@ class Listener:
     def __init__(self, frames: int, pieces: int = 300) -> None:
         fitted = _pieces(_FIT_PIECES, pieces, held_out=False)
         waves = [original(piece, frames) for piece in fitted]
-        self._key = RidgeClassifier([analysis.key_features(w) for w in waves], [KEYS.index(p.key) for p in fitted], len(KEYS))
+        keys = [KEYS.index(p.key) for p in fitted]
+        self._key = RidgeClassifier([analysis.key_features(w) for w in waves], keys, len(KEYS))
         families = [FAMILIES.index(p.family) for p in fitted]
         self._family = RidgeClassifier([analysis.family_features(w) for w in waves], families, len(FAMILIES))
-        levels = sorted((analysis.rms_db(w), p.loud) for w, p in zip(waves, fitted, strict=True))
-        errors = [sum(loud for _, loud in levels[:i]) + sum(not loud for _, loud in levels[i:]) for i in range(len(levels))]
-        self._loud_db = levels[int(np.argmin(errors))][0]
+        self._loud_db = _threshold([(analysis.rms_db(w), p.loud) for w, p in zip(waves, fitted, strict=True)])
 
     def verdict(self, wave: Array, piece: Piece) -> dict[str, bool]:
         """For each attribute, does the clip have what the piece's prompt asked for?"""
@@ -55,6 +54,15 @@ class Listener:
         }
 
 
+def _threshold(levels: Sequence[tuple[float, bool]]) -> float:
+    """The level in dB that parts loud from soft with the fewest errors."""
+    ordered = sorted(levels)
+    errors = [
+        sum(loud for _, loud in ordered[:i]) + sum(not loud for _, loud in ordered[i:]) for i in range(len(ordered))
+    ]
+    return ordered[int(np.argmin(errors))][0]
+
+
 def _pieces(first: int, count: int, held_out: bool) -> list[Piece]:
     found: list[Piece] = []
     while len(found) < count:
@@ -67,7 +75,7 @@ def _pieces(first: int, count: int, held_out: bool) -> list[Piece]:
 
 def original(piece: Piece, frames: int) -> Array:
     """The composer's own rendering, mixed: float64 [samples]."""
-    return render(piece, frames).sum(0).astype(np.float64)
+    return np.asarray(render(piece, frames).sum(0), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,14 @@ class Sampler:
         return cls(model, PreTrainedTokenizerFast.from_pretrained(path))
 
     @torch.inference_mode()
-    def sample(self, prompts: Sequence[str], frames: int, seed: int, batch: int = 20, guidance: float = 3.0) -> list[Array]:
+    def sample(self, prompts: Sequence[str], frames: int, seed: int, batch: int = 20) -> list[Array]:
         """One clip per prompt; an empty prompt is the unconditioned model."""
         torch.manual_seed(seed)
         clips: list[Array] = []
         for start in range(0, len(prompts), batch):
             part = prompts[start : start + batch]
             inputs = self._inputs(part)
-            options = {"do_sample": True, "max_new_tokens": frames + 3, "guidance_scale": guidance if part[0] else 1.0}
+            options = {"do_sample": True, "max_new_tokens": frames + 3, "guidance_scale": 3.0 if part[0] else 1.0}
             clips += [clip.double().numpy()[0] for clip in self.model.generate(**inputs, **options)]
             print(f"{len(clips)} of {len(prompts)} clips", end="\r", flush=True)
         return clips
@@ -128,7 +136,8 @@ def table(columns: dict[str, dict[str, float]]) -> str:
     """A Markdown table, attributes down, columns across, in percent."""
     lines = ["| attribute | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name in ATTRIBUTES:
-        lines.append(f"| {name} | " + " | ".join(f"{100 * column[name]:.0f} %" for column in columns.values()) + " |")
+        cells = " | ".join(f"{100 * column[name]:.0f} %" for column in columns.values())
+        lines += [f"| {name} | {cells} |"]
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, MusicgenConfig, MusicgenForConditionalGeneration
@@ -22,12 +23,14 @@ from models.tiny.training.train_decoder import decoder_config, text_config
 
 DESCRIPTION = {
     "licence": "Apache-2.0",
-    "description": "Small MusicGen trained on a composer's own music: five timbres, twelve keys, five tempi, drums or none.",
+    "description": (
+        "Small MusicGen trained on a composer's own music: five timbres, twelve keys, five tempi, drums or none."
+    ),
     "max_duration_s": 30.0,
 }
 
 
-def _load_required(path: Path) -> dict[str, object]:
+def _load_required(path: Path) -> dict[str, Any]:
     state = checkpointing.load(path)
     if state is None:
         raise SystemExit(f"{path} is missing: run the training that writes it first (make tiny-help lists the steps)")
@@ -64,8 +67,8 @@ def export(runs: Path, out: Path) -> None:
     """Write the folder; the figures of the model card come from evaluate.py."""
     model = build_model(runs)
     model.generation_config = GenerationConfig(
-        do_sample=True, guidance_scale=3.0, top_k=250, temperature=1.0, max_length=1503, decoder_start_token_id=CODEBOOK_SIZE,
-        bos_token_id=CODEBOOK_SIZE, pad_token_id=CODEBOOK_SIZE,
+        do_sample=True, guidance_scale=3.0, top_k=250, temperature=1.0, max_length=1503,
+        decoder_start_token_id=CODEBOOK_SIZE, bos_token_id=CODEBOOK_SIZE, pad_token_id=CODEBOOK_SIZE,
     )  # fmt: skip
     model.config.decoder.decoder_start_token_id = CODEBOOK_SIZE
     model.half().save_pretrained(out)

@@ -20,7 +20,8 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if flipped else x
+    result: Tensor = x.T if flipped else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):

@@ -1,6 +1,6 @@
 """Train the codec's decoder and codeword embeddings on stem codes; the encoder follows in train_encoder.
 
-``python -m models.tiny.training.train_codec --codebooks runs/tiny/codebooks.npz --out runs/tiny/codec.pt --minutes 100``
+``python -m models.tiny.training.train_codec --codebooks runs/tiny/codebooks.npz --out runs/tiny/codec.pt``
 Seeded; started again with the same --out it goes on where it stopped.
 """
 
@@ -74,7 +74,7 @@ class CodecTrainer:
         inner = slice(EDGE * FRAME, (CROP - EDGE) * FRAME)
         loss = reconstruction_loss(output[:, inner], target[:, inner], log_weight=0.1 if progress > 0.6 else 0.0)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([*self.model.decoder.parameters(), *self.embedding.parameters()], 5.0)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * checkpointing.cosine(progress)

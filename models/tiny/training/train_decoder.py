@@ -1,6 +1,6 @@
 """Train the text encoder and the decoder on stem codes, with condition dropout for guidance.
 
-``python -m models.tiny.training.train_decoder --codebooks runs/tiny/codebooks.npz --out runs/tiny/decoder.pt --minutes 100``
+``python -m models.tiny.training.train_decoder --codebooks runs/tiny/codebooks.npz --out runs/tiny/decoder.pt``
 Seeded; started again with the same --out it goes on where it stopped. Short sequences first, whole 30 s ones
 (positions up to 1,503) in the last part, because a whole clip costs ten times a short one.
 """
@@ -67,11 +67,12 @@ class TinyMusicGen(nn.Module):
             input_ids=steps.reshape(batch * K, length), encoder_hidden_states=states, encoder_attention_mask=mask,
             use_cache=False,
         ).logits  # fmt: skip
-        return logits.view(batch, K, length, CODEBOOK_SIZE)
+        shaped: Tensor = logits.view(batch, K, length, CODEBOOK_SIZE)
+        return shaped
 
 
 def delayed(codes: Tensor) -> Tensor:
-    """Codes int64 [B, K, T] -> steps [B, K, T + K]: step s holds codebook q of frame s - 1 - q, else the special token."""
+    """Codes int64 [B, K, T] -> steps [B, K, T + K]: step s holds codebook q of frame s - 1 - q or the special token."""
     batch, _, frames = codes.shape
     steps = torch.full((batch, K, frames + K), CODEBOOK_SIZE)
     for q in range(K):
@@ -114,14 +115,16 @@ class DecoderTrainer:
         _, frames, pieces = [stage for stage in STAGES if stage[0] <= progress][-1]
         steps, tokens, mask, keep = self.batch(frames, pieces)
         logits = self.model(steps[:, :, :-1], tokens, mask, keep)
-        losses = torch.stack([
-            cross_entropy(logits[:, q].flatten(0, 1), steps[:, q, 1:].flatten(), ignore_index=CODEBOOK_SIZE)
-            for q in range(K)
-        ])
+        losses = torch.stack(
+            [
+                cross_entropy(logits[:, q].flatten(0, 1), steps[:, q, 1:].flatten(), ignore_index=CODEBOOK_SIZE)
+                for q in range(K)
+            ]
+        )
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             optimizer.zero_grad()
             optimizer.param_groups[0]["lr"] = rate * checkpointing.cosine(progress, floor=0.03)
-        losses.mean().backward()
+        losses.mean().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()

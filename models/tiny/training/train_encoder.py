@@ -21,7 +21,7 @@ from transformers import EncodecModel
 from models.tiny.composer.instruments import FRAME
 from models.tiny.composer.score import STEMS
 from models.tiny.training import checkpointing
-from models.tiny.training.codebooks import CODEBOOK_SIZE, SUBSPACE, Codebooks
+from models.tiny.training.codebooks import SUBSPACE, Codebooks
 from models.tiny.training.data import PieceStream, Pool
 from models.tiny.training.train_codec import CROP, EDGE, StemEmbedding, codec_config
 
@@ -61,7 +61,7 @@ class EncoderTrainer:
         latent = self.encoder((stems * keep[:, :, None]).sum(1, keepdim=True))
         losses, hits = self.losses(latent[:, :, EDGE:-EDGE], (codes * keep[:, :, None])[:, :, EDGE:-EDGE])
         self.optimizer.zero_grad()
-        losses.mean().backward()
+        losses.mean().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.encoder.parameters(), 5.0)
         self.optimizer.param_groups[0]["lr"] = 2e-3 * checkpointing.cosine(progress)
         self.optimizer.step()
