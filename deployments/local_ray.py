@@ -6,8 +6,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -49,7 +48,9 @@ def start_ray(num_cpus: int | None) -> None:
     """
     import ray
 
-    with _importable_project():
+    # Ray puts the directory it is started in first on its workers' path: it must be the project, wherever the
+    # command was given, for another `models` or `api` there would be imported instead.
+    with chdir(REPOSITORY):
         ray.init(
             address="local",
             num_cpus=num_cpus,
@@ -74,17 +75,3 @@ def stop_ray() -> None:
         _get_global_client().shutdown_cached_handles()
     _set_global_client(None)
     ray.shutdown()
-
-
-@contextmanager
-def _importable_project() -> Iterator[None]:
-    """Ray's workers inherit the path, and import the project wherever the command was started."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), before]))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before

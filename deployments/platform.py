@@ -172,13 +172,13 @@ def _wait_running(names: set[str], timeout_s: float) -> None:
 
 
 def _failure(app: Any) -> str:
-    """The sentence of the error that started it, without the stack of the processes it went through."""
-    messages = [app.message, *(deployment.message for deployment in app.deployments.values())]
-    for message in messages:
-        typed = re.findall(r"(?:\w+\.)*\w+Error: (.+)", message)
-        if typed:
-            return str(typed[-1])
-    return "; ".join(message for message in messages if message)
+    """The error that started it, without the stacks of the processes it went through."""
+    told = {name: deployment.message for name, deployment in app.deployments.items() if deployment.message}
+    for name, message in {"the application": app.message, **told}.items():
+        errors = re.findall(r"(?:\w+\.)*(\w+Error: .+)", message)
+        if errors:
+            return f"{name} does not start: {errors[-1].removeprefix('CheckpointError: ')}"
+    return "; ".join(filter(None, [app.message, *told.values()]))
 
 
 def _drain() -> None:

@@ -82,7 +82,10 @@ print(got_all, [title for title in descendants().values() if "ray" in title])
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_stop_drains_and_leaves_nothing(write_config: ConfigWriter, tmp_path: Path) -> None:
-    """In a process of its own, started in a folder that knows nothing of the project."""
+    """In a process of its own, started in a folder that has modules of the same names."""
+    for name in ("api", "deployments", "models"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('this is another project')")
     done = run_python(STOP_UNDER_A_STREAM.format(config=str(write_config()), port=free_port()), tmp_path)
     assert done.stdout.strip() == "[True] []", done.stderr
     assert done.stderr == ""

@@ -48,7 +48,8 @@ def test_concurrent_streams_share_steps_and_equal_their_solo_runs(http: httpx2.C
 
 def test_audio_arrives_while_it_is_made(http: httpx2.Client, probe: Probe) -> None:
     with http.stream("POST", STREAM, json=body(20.0)) as response:
-        first = next(response.iter_raw())
+        pieces = response.iter_raw()  # dropping it would close the response
+        first = next(pieces)
         assert 0 < len(first) < int(response.headers["content-length"])
         assert probe.stats()["running"] == 1  # it is still being made
     probe.wait_idle()
