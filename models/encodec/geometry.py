@@ -44,6 +44,10 @@ def check_supported(config: CodecConfig) -> None:
     for name in ("num_lstm_layers", "num_filters", "num_quantizers", "compress", "dilation_growth_rate"):
         if getattr(config, name) < 1:
             raise CheckpointError(f"codec config: {name} = {getattr(config, name)!r} must be at least 1")
+    if config.compress > config.num_filters:
+        raise CheckpointError(
+            f"codec config: compress = {config.compress!r} leaves no channels of num_filters = {config.num_filters}"
+        )
     if not config.upsampling_ratios or min(config.upsampling_ratios) < 1:
         raise CheckpointError(f"codec config: upsampling_ratios = {config.upsampling_ratios!r} must be positive")
 

@@ -196,14 +196,16 @@ class SkipLstm(nn.Module):
 
     def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(channels, channels, layers, batch_first=True).requires_grad_(False)
+        self.lstm = nn.LSTM(channels, channels, layers, batch_first=True)
+        self.requires_grad_(False)
 
     def load(self, reader: WeightReader, prefix: str) -> None:
         for name, parameter in self.lstm.named_parameters():
             parameter.copy_(reader.take(f"{prefix}.lstm.{name}", tuple(parameter.shape)))
 
     def fresh_state(self, batch: int) -> LstmState:
-        zeros = self.lstm.weight_hh_l0.new_zeros(self.lstm.num_layers, batch, self.lstm.hidden_size)
+        weight = next(self.lstm.parameters())
+        zeros = weight.new_zeros(self.lstm.num_layers, batch, self.lstm.hidden_size)
         return LstmState(zeros, zeros)
 
     def step(self, rows: Tensor, state: LstmState) -> tuple[Tensor, LstmState]:
@@ -217,11 +219,12 @@ class SkipLstm(nn.Module):
             finals.append(final)
         return out + rows, LstmState(torch.stack([h for h, _ in finals]), torch.stack([c for _, c in finals]))
 
-    def _run_layer(self, layer: int, rows: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _run_layer(
+        self, layer: int, rows: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The recurrence written out: the same equations as nn.LSTM, gates in its order i, f, g, o."""
-        w_in, w_hidden, b_in, b_hidden = (
-            cast(Tensor, getattr(self.lstm, f"{name}_l{layer}")) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        w_in, w_hidden, b_in, b_hidden = (cast(Tensor, getattr(self.lstm, f"{name}_l{layer}")) for name in names)
         inputs = F.linear(rows, w_in, b_in + b_hidden)  # [B, n, 4C]
         outs = []
         for frame in range(rows.shape[1]):

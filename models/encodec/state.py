@@ -36,7 +36,7 @@ class WindowState:
     def split(self, rows: int) -> list[WindowState]:
         if self.tail is None:
             return [self] * rows
-        return [WindowState(tail, self.started) for tail in self.tail.split(1)]
+        return [WindowState(tail, self.started) for tail in self.tail.chunk(rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class LstmState:
     def merge(states: Sequence[LstmState]) -> LstmState:
         return LstmState(torch.cat([s.hidden for s in states], 1), torch.cat([s.cell for s in states], 1))
 
-    def split(self) -> list[LstmState]:
-        return [LstmState(h, c) for h, c in zip(self.hidden.split(1, 1), self.cell.split(1, 1), strict=True)]
+    def split(self, rows: int) -> list[LstmState]:
+        return [LstmState(h, c) for h, c in zip(self.hidden.chunk(rows, 1), self.cell.chunk(rows, 1), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class DecoderState:
         rows = self.pending.shape[0]
         if rows == 1:
             return [self]
-        firsts, lstms = self.first.split(rows), self.lstm.split()
+        firsts, lstms = self.first.split(rows), self.lstm.split(rows)
         stages = zip(*(stage.split(rows) for stage in self.stages), strict=True)
-        parts = zip(firsts, lstms, stages, self.pending.split(1), strict=True)
+        parts = zip(firsts, lstms, stages, torch.tensor_split(self.pending, rows), strict=True)
         return [DecoderState(first, lstm, stage, pending) for first, lstm, stage, pending in parts]

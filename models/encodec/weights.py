@@ -17,6 +17,11 @@ from models.errors import CheckpointError
 # Not needed to decode: the encoder, and the running statistics with which the codebooks were learned.
 _NOT_FOR_DECODING = re.compile(r"encoder\..*|quantizer\.layers\.\d+\.codebook\.(cluster_size|embed_avg|inited)")
 
+_WEIGHT_NORM_SPELLINGS = (
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ("weight_g", "weight_v"),
+)
+
 
 class WeightReader:
     """Hands out tensors by name, once each.
@@ -43,12 +48,12 @@ class WeightReader:
 
     def take_convolution(self, prefix: str, shape: tuple[int, int, int]) -> Tensor:
         """The weight of a (transposed) convolution in torch's layout, weight normalisation folded in."""
-        spellings = (("parametrizations.weight.original0", "parametrizations.weight.original1"), ("weight_g", "weight_v"))
-        for gain, direction in spellings:
+        for gain, direction in _WEIGHT_NORM_SPELLINGS:
             if f"{prefix}.{gain}" in self._state or f"{prefix}.{direction}" in self._state:
                 g = self._take(f"{prefix}.{gain}", (shape[0], 1, 1)).to(self._folding_dtype)
                 v = self._take(f"{prefix}.{direction}", shape).to(self._folding_dtype)
-                return (g * v / v.norm(dim=(1, 2), keepdim=True)).to(self._dtype)
+                folded: Tensor = g * v / torch.linalg.vector_norm(v, dim=(1, 2), keepdim=True)
+                return folded.to(self._dtype)
         return self.take(f"{prefix}.weight", shape)
 
     def finish(self) -> None:
@@ -66,10 +71,8 @@ class WeightReader:
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         tensor = self._state.get(name)
         if tensor is None:
-            raise CheckpointError(f"the checkpoint has no tensor audio_encoder.{name}, which its codec config calls for")
+            raise CheckpointError(f"the checkpoint has no tensor audio_encoder.{name}, which its config calls for")
         if tuple(tensor.shape) != shape:
-            raise CheckpointError(
-                f"audio_encoder.{name} has shape {tuple(tensor.shape)}, its codec config calls for {shape}"
-            )
+            raise CheckpointError(f"audio_encoder.{name} has shape {tuple(tensor.shape)}, its config calls for {shape}")
         self._taken.add(name)
         return tensor

@@ -14,7 +14,6 @@ from models.encodec.decoder import EncodecDecoder
 
 PUBLISHED_GEOMETRY: dict[str, Any] = {
     "sampling_rate": 32_000,
-    "target_bandwidths": [2.2],
     "codebook_size": 2048,
     "hidden_size": 16,
     "num_filters": 4,
@@ -24,6 +23,7 @@ PUBLISHED_GEOMETRY: dict[str, Any] = {
     "use_conv_shortcut": False,
     "pad_mode": "reflect",
 }
+CODEBOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def codec_config(config: EncodecConfig) -> CodecConfig:
 
 def random_encodec(seed: int = 0, **overrides: Any) -> EncodecModel:
     """transformers' model with weights that make a lively signal: gains, biases and codebooks all random."""
-    model = EncodecModel(EncodecConfig(**PUBLISHED_GEOMETRY | overrides)).eval()
+    config = EncodecConfig(**PUBLISHED_GEOMETRY | overrides)
+    config.target_bandwidths = [(CODEBOOKS + 0.5) * config.frame_rate * config.codebook_nbits / 1000]
+    model = EncodecModel(config).eval()
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if name.endswith("original0"):
