@@ -42,9 +42,9 @@ class WeightReader:
         """The tensor of that name.
 
         Raises:
-            CheckpointError: it is missing, or has another shape.
+            CheckpointError: it is missing, has another shape, or holds no finite floating-point numbers.
         """
-        return self._take(name, shape).to(self._dtype)
+        return self._finished(name, self._take(name, shape))
 
     def take_convolution(self, prefix: str, shape: tuple[int, int, int]) -> Tensor:
         """The weight of a (transposed) convolution in torch's layout, weight normalisation folded in."""
@@ -53,7 +53,7 @@ class WeightReader:
                 g = self._take(f"{prefix}.{gain}", (shape[0], 1, 1)).to(self._folding_dtype)
                 v = self._take(f"{prefix}.{direction}", shape).to(self._folding_dtype)
                 folded: Tensor = g * v / torch.linalg.vector_norm(v, dim=(1, 2), keepdim=True)
-                return folded.to(self._dtype)
+                return self._finished(f"{prefix}.weight", folded)
         return self.take(f"{prefix}.weight", shape)
 
     def finish(self) -> None:
@@ -76,3 +76,8 @@ class WeightReader:
             raise CheckpointError(f"audio_encoder.{name} has shape {tuple(tensor.shape)}, its config calls for {shape}")
         self._taken.add(name)
         return tensor
+
+    def _finished(self, name: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"audio_encoder.{name} must hold finite floating-point numbers ({tensor.dtype})")
+        return tensor.to(self._dtype)

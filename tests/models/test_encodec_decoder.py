@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import MusicgenForConditionalGeneration
 
+from models.checkpoint import load_checkpoint
 from models.encodec.decoder import EncodecDecoder
 from models.errors import CheckpointError
+from tests.factories import make_checkpoint
 from tests.models.codec_examples import Example, codec_config, make_example, random_encodec, their_decode
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -111,6 +115,24 @@ def test_left_over_tensors_are_named(example: Example) -> None:
     fewer = dataclasses.replace(example.ours.config, num_quantizers=2)
     with pytest.raises(CheckpointError, match=r"quantizer\.layers\.2\.codebook\.embed"):
         EncodecDecoder.from_state(fewer, state)
+
+
+def test_numbers_that_are_none_are_refused(example: Example) -> None:
+    state: dict[str, Tensor] = dict(example.theirs.state_dict())
+    bias, gain = "decoder.layers.0.conv.bias", "decoder.layers.0.conv.parametrizations.weight.original0"
+    for broken in ({bias: state[bias] * torch.nan}, {gain: state[gain] * torch.inf}, {bias: state[bias].long()}):
+        with pytest.raises(CheckpointError, match=r"audio_encoder\.decoder\.layers\.0\.conv\.(bias|weight) must hold"):
+            EncodecDecoder.from_state(example.ours.config, state | broken)
+
+
+@pytest.mark.parametrize("pad_mode", ["reflect", "constant"])
+def test_reads_a_checkpoint_folder(tmp_path: Path, pad_mode: str) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint", pad_mode=pad_mode)
+    ours = EncodecDecoder.from_checkpoint(load_checkpoint(folder))
+    theirs = MusicgenForConditionalGeneration.from_pretrained(folder).audio_encoder.eval()
+    codec = Example(theirs, ours)
+    codes = codec.random_codes(12)
+    torch.testing.assert_close(ours.decode(codes), their_decode(codec, codes), atol=1e-5, rtol=0)
 
 
 def test_the_encoder_and_the_codebooks_statistics_may_be_absent(example: Example) -> None:
