@@ -44,7 +44,7 @@ class DecoderConfig:
         vocab_size: V; the special token's id is V, so tables have V + 1 rows and heads V outputs.
         audio_channels: 1 or 2.
         text_hidden_size: D_text; where it equals D the checkpoint has no projection.
-        max_positions: as the checkpoint states it. Positions are computed, so this limits nothing.
+        max_positions: as the checkpoint states it. Positions are computed, so this limits nothing: see num_positions.
 
     Raises:
         CheckpointError: naming the value that cannot be.
@@ -84,6 +84,11 @@ class DecoderConfig:
     def special_token(self) -> int:
         """The id that stands where the delay pattern has no code; it can never be sampled."""
         return self.vocab_size
+
+    @property
+    def num_positions(self) -> int:
+        """Positions the decoder is ready for; the longest track takes 1,503 of them."""
+        return max(self.max_positions, 4096)
 
     @property
     def has_text_projection(self) -> bool:
@@ -162,6 +167,12 @@ class ModelConfig:
             raise CheckpointError(
                 f"decoder config: vocab_size = {self.decoder.vocab_size} differs from the codec's "
                 f"codebook_size = {self.codec.codebook_size}"
+            )
+
+        if self.max_frames + max(self.decoder.delays) > self.decoder.num_positions:
+            raise CheckpointError(
+                f"codec config: {self.frame_rate} frames per second make {self.max_frames} frames in "
+                f"{self.max_duration_s:g} s, more than the decoder's {self.decoder.num_positions} positions"
             )
 
     @classmethod

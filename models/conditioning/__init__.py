@@ -1,0 +1,1 @@
+"""What the music listens to."""

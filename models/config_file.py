@@ -1,0 +1,209 @@
+"""Reads transformers' ``config.json`` and refuses what would be served wrongly. No torch here.
+
+A key that the file leaves out has transformers' default. A key that nobody here knows is refused: it may change what
+the model computes. Keys that only matter in training, or for other kinds of models, are listed and skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.config import CodecConfig, DecoderConfig, ModelConfig, TextEncoderConfig
+from models.errors import CheckpointError
+
+Number = TypeVar("Number", int, float, bool, str)
+
+# Every transformers configuration may carry these; none of them changes what a decoder or codec computes.
+# fmt: off
+_GENERIC = frozenset([
+    "_commit_hash", "_name_or_path", "add_cross_attention", "architectures", "attn_implementation",
+    "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward",
+    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype",
+    "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
+    "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "id2label", "initializer_factor",
+    "is_decoder", "is_encoder_decoder", "label2id", "length_penalty", "max_length", "min_length",
+    "model_type", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type",
+    "pruned_heads", "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
+    "sep_token_id", "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss",
+    "tie_encoder_decoder", "tie_word_embeddings", "tokenizer_class", "top_k", "top_p", "torch_dtype",
+    "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
+])
+# fmt: on
+_TRAINING = frozenset(("activation_dropout", "attention_dropout", "classifier_dropout", "dropout", "layerdrop"))
+_ENCODING = frozenset(("overlap",))  # how the codec's encoder cuts long clips; nothing is encoded here
+
+_DECODER_REQUIRED: Mapping[str, object] = {
+    "activation_function": "gelu",
+    "scale_embedding": False,
+    "cross_attention_hidden_size": None,
+    "tie_word_embeddings": False,
+}
+_CODEC_REQUIRED: Mapping[str, object] = {"chunk_length_s": None}
+
+
+class Section:
+    """One section of the file; remembers what was asked for, so that the rest can be refused.
+
+    Raises:
+        CheckpointError: from every method, naming the section and the key.
+    """
+
+    def __init__(self, name: str, values: object) -> None:
+        if not isinstance(values, Mapping):
+            raise CheckpointError(f"config.json has no section {name!r}")
+        self._name = name
+        self._values: Mapping[str, Any] = values
+        self._asked: set[str] = set()
+
+    def number(self, key: str, default: Number) -> Number:
+        """The value of that key, of the default's type; a whole number may stand for a float."""
+        self._asked.add(key)
+        value = self._values.get(key, default)
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(default):
+            raise CheckpointError(
+                f"config.json: {self._name}.{key} = {value!r} must be of type {type(default).__name__}"
+            )
+        return value
+
+    def optional(self, key: str, default: int) -> int:
+        """The same, where null means the default."""
+        self._asked.add(key)
+        return default if self._values.get(key) is None else self.number(key, default)
+
+    def numbers(self, key: str, default: Iterable[Number]) -> tuple[Number, ...]:
+        """A list of at least one number."""
+        self._asked.add(key)
+        wanted = tuple(default)
+        value = self._values.get(key, wanted)
+        if not isinstance(value, list | tuple) or not value:
+            raise CheckpointError(f"config.json: {self._name}.{key} = {value!r} must be a list of numbers")
+        return tuple(Section(self._name, {key: each}).number(key, wanted[0]) for each in value)
+
+    def require(self, required: Mapping[str, object]) -> None:
+        """The one value that is supported for each of these keys, which is also transformers' default."""
+        for key, wanted in required.items():
+            self._asked.add(key)
+            if self._values.get(key, wanted) != wanted:
+                raise CheckpointError(
+                    f"config.json: {self._name}.{key} = {self._values[key]!r} is not supported, it must be {wanted!r}"
+                )
+
+    def refuse_unknown(self, skipped: frozenset[str]) -> None:
+        """Called last: whatever was neither asked for nor is known to be harmless."""
+        unknown = sorted(set(self._values) - self._asked - skipped)
+        if unknown:
+            raise CheckpointError(
+                f"config.json: {self._name}.{unknown[0]} = {self._values[unknown[0]]!r} is not a known setting: "
+                "it may change what the model computes"
+            )
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        CheckpointError: naming the file that is missing, unreadable or broken.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing: a checkpoint is a folder in transformers format") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} can not be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} must hold a JSON object")
+    return content
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """See `ModelConfig.from_folder`."""
+    content = read_json(folder / "config.json")
+    kind = content.get("model_type")
+    if kind != "musicgen":
+        raise CheckpointError(f"config.json: model_type = {kind!r} is not supported, it must be 'musicgen'")
+    text = _text(content.get("text_encoder"))
+    decoder = _decoder(Section("decoder", content.get("decoder")), text.hidden_size)
+    return ModelConfig(decoder=decoder, codec=_codec(Section("audio_encoder", content.get("audio_encoder"))), text=text)
+
+
+def _text(values: object) -> TextEncoderConfig:
+    section = Section("text_encoder", values)
+    section.require({"model_type": "t5"})
+    assert isinstance(values, Mapping), "checked by Section"
+    return TextEncoderConfig(hidden_size=section.number("d_model", 512), settings=dict(values))
+
+
+def _decoder(section: Section, text_hidden_size: int) -> DecoderConfig:
+    section.require({"model_type": "musicgen_decoder", **_DECODER_REQUIRED})
+    config = DecoderConfig(
+        hidden_size=section.number("hidden_size", 1024),
+        num_layers=section.number("num_hidden_layers", 24),
+        num_heads=section.number("num_attention_heads", 16),
+        ffn_dim=section.number("ffn_dim", 4096),
+        num_codebooks=section.number("num_codebooks", 4),
+        vocab_size=section.number("vocab_size", 2048),
+        audio_channels=section.number("audio_channels", 1),
+        text_hidden_size=text_hidden_size,
+        max_positions=section.number("max_position_embeddings", 2048),
+    )
+    for key in ("pad_token_id", "bos_token_id"):
+        token = section.optional(key, config.special_token)
+        if token != config.special_token:
+            raise CheckpointError(f"config.json: decoder.{key} = {token} must be vocab_size = {config.special_token}")
+    section.refuse_unknown(_GENERIC | _TRAINING)
+    return config
+
+
+def _codec(section: Section) -> CodecConfig:
+    section.require({"model_type": "encodec", **_CODEC_REQUIRED})
+    hidden_size = section.number("hidden_size", 128)
+    ratios = section.numbers("upsampling_ratios", (8, 5, 4, 2))
+    bandwidths = section.numbers("target_bandwidths", (1.5, 3.0, 6.0, 12.0, 24.0))  # kbit/s
+    sampling_rate = section.number("sampling_rate", 24_000)
+    codebook_size = section.number("codebook_size", 1024)
+    config = CodecConfig(
+        sampling_rate=sampling_rate,
+        audio_channels=section.number("audio_channels", 1),
+        num_filters=section.number("num_filters", 32),
+        hidden_size=hidden_size,
+        codebook_size=codebook_size,
+        codebook_dim=section.optional("codebook_dim", hidden_size),
+        num_quantizers=_num_quantizers(bandwidths[-1], sampling_rate, ratios, codebook_size),
+        upsampling_ratios=ratios,
+        kernel_size=section.number("kernel_size", 7),
+        last_kernel_size=section.number("last_kernel_size", 7),
+        residual_kernel_size=section.number("residual_kernel_size", 3),
+        dilation_growth_rate=section.number("dilation_growth_rate", 2),
+        num_residual_layers=section.number("num_residual_layers", 1),
+        num_lstm_layers=section.number("num_lstm_layers", 2),
+        compress=section.number("compress", 2),
+        use_causal_conv=section.number("use_causal_conv", True),
+        pad_mode=section.number("pad_mode", "reflect"),
+        trim_right_ratio=section.number("trim_right_ratio", 1.0),
+        norm_type=section.number("norm_type", "weight_norm"),
+        use_conv_shortcut=section.number("use_conv_shortcut", True),
+        normalize=section.number("normalize", False),
+    )
+    section.refuse_unknown(_GENERIC | _TRAINING | _ENCODING)
+    return config
+
+
+def _num_quantizers(bandwidth: float, sampling_rate: int, ratios: tuple[int, ...], codebook_size: int) -> int:
+    """How transformers derives it: codebooks whose bits fit into the widest bandwidth, in kbit/s."""
+    if min(ratios) < 1 or sampling_rate < 1 or codebook_size < 2:
+        raise CheckpointError(
+            f"config.json: audio_encoder.upsampling_ratios = {list(ratios)}, sampling_rate = {sampling_rate} and "
+            f"codebook_size = {codebook_size} must be positive, the last at least 2"
+        )
+    hop = 1
+    for ratio in ratios:
+        hop *= ratio
+    frame_rate = -(-sampling_rate // hop)
+    bits = (codebook_size - 1).bit_length()
+    return int(1000 * bandwidth // (frame_rate * bits))
