@@ -26,7 +26,7 @@ def build(args: AppArgs) -> Application:
     """
     models = describe_models(args)
     replicas = {model_id: _bind(model_id, model) for model_id, model in args.enabled.items()}
-    return Gateway.options(name=GATEWAY_NAME).bind(replicas, models)
+    return serve.deployment(Gateway).options(name=GATEWAY_NAME).bind(replicas, models)
 
 
 def _bind(model_id: str, model: ModelArgs) -> Application:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]  # comes with ray[serve]
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError

@@ -18,7 +18,6 @@ from models.catalog import ModelSpec
 APP_FACTORY = "api.app:create_app"
 
 
-@serve.deployment
 @serve.ingress()
 class Gateway:
     """Serves HTTP; knows no model and loads no torch.

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
-import grpc
+import grpc  # type: ignore[import-untyped]  # comes with ray[serve]
 import pytest
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError

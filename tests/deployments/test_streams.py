@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_only_the_engine_loads_torch(http: httpx2.Client, probe: Probe) -> None:
     engine = probe.stats()["pid"]
     assert has_torch(engine)
     small = [pid for pid, title in titles.items() if title.startswith("ray::") and pid != engine]
-    kinds = {titles[pid].split()[0].split(":")[2] for pid in small}
+    kinds = {re.split("[:.]+", titles[pid])[1] for pid in small}  # "ray::ServeController.a_method_that_runs"
     assert {"ServeController", "ProxyActor", "ServeReplica"} <= kinds, titles
     assert [titles[pid] for pid in small if has_torch(pid)] == []
 
