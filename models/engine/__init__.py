@@ -1,0 +1,1 @@
+"""Continuous batching: requests of any length join and leave at any step."""
