@@ -21,12 +21,14 @@ FAMILY_WORDS: dict[str, tuple[str, ...]] = {
         "synth", "chiptune", "8-bit video game music", "retro synthesizer", "synthwave", "electronic synth",
         "square wave synth",
     ),
+    "guitar": ("guitar", "acoustic guitar", "folk guitar", "plucked guitar", "classical guitar", "country guitar"),
 }  # fmt: skip
 DRUM_WORDS: dict[str, tuple[str, ...]] = {
     "none": ("no drums", "without drums", "drumless", "without percussion", "no percussion", "without any beat"),
     "four": ("four-on-the-floor drums", "house beat", "disco drums", "dance beat", "techno drums", "drums"),
     "rock": ("rock drums", "rock beat", "live drum kit", "driving rock drums", "drums", "with drums"),
     "hiphop": ("hip hop beat", "hip hop drums", "boom bap drums", "trap drums", "a laid-back drum groove", "drums"),
+    "latin": ("latin drums", "bossa nova drums", "samba percussion", "latin groove", "drums", "with drums"),
 }
 TEMPO_WORDS: dict[int, tuple[str, ...]] = {
     5: ("very fast", "fast tempo", "fast", "energetic and fast"),

@@ -27,19 +27,22 @@ class Timbre:
     gain: float
 
 
-def _saw(count: int) -> tuple[tuple[int, float, float], ...]:
-    return tuple((n, (1 / n) * float(np.exp(-n / 6)), 0.0) for n in range(1, count + 1))
+def _saw(count: int, softness: float) -> tuple[tuple[int, float, float], ...]:
+    return tuple((n, (1 / n) * float(np.exp(-n / softness)), 0.0) for n in range(1, count + 1))
 
 
 TIMBRES: dict[str, Timbre] = {
     "piano": Timbre(tuple((n, n**-1.4, 0.55 / n**0.7) for n in range(1, 9)), 0.003, 0.95),
     "organ": Timbre(((1, 1.0, 0.0), (2, 0.75, 0.0), (3, 0.45, 0.0), (4, 0.4, 0.0), (8, 0.25, 0.0)), 0.012, 0.42),
-    "strings": Timbre(_saw(14), 0.12, 0.75),
+    "strings": Timbre(_saw(12, 4.0), 0.12, 0.75),
     "bells": Timbre(((1, 1.0, 0.6), (4, 0.6, 0.25), (10, 0.35, 0.09)), 0.002, 0.8),
     "synth": Timbre(tuple((n, 1 / n, 0.0) for n in range(1, 16, 2)), 0.004, 0.5),
+    "guitar": Timbre(
+        tuple((n, float(abs(np.sin(np.pi * n / 5.3))) / n**0.9, 0.4 / n**0.5) for n in range(1, 13)), 0.002, 0.9
+    ),
     "bass": Timbre(((1, 1.0, 0.45), (2, 0.5, 0.3), (3, 0.25, 0.2), (4, 0.12, 0.12)), 0.006, 1.0),
 }
-FAMILIES = ("piano", "organ", "strings", "bells", "synth")
+FAMILIES = ("piano", "organ", "strings", "bells", "synth", "guitar")
 
 
 @cache

@@ -11,19 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.tiny.composer.instruments import FAMILIES
-from models.tiny.composer.theory import KEYS, PROGRESSIONS, Key, bass_note, lead_notes, triad
+from models.tiny.composer.theory import KEYS, PROGRESSIONS, Key, bass_note, lead_notes, triad, warm
 
 STEMS = ("drums", "bass", "harmony", "lead")
 SIXTEENTHS = (5, 6, 7, 8, 9)  # frames in a sixteenth note: 150, 125, 107, 94, 83 beats a minute, never an octave apart
-DRUM_STYLES = ("none", "four", "rock", "hiphop")
+DRUM_STYLES = ("none", "four", "rock", "hiphop", "latin")
 BARS_PER_SECTION = 4
 
 _DRUMS: dict[str, dict[str, tuple[int, ...]]] = {
     "four": {"kick": (0, 4, 8, 12), "open": (2, 6, 10, 14), "snare": (4, 12)},
     "rock": {"kick": (0, 8, 10), "snare": (4, 12), "hat": (0, 2, 4, 6, 8, 10, 12, 14)},
     "hiphop": {"kick": (0, 3, 10), "snare": (4, 12), "hat": (0, 2, 4, 6, 8, 10, 12, 14)},
+    "latin": {"kick": (0, 6, 8, 14), "snare": (3, 6, 12), "hat": tuple(range(16))},
 }
-_FILL = {"kick": (0, 8), "snare": (4, 10, 12, 13, 14, 15), "hat": (0, 2, 4, 6, 8)}
+_FILL = {"kick": (0, 8), "snare": (4, 12, 14, 15), "hat": (0, 2, 4, 6, 8, 10)}
 # Each family plays its harmony its own way: block chords as (onset, length) in sixteenths, or arpeggios in eighths.
 _BLOCKS: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = {
     "piano": (((0, 4), (4, 4), (8, 4), (12, 4)), ((0, 6), (6, 6), (12, 4))),
@@ -33,6 +34,7 @@ _BLOCKS: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = {
 _ARPEGGIOS: dict[str, tuple[tuple[int, ...], ...]] = {
     "bells": ((0, 1, 2, 1, 0, 1, 2, 1), (0, 2, 1, 2, 0, 2, 1, 2)),
     "synth": ((0, 1, 2, 1, 0, 1, 2, 1), (0, 0, 2, 1, 0, 0, 2, 1)),
+    "guitar": ((0, 2, 1, 2, 0, 2, 1, 2), (2, 1, 0, 1, 2, 1, 0, 1)),
 }
 _BASS: dict[str, tuple[tuple[int, int, int], ...]] = {  # (onset, length, 0 = root or 7 = fifth)
     "quarters": ((0, 4, 0), (4, 4, 0), (8, 4, 0), (12, 4, 0)),
@@ -93,7 +95,7 @@ class Event:
 def draw_piece(seed: int) -> Piece:
     """Draw the attributes of piece number ``seed``."""
     rng = np.random.default_rng([seed, 0])
-    drums = "none" if rng.random() < 0.35 else DRUM_STYLES[1 + rng.integers(3)]
+    drums = "none" if rng.random() < 0.35 else DRUM_STYLES[1 + rng.integers(4)]
     return Piece(
         family=FAMILIES[rng.integers(len(FAMILIES))],
         key=KEYS[rng.integers(len(KEYS))],
@@ -113,13 +115,13 @@ def write(piece: Piece, frames: int) -> Iterator[Event]:
     progressions = PROGRESSIONS[piece.key.mode]
     progression = progressions[rng.integers(len(progressions))]
     pattern = int(rng.integers(2))
-    motif = _motif(piece, rng)
+    motif = _motif(rng)
     for bar in range(-(-frames // piece.bar)):
         step, quality = progression[bar % len(progression)]
         root = (piece.key.tonic_class + step) % 12
         yield from _drum_bar(piece, bar)
         yield from _bass_bar(piece, bar, root)
-        yield from _harmony_bar(piece, bar, triad(root, quality), pattern)
+        yield from _harmony_bar(piece, bar, root, triad(root, quality), pattern)
         yield from _lead_bar(piece, bar, motif, triad(root, quality))
 
 
@@ -150,8 +152,9 @@ def _bass_bar(piece: Piece, bar: int, root: int) -> Iterator[Event]:
         yield _event(piece, "bass", bar, onset, length, "bass", (bass_note((root + interval) % 12),))
 
 
-def _harmony_bar(piece: Piece, bar: int, notes: tuple[int, ...], pattern: int) -> Iterator[Event]:
+def _harmony_bar(piece: Piece, bar: int, root: int, notes: tuple[int, ...], pattern: int) -> Iterator[Event]:
     if piece.family in _BLOCKS:
+        notes = warm(notes, root) if piece.family in ("strings", "organ") else notes
         for onset, length in _BLOCKS[piece.family][pattern]:
             yield _event(piece, "harmony", bar, onset, length, piece.family, notes)
         return
@@ -159,13 +162,14 @@ def _harmony_bar(piece: Piece, bar: int, notes: tuple[int, ...], pattern: int) -
         yield _event(piece, "harmony", bar, 2 * index, 2, piece.family, (notes[tone],))
 
 
-def _motif(piece: Piece, rng: np.random.Generator) -> tuple[tuple[int, int, int], ...]:
-    """Two bars of (onset, length, step of the scale walk); repeated, it makes a tune one can remember."""
-    motif = []
-    for bar in range(2):
-        for onset, length in _LEAD_RHYTHMS[rng.integers(len(_LEAD_RHYTHMS))]:
-            motif.append((16 * bar + onset, length, int(rng.integers(-2, 3))))
-    return tuple(motif)
+def _motif(rng: np.random.Generator) -> tuple[tuple[int, int, int], ...]:
+    """Four bars of (onset, length, step of the scale walk), A B A C; repeated, they make a tune one can remember."""
+    bars = []
+    for _ in range(3):
+        rhythm = _LEAD_RHYTHMS[rng.integers(len(_LEAD_RHYTHMS))]
+        bars.append([(onset, length, int(rng.integers(-2, 3))) for onset, length in rhythm])
+    order = (bars[0], bars[1], bars[0], bars[2])
+    return tuple((16 * bar + onset, length, step) for bar, notes in enumerate(order) for onset, length, step in notes)
 
 
 def _lead_bar(
@@ -178,6 +182,6 @@ def _lead_bar(
     middle = [index for index, note in enumerate(scale) if note % 12 in classes and note >= 76]
     place = middle[0] if middle else len(scale) // 2  # every bar starts from a chord tone, so the tune fits the harmony
     for onset, length, step in motif:
-        if onset // 16 == bar % 2:
+        if onset // 16 == bar % BARS_PER_SECTION:
             place = min(max(place + (step if onset % 16 else 0), 0), len(scale) - 1)
             yield _event(piece, "lead", bar, onset % 16, length, piece.family, (scale[place],))

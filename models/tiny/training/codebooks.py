@@ -140,7 +140,7 @@ def fit(pieces: int, frames: int, seed: int, per_stem: int = 120_000) -> Codeboo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pieces", type=int, default=900)
+    parser.add_argument("--pieces", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     fit(args.pieces, 600, args.seed).save(args.out)

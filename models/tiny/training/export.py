@@ -24,7 +24,7 @@ from models.tiny.training.train_decoder import decoder_config, text_config
 DESCRIPTION = {
     "licence": "Apache-2.0",
     "description": (
-        "Small MusicGen trained on a composer's own music: five timbres, twelve keys, five tempi, drums or none."
+        "Small MusicGen trained on a composer's own music: six timbres, twelve keys, five tempi, drums or none."
     ),
     "max_duration_s": 30.0,
 }
