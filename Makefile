@@ -43,7 +43,7 @@ types: install ## mypy, strict
 	$(VENV)/bin/mypy
 
 contracts: install ## Which package may import which
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-cache
 
 pytest: install ## The tests alone (ARGS="-k name -x")
 	$(VENV)/bin/pytest $(ARGS)
