@@ -93,6 +93,12 @@ def _chroma(frequency: Array, power: Array, low: float, high: float) -> Array:
     return share
 
 
+def mel_db(wave: Array) -> Array:
+    """80-band mel power in dB, 64 ms windows every 20 ms: float [frames, 80]."""
+    decibels: Array = 20 * np.log10(_mel(np.sqrt(_spectrogram(wave, 2048, 640)), 80) + 1e-6)
+    return decibels
+
+
 def key_features(wave: Array) -> Array:
     """Chroma of the harmony register and of the bass, tuned to G4 = 400 Hz, and of the opening second: float [36]."""
     power = _spectrogram(wave, 8192, 2048).mean(0)

@@ -73,6 +73,11 @@ def _pieces(first: int, count: int, held_out: bool) -> list[Piece]:
     return found
 
 
+def held_out_pieces(count: int) -> list[Piece]:
+    """Pieces whose combination of attributes no training ever saw."""
+    return _pieces(_HELD_OUT_PIECES, count, held_out=True)
+
+
 def original(piece: Piece, frames: int) -> Array:
     """The composer's own rendering, mixed: float64 [samples]."""
     return np.asarray(render(piece, frames).sum(0), dtype=np.float64)
@@ -152,7 +157,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     frames = int(args.seconds * 50)
-    pieces = [p for p in _pieces(_HELD_OUT_PIECES, args.prompts * 2, held_out=True) if not p.builds][: args.prompts]
+    pieces = [piece for piece in held_out_pieces(args.prompts * 2) if not piece.builds][: args.prompts]
     prompts = [full_prompt(p, np.random.default_rng([p.seed, 7])) for p in pieces]
     listener, sampler = Listener(frames), Sampler.load(args.checkpoint)
     clips = sampler.sample(prompts, frames, seed=1)
