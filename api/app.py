@@ -1,4 +1,7 @@
-"""The composition root of the HTTP side: backends in, one FastAPI application out. Runs without Ray and without torch."""
+"""The composition root of the HTTP side: backends in, one FastAPI application out.
+
+Runs without Ray and without torch.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext, StripControlHeaders
 from api.routes import generate, health, web
 from api.routes import models as model_routes
+from api.schemas.errors import ErrorEnvelope
 from api.services import Services
 from api.settings import Settings
 from api.version import VERSION
@@ -54,6 +58,7 @@ def create_app(
         redoc_url=None,
         # A redirect would be an answer without an envelope; /health/ is simply not there.
         redirect_slashes=False,
+        responses={"default": {"model": ErrorEnvelope, "description": "Any other error"}},
     )
     app.state.services = services
     handlers.install(app)

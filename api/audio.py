@@ -37,7 +37,8 @@ def to_pcm16(pcm: bytes, channels: int) -> Samples:
     samples = np.frombuffer(pcm, dtype="<f4").reshape(-1, channels)
     if not np.isfinite(samples).all():
         raise GenerationFailedError("the engine made samples that are no numbers; this is a bug")
-    return np.rint(np.clip(samples, -1.0, 1.0) * _FULL_SCALE).astype("<i2")
+    rounded: Samples = np.rint(np.clip(samples, -1.0, 1.0) * _FULL_SCALE).astype("<i2")
+    return rounded
 
 
 class Encoder(Protocol):

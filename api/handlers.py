@@ -20,6 +20,8 @@ _BY_STATUS = {
     405: ErrorCode.METHOD_NOT_ALLOWED,
     413: ErrorCode.PAYLOAD_TOO_LARGE,
 }
+# Ours where pydantic's own words speak of its insides.
+_WORDS = {"extra_forbidden": "is no parameter of this request: remove it", "missing": "is missing: add it"}
 # What pydantic says of a body that is not a JSON object at all.
 _NO_OBJECT = frozenset({"json_invalid", "model_attributes_type", "dict_type", "missing"})
 
@@ -61,7 +63,10 @@ def from_validation(errors: Sequence[Any]) -> ApiError:
         at = first["loc"][1:] if first["type"] == "json_invalid" else ()
         where = f" (the JSON breaks at character {at[0]})" if at else ""
         return ApiError(ErrorCode.MALFORMED_BODY, f"{ErrorCode.MALFORMED_BODY.meaning}{where}")
-    found = [{"param": _param(e["loc"]), "message": e["msg"], "kind": e["type"]} for e in errors[:_MAX_REPORTED]]
+    found = [
+        {"param": _param(e["loc"]), "message": _WORDS.get(e["type"], e["msg"]), "kind": e["type"]}
+        for e in errors[:_MAX_REPORTED]
+    ]
     message = "; ".join(f"{item['param']}: {item['message']}" for item in found)
     return ApiError(ErrorCode.INVALID_PARAMETER, message, param=found[0]["param"], details={"errors": found})
 

@@ -23,7 +23,7 @@ def choose_format(accept: str | None) -> AudioFormat:
     if accept is None or not accept.strip():
         return "wav"
     ranges = dict(_parse_range(part) for part in accept.split(",") if part.strip())
-    liked = {name: max(_quality(ranges, media_type) for media_type in types) for name, types in MEDIA_TYPES.items()}
+    liked = {name: _quality(ranges, types) for name, types in MEDIA_TYPES.items()}
     best = max(liked, key=lambda name: liked[name])
     if liked[best] <= 0:
         offered = [types[0] for types in MEDIA_TYPES.values()]
@@ -50,9 +50,7 @@ def _number(text: str) -> float:
     return value if 0 <= value <= 1 else 0.0
 
 
-def _quality(ranges: dict[str, float], media_type: str) -> float:
-    """The most specific range decides."""
-    for name in (media_type, "audio/*", "*/*"):
-        if name in ranges:
-            return ranges[name]
-    return 0.0
+def _quality(ranges: dict[str, float], media_types: tuple[str, ...]) -> float:
+    """The most specific range decides: a format that is named by any of its names is not judged by a wildcard."""
+    named = [ranges[media_type] for media_type in media_types if media_type in ranges]
+    return max(named) if named else ranges.get("audio/*", ranges.get("*/*", 0.0))

@@ -108,13 +108,13 @@ class AudioResponse(Response):
         self._metrics.audio_seconds.labels(self._model_id).inc(chunk.duration_s)
 
     async def _start(self, first: AudioChunk, encoder: Encoder, send: Send) -> None:
-        headers = self._headers(first, encoder)
+        headers = self._stream_headers(first, encoder)
         self._started = True
         self._metrics.first_audio.labels(self._model_id).observe(time.perf_counter() - self._asked_at)
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
 
-    def _headers(self, first: AudioChunk, encoder: Encoder) -> dict[str, str]:
+    def _stream_headers(self, first: AudioChunk, encoder: Encoder) -> dict[str, str]:
         generation = self._generation
         headers = {
             "Content-Type": encoder.media_type,

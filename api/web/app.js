@@ -348,6 +348,13 @@ function useExample(event) {
   if (chip === null) return;
   $("prompt").value = chip.dataset.prompt;
   $("prompt").focus();
+  markExample();
+}
+
+function markExample() {
+  for (const chip of document.querySelectorAll("[data-prompt]")) {
+    chip.setAttribute("aria-pressed", String(chip.dataset.prompt === $("prompt").value));
+  }
 }
 
 $("compose").addEventListener("submit", (event) => {
@@ -370,6 +377,7 @@ $("wave").addEventListener("pointerdown", (event) => {
 $("wave").addEventListener("pointermove", (event) => {
   if (event.buttons === 1) seekTo(event);
 });
+$("prompt").addEventListener("input", markExample);
 $("examples").addEventListener("click", useExample);
 $("duration").addEventListener("input", showDuration);
 $("model").addEventListener("change", showModel);

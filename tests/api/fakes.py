@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class FakeGenerator:
     gates: dict[int, asyncio.Event] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
     end_early: int | None = None
-    pace: Callable[[int], asyncio.Future[None]] | None = None
+    pace: Callable[[int], Awaitable[None]] | None = None
     ready_answer: bool | str | Exception = True
     requests: list[GenerationRequest] = field(default_factory=list)
     reached: dict[int, asyncio.Event] = field(default_factory=dict)

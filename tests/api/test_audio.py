@@ -1,0 +1,118 @@
+"""Encoders: any way of cutting a track into chunks gives the same file, and the first bytes do not wait."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api import mp3
+from api.audio import FORMATS, AudioFormat, Encoder, make_encoder, to_pcm16, wav_header
+from models.errors import GenerationFailedError, InvalidRequestError
+from models.types import AudioChunk
+from tests.api.fakes import SAMPLE_RATE, sine
+
+
+def encoder(audio_format: AudioFormat, total: int, channels: int = 1, rate: int = SAMPLE_RATE) -> Encoder:
+    return make_encoder(audio_format, AudioChunk(0, 0, channels, rate, b"", total, is_last=False))
+
+
+def encode(audio_format: AudioFormat, track: np.ndarray[tuple[int, int], np.dtype[np.int16]], step: int) -> bytes:
+    coder = encoder(audio_format, len(track), track.shape[1])
+    return b"".join(coder.encode(track[at : at + step]) for at in range(0, len(track), step)) + coder.finish()
+
+
+def music(total: int, channels: int = 1, seed: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
+    noise = np.random.default_rng(seed).normal(0, 0.1, (total, channels))
+    return to_pcm16((sine(seed, total, channels) + noise).astype("<f4").tobytes(), channels)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    total=st.integers(1, 20_000), step=st.integers(1, 9_000), channels=st.integers(1, 2), name=st.sampled_from(FORMATS)
+)
+def test_chunks_do_not_show(total: int, step: int, channels: int, name: AudioFormat) -> None:
+    track = music(total, channels)
+    step = max(step, total // 50 + 1)
+    assert encode(name, track, step) == encode(name, track, total)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("total", [1, 640, 4096, 32_000, 50_001])
+@pytest.mark.parametrize("name", ["wav", "flac"])
+def test_lossless_formats_give_back_every_sample(name: AudioFormat, total: int, channels: int) -> None:
+    track = music(total, channels)
+    decoded, rate = soundfile.read(io.BytesIO(encode(name, track, 6_400)), dtype="int16", always_2d=True)
+    assert rate == SAMPLE_RATE
+    assert np.array_equal(decoded, track)
+
+
+@pytest.mark.parametrize("name", ["wav", "pcm"])
+def test_content_length_is_kept(name: AudioFormat) -> None:
+    assert encoder(name, 12_345, 2).content_length == len(encode(name, music(12_345, 2), 1_000))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_first_bytes_leave_with_the_first_chunk(name: AudioFormat) -> None:
+    """The engine's first chunk is 0.2 s; a client hears something of it at once in every format."""
+    track = music(30 * SAMPLE_RATE)
+    first = encoder(name, len(track)).encode(track[: SAMPLE_RATE // 5])
+    assert len(first) > 1_000
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("total", [1, 500, 640, 1_152, 6_400, 33_333, 96_000])
+def test_mp3_has_its_exact_length(total: int, channels: int) -> None:
+    data = encode("mp3", music(total, channels), 6_400)
+    frames, _ = mp3.layout(total)
+    assert len(data) == (frames + 1) * mp3.frame_bytes(SAMPLE_RATE)
+    decoded, rate = soundfile.read(io.BytesIO(data), always_2d=True)
+    assert (rate, decoded.shape) == (SAMPLE_RATE, (total, channels))
+
+
+def test_mp3_info_frame_says_what_lame_itself_would_write() -> None:
+    """LAME comes back to its first frame when a file is seekable: frames, bytes, delay and padding must agree."""
+    track = music(45_678)
+    file = io.BytesIO()
+    with soundfile.SoundFile(
+        file, "w", SAMPLE_RATE, 1, format="MP3", subtype="MPEG_LAYER_III",
+        bitrate_mode="CONSTANT", compression_level=mp3.COMPRESSION_LEVEL,
+    ) as whole:  # fmt: skip
+        whole.write(track)
+    theirs, ours = file.getvalue(), encode("mp3", track, 5_000)
+    size = mp3.frame_bytes(SAMPLE_RATE)
+    assert ours[size:] == theirs[size:]
+
+    def facts(frame: bytes) -> tuple[int, int, int, bytes]:
+        at = frame.index(b"Info")
+        flags, frames, octets = struct.unpack(">III", frame[at + 4 : at + 16])
+        return flags, frames, octets, frame[at + 120 + 21 : at + 120 + 24]
+
+    assert facts(ours[:size]) == facts(theirs[:size])
+
+
+def test_mp3_needs_a_rate_it_can_carry() -> None:
+    with pytest.raises(InvalidRequestError, match="wav or flac") as caught:
+        encoder("mp3", 1_000, rate=24_000)
+    assert caught.value.param == "format"
+
+
+def test_rounding_is_to_nearest_and_loud_samples_are_clipped_not_wrapped() -> None:
+    floats = np.array([0.0, 1.0, -1.0, 1.5, -7.0, 0.4 / 32767, 0.6 / 32767, -0.6 / 32767], dtype="<f4")
+    assert to_pcm16(floats.tobytes(), 1)[:, 0].tolist() == [0, 32767, -32767, 32767, -32767, 0, 1, -1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_an_error(bad: float) -> None:
+    with pytest.raises(GenerationFailedError, match="bug"):
+        to_pcm16(np.array([0.1, bad], dtype="<f4").tobytes(), 1)
+
+
+def test_a_wav_file_has_a_largest_size() -> None:
+    with pytest.raises(InvalidRequestError, match="4 GiB"):
+        wav_header(SAMPLE_RATE, 2, 2**30)

@@ -1,0 +1,111 @@
+"""What happens to every request: an id, a size limit, safe headers, one line in the log that holds no prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx2
+import pytest
+import structlog
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from api.middleware import CONTROL_HEADERS, StripControlHeaders
+from tests.api.asgi import STREAM, Exchange
+from tests.api.fakes import FakeGenerator
+
+BODY = {"prompt": "a very private prompt", "duration": 0.3}
+
+
+async def test_request_ids_are_always_minted_here(client: httpx2.AsyncClient) -> None:
+    answers = [await client.get("/health", headers={"x-request-id": "mine"}) for _ in range(2)]
+    ids = {answer.headers["x-request-id"] for answer in answers}
+    assert len(ids) == 2
+    assert "mine" not in ids
+
+
+async def test_control_headers_never_reach_the_application() -> None:
+    seen: list[bytes] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(name for name, _ in scope["headers"])
+
+    headers = {name.decode().title(): "?1" for name in CONTROL_HEADERS} | {"accept": "*/*"}
+    await Exchange(StripControlHeaders(inner), headers=headers).start().finish()
+    assert seen == [b"content-type", b"accept"]
+
+
+async def test_a_body_over_the_cap_is_refused_unread(app: FastAPI, generator: FakeGenerator) -> None:
+    exchange = Exchange(app, pieces=[b"{"], headers={"content-length": "65537"}).start()
+    await exchange.finish()
+    assert (exchange.status, exchange.headers["x-error-code"]) == (413, "payload_too_large")
+    assert json.loads(exchange.body)["error"]["details"] == {"max_bytes": 65_536}
+    assert exchange.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-length": "10"}], ids=["chunked", "lying"])
+async def test_a_body_that_grows_over_the_cap_is_refused(
+    app: FastAPI, generator: FakeGenerator, headers: dict[str, str]
+) -> None:
+    exchange = Exchange(app, pieces=[b" " * 40_000, b" " * 40_000, b"{}"], headers=headers).start()
+    await exchange.finish()
+    assert (exchange.status, exchange.headers["x-error-code"]) == (413, "payload_too_large")
+    assert exchange.ended_well()
+    assert generator.started == 0
+
+
+async def test_a_body_at_the_cap_is_read(make_app: Callable[..., FastAPI]) -> None:
+    app = make_app(FakeGenerator(), max_body_bytes=1_024)
+    for extra, status in ((0, 200), (1, 413)):
+        body = json.dumps(BODY).encode()
+        exchange = Exchange(app, pieces=[body, b" " * (1_024 - len(body) + extra)]).start()
+        await exchange.finish()
+        assert exchange.status == status
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/nope", "/api/v1/models", "/web/app.js"])
+async def test_safe_headers_everywhere(client: httpx2.AsyncClient, path: str) -> None:
+    headers = (await client.get(path)).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert "unsafe" not in headers["content-security-policy"]
+
+
+async def test_the_access_log_says_what_happened_and_no_more(
+    client: httpx2.AsyncClient, log: structlog.testing.LogCapture
+) -> None:
+    answer = await client.post(STREAM + "?token=secret", json=BODY)
+    await client.post(STREAM, json={"prompt": "a very private prompt\u0000"})
+    entries = [entry for entry in log.entries if entry["event"] == "request"]
+    first = {name: entries[0][name] for name in ("request_id", "method", "route", "status", "complete", "bytes_sent")}
+    assert first == {
+        "request_id": answer.headers["x-request-id"],
+        "method": "POST",
+        "route": "/api/v1/generate/stream",
+        "status": 200,
+        "complete": True,
+        "bytes_sent": len(answer.content),
+    }
+    assert entries[1]["status"] == 422
+    assert "private" not in str(log.entries)
+    assert "secret" not in str(log.entries)
+
+
+async def test_a_bug_is_logged_with_its_request_id(
+    app: FastAPI, client: httpx2.AsyncClient, generator: FakeGenerator, log: structlog.testing.LogCapture
+) -> None:
+    generator.errors[0] = KeyError("bug")
+    answer = await client.post(STREAM, json=BODY)
+    [entry] = [entry for entry in log.entries if entry["event"] == "internal_error"]
+    assert entry["request_id"] == answer.headers["x-request-id"] == answer.json()["error"]["request_id"]
+    assert isinstance(entry["exc_info"], KeyError)
+
+
+async def test_metrics_have_no_labels_from_clients(client: httpx2.AsyncClient) -> None:
+    await client.get("/nope-1")
+    await client.request("BREW", "/nope-2")
+    text = (await client.get("/metrics")).text
+    assert 'tutti_http_requests_total{method="OTHER",route="unmatched",status="404"} 1.0' in text
+    assert "nope" not in text
+    assert "BREW" not in text

@@ -1,0 +1,197 @@
+"""The page at / as a visitor meets it: its files, and the page itself in a real Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import soundfile
+from fastapi import FastAPI
+
+from api.routes.web import WEB_FOLDER
+from models.errors import EngineOverloadedError, GenerationFailedError
+from tests.api.browser import TIMEOUT_S, Page, chromium, find_chromium
+from tests.api.conftest import Serve
+from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
+
+FILES = sorted(path.name for path in WEB_FOLDER.iterdir())
+PROMPT = "calm piano, slow"
+STATE = "document.getElementById('stage').dataset.state"
+BUTTON = "document.getElementById('play').getAttribute('aria-label')"
+POSITION = "parseFloat(document.getElementById('wave').getAttribute('aria-valuenow'))"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "index.html"])
+async def test_files_are_served_and_cached_by_their_content(client: httpx2.AsyncClient, name: str) -> None:
+    answer = await client.get(f"/web/{name}")
+    assert answer.content == (WEB_FOLDER / name).read_bytes()
+    again = await client.get(f"/web/{name}", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (await client.head(f"/web/{name}")).status_code == 200
+
+
+def test_nothing_is_asked_of_a_third_party() -> None:
+    for name in FILES:
+        text = (WEB_FOLDER / name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?:|//[a-z]+\.[a-z]|@import|url\(", text), name
+
+
+def test_every_field_has_a_label_and_every_button_a_name() -> None:
+    page = (WEB_FOLDER / "index.html").read_text(encoding="utf-8")
+    fields = re.findall(r'<(?:input|select|textarea)[^>]*id="([^"]+)"', page)
+    wrapped = re.findall(r"<label[^>]*><input[^>]*id=\"([^\"]+)\"", page)
+    assert all(f'for="{field}"' in page or field in wrapped for field in fields)
+    buttons = re.findall(r"<button([^>]*)>(.*?)</button>", page, re.DOTALL)
+    assert all("aria-label" in attributes or re.sub(r"<[^>]+>", "", text).strip() for attributes, text in buttons)
+
+
+@pytest.fixture
+async def page(app: FastAPI, serve: Serve, tmp_path: Path) -> AsyncIterator[Page]:
+    """The page of a served application, in a browser of its own; ends with: nothing complained, nobody else asked."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serve(app))
+        tab = await stack.enter_async_context(chromium(program, tmp_path / "profile"))
+        await tab.open(f"{url}/")
+        await tab.wait_for("document.getElementById('model').value === 'tiny'")
+        yield tab
+        assert all(address.startswith((url, "blob:", "about:")) for address in tab.requested)
+
+
+async def compose(page: Page, prompt: str, **fields: str) -> None:
+    """Fill in the form as a visitor would and press Generate."""
+    await page.click("#prompt")
+    await page.write(prompt)
+    if fields.keys() - {"duration"}:
+        await page.click("summary")
+    for name, value in fields.items():
+        if name == "duration":  # a slider is moved, not typed into
+            await page.evaluate(
+                f"(() => {{ const s = document.getElementById('duration'); s.value = {value};"
+                "s.dispatchEvent(new Event('input')); })()"
+            )
+        else:
+            await page.click(f"#{name}")
+            await page.write(value)
+    await page.click("#generate")
+
+
+async def downloaded(page: Page, folder: Path) -> Path:
+    """Click the link and wait until the browser has written the file."""
+    ended = asyncio.Event()
+    page.on("Browser.downloadProgress", lambda event: ended.set() if event["state"] == "completed" else None)
+    await page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True)
+    await page.click("#download")
+    async with asyncio.timeout(TIMEOUT_S):
+        await ended.wait()
+    return folder / str(await page.evaluate("document.getElementById('download').download"))
+
+
+@pytest.mark.browser
+async def test_music_plays_while_it_is_made_and_can_be_kept(
+    page: Page, generator: FakeGenerator, tmp_path: Path
+) -> None:
+    gate = generator.hold(6)
+    await compose(page, PROMPT, duration="3", seed="11")
+    await page.wait_for(f"{STATE} === 'streaming' && {POSITION} > 0.2")
+    assert not gate.is_set()
+    assert "1.5 of 3.0 s" in await page.text("#fact-made")
+    assert await page.evaluate(BUTTON) == "Pause"
+    painted = "document.getElementById('canvas').getContext('2d').getImageData(20, 0, 200, 300).data.some(Boolean)"
+    assert await page.evaluate(painted)
+    gate.set()
+    await page.wait_for(f"{STATE} === 'done'")
+    assert "3.0 s of music" in await page.text("#status")
+    assert await page.text("#fact-seed") == "11"
+    kept = await downloaded(page, tmp_path)
+    assert kept.name == "tutti-tiny-11.wav"
+    samples, rate = soundfile.read(kept, dtype="int16", always_2d=True)
+    assert rate == SAMPLE_RATE
+    assert np.array_equal(samples, np.rint(sine(11, 3 * SAMPLE_RATE) * 32767).astype("<i2"))
+    assert page.complaints == []
+    assert generator.requests[0].prompt == PROMPT
+
+
+@pytest.mark.browser
+async def test_it_plays_to_the_end_and_again_from_anywhere(page: Page) -> None:
+    await compose(page, PROMPT, duration="1")
+    await page.wait_for(f"{STATE} === 'done' && {POSITION} >= 1 && {BUTTON} === 'Play'")
+    await page.evaluate("document.getElementById('wave').focus()")
+    await page.press("Home", 36)
+    await page.wait_for(f"{POSITION} === 0")
+    await page.press(" ", 32)
+    await page.wait_for(f"{POSITION} > 0.1")
+    await page.press(" ", 32)
+    await page.wait_for(f"{BUTTON} === 'Play'")
+    assert await page.evaluate("document.getElementById('stage').dataset.stalls") == "0"
+    assert page.complaints == []
+
+
+@pytest.mark.browser
+async def test_stop_frees_the_rows_and_keeps_what_came(page: Page, generator: FakeGenerator, tmp_path: Path) -> None:
+    generator.hold(4)
+    await compose(page, PROMPT, duration="5")
+    await page.wait_for("document.getElementById('fact-made').textContent.startsWith('1.0')")
+    await page.press("Escape", 27)
+    async with asyncio.timeout(10):
+        await generator.was_closed.wait()
+    await page.wait_for(f"{STATE} === 'stopped'")
+    assert await page.text("#status") == "1.0 s arrived."
+    assert (await downloaded(page, tmp_path)).stat().st_size == 44 + 2 * SAMPLE_RATE
+    assert not await page.evaluate("document.getElementById('generate').disabled")
+
+
+@pytest.mark.browser
+async def test_a_cut_connection_is_said_plainly(page: Page, generator: FakeGenerator) -> None:
+    generator.errors[4] = GenerationFailedError("the row broke")
+    await compose(page, PROMPT, duration="5", seed="3")
+    await page.wait_for(f"{STATE} === 'cut'")
+    assert await page.text("#notice-title") == "Connection cut"
+    assert "of 5.0 s arrived" in await page.text("#notice-text")
+    assert "seed 3" in await page.text("#notice-text")
+    assert await page.evaluate("getComputedStyle(document.getElementById('notice')).display") != "none"
+
+
+@pytest.mark.browser
+async def test_refusals_carry_the_servers_advice(page: Page, generator: FakeGenerator) -> None:
+    await page.click("#generate")
+    await page.wait_for("!document.getElementById('prompt-error').hidden")
+    assert "say in a few words" in await page.text("#prompt-error")
+    assert await page.evaluate("document.activeElement.id") == "prompt"
+    generator.errors[0] = EngineOverloadedError("full", 3.0)
+    await page.write(PROMPT)
+    await page.press("Enter", 13, modifiers=2)
+    await page.wait_for("!document.getElementById('notice').hidden")
+    assert await page.evaluate("document.getElementById('prompt-error').hidden")
+    assert "Try again in 3 s" in await page.text("#notice-text")
+    assert "system_overloaded" in await page.text("#notice-small")
+    generator.errors.clear()
+    await page.click("#generate")
+    await page.wait_for(f"{STATE} === 'streaming' || {STATE} === 'done'")
+    assert await page.evaluate("document.getElementById('notice').hidden")
+
+
+@pytest.mark.browser
+async def test_stereo_and_a_seed_beyond_a_browsers_integers(
+    make_app: Callable[..., FastAPI], serve: Serve, tmp_path: Path
+) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    generator = FakeGenerator(channels=2, chunk_s=0.13)
+    async with serve(make_app(generator)) as url, chromium(program, tmp_path / "profile") as page:
+        await page.open(f"{url}/")
+        await page.wait_for("document.getElementById('model').value === 'tiny'")
+        await compose(page, PROMPT, duration="1", seed="9223372036854775807")
+        await page.wait_for(f"{STATE} === 'done'")
+        assert generator.requests[0].seed == 2**63 - 1
+        samples, _ = soundfile.read(await downloaded(page, tmp_path), dtype="int16", always_2d=True)
+        assert np.array_equal(samples, np.rint(sine(2**63 - 1, SAMPLE_RATE, 2) * 32767).astype("<i2"))
