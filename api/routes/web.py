@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_BETWEEN_BACKTICKS = re.compile("`([^`]+)`")
+_AS_CODE = r"<code>\1</code>"
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -44,7 +47,7 @@ def _read(folder: Path) -> dict[str, _Page]:
 def _errors_page() -> bytes:
     entries = "".join(
         f'<dt id="{code.value}"><code>{code.value}</code> <span>{code.status}</span></dt>'
-        f"<dd>{html.escape(code.meaning)}</dd>"
+        f"<dd>{_BETWEEN_BACKTICKS.sub(_AS_CODE, html.escape(code.meaning))}</dd>"
         for code in ErrorCode
     )
     return (

@@ -28,7 +28,7 @@ def _readable(prompt: str) -> str:
             {"code": f"{ord(bad):04X}"},
         )
     if not any(unicodedata.category(c)[0] in "LNPS" for c in prompt):
-        raise PydanticCustomError("empty_text", "Is empty: say in a few words what to play, such as 'calm piano'")
+        raise PydanticCustomError("empty_text", "Nothing to play: say it in a few words, such as 'calm solo piano'")
     return prompt
 
 

@@ -229,20 +229,31 @@ function showIdle() {
 }
 
 function showRefusal({ status, error }) {
-  const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-  const where = $(`${error.param}-error`);
-  const field = where && $(error.param);
-  if (field) {
-    field.setAttribute("aria-invalid", "true");
-    where.textContent = error.message.replace(`${error.param}: `, "");
-    where.hidden = false;
-    if (field.closest("details")) field.closest("details").open = true;
-    field.focus();
-    say("Mend the marked field and try again.");
+  const found = error.details?.errors ?? [{ param: error.param, message: error.message }];
+  const marked = found.map(({ param, message }) => markField(param, message));
+  if (marked.every(Boolean)) {
+    marked[0].focus();
+    say("Mend what is marked and try again.");
     return;
   }
-  const id = error.request_id ? `${error.code} · ${status} · ${error.request_id}` : `${error.code} · ${status}`;
-  showNotice("The server refused", `${error.message}${wait}`, id);
+  const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
+  showNotice(
+    "The server refused",
+    `${error.message}${wait}`,
+    [error.code, status, error.request_id].filter(Boolean).join(" · "),
+  );
+}
+
+/** Say at a field what is wrong with it. Returns the field, or null if the page has none of that name. */
+function markField(name, message) {
+  const where = document.querySelector(`[data-error-for="${CSS.escape(name ?? "")}"]`);
+  if (where === null) return null;
+  const field = $(name);
+  field.setAttribute("aria-invalid", "true");
+  where.textContent = message;
+  where.hidden = false;
+  if (field.closest("details")) field.closest("details").open = true;
+  return field;
 }
 
 function showCut(mine) {

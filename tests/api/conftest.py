@@ -39,8 +39,6 @@ def make_app(log: structlog.testing.LogCapture) -> Callable[..., FastAPI]:
         names = ["tiny", "small"][: len(generators)]
         filtering = structlog.make_filtering_bound_logger(0)
         logger: Any = structlog.wrap_logger(None, processors=[log], wrapper_class=filtering)
-            None, processors=[log], wrapper_class=structlog.make_filtering_bound_logger(0)
-        )
         return create_app(
             dict(zip(names, generators, strict=True)),
             {name: spec(name, channels=fake.channels) for name, fake in zip(names, generators, strict=True)},

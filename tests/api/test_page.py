@@ -162,11 +162,13 @@ async def test_a_cut_connection_is_said_plainly(page: Page, generator: FakeGener
 
 @pytest.mark.browser
 async def test_refusals_carry_the_servers_advice(page: Page, generator: FakeGenerator) -> None:
-    await page.click("#generate")
+    await compose(page, "", seed="seven")
     await page.wait_for("!document.getElementById('prompt-error').hidden")
-    assert "say in a few words" in await page.text("#prompt-error")
+    assert "say it in a few words" in await page.text("#prompt-error")
+    assert await page.text("#seed-error") == "Input should be a valid integer"
     assert await page.evaluate("document.activeElement.id") == "prompt"
     generator.errors[0] = EngineOverloadedError("full", 3.0)
+    await page.evaluate("document.getElementById('seed').value = ''")
     await page.write(PROMPT)
     await page.press("Enter", 13, modifiers=2)
     await page.wait_for("!document.getElementById('notice').hidden")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import httpx2
@@ -134,6 +136,12 @@ def test_an_application_needs_models_that_match() -> None:
         create_app({"tiny": FakeGenerator()}, {"small": spec()})
     with pytest.raises(SettingsError, match="TUTTI_DEFAULT_MODEL is 'huge'"):
         create_app({"tiny": FakeGenerator()}, {"tiny": spec()}, Settings(default_model="huge"))
+
+
+def test_the_application_loads_neither_torch_nor_ray() -> None:
+    script = "import sys, api.app; print(sorted({'torch', 'transformers', 'ray'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.strip() == "[]"
 
 
 def test_logs_are_json_lines() -> None:
