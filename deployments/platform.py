@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from deployments.local_ray import start_ray, stop_ray
 from deployments.serve_config import DEFAULT_CONFIG, REPOSITORY, PlatformError, load_config
+from models.errors import CheckpointError
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeDeploySchema
@@ -163,12 +164,17 @@ def _wait_running(names: set[str], timeout_s: float) -> None:
         apps = _applications()
         states = {name: apps[name].status if name in apps else None for name in names}
         for name, state in states.items():
-            if state in ("DEPLOY_FAILED", "UNHEALTHY"):
+            if state in ("DEPLOY_FAILED", "UNHEALTHY") or (state == "DEPLOYING" and _is_hopeless(apps[name])):
                 raise PlatformError(_failure(apps[name]))
         if all(state == "RUNNING" for state in states.values()):
             return
         time.sleep(POLL_S)
     raise PlatformError(f"the models were not ready after {timeout_s:g} s; see the logs in /tmp/ray/session_latest")
+
+
+def _is_hopeless(app: Any) -> bool:
+    """Serve tries a replica three times; a checkpoint that is wrong stays wrong."""
+    return any(CheckpointError.__name__ in deployment.message for deployment in app.deployments.values())
 
 
 def _failure(app: Any) -> str:
@@ -177,7 +183,7 @@ def _failure(app: Any) -> str:
     for name, message in {"the application": app.message, **told}.items():
         errors = re.findall(r"(?:\w+\.)*(\w+Error: .+)", message)
         if errors:
-            return f"{name} does not start: {errors[-1].removeprefix('CheckpointError: ')}"
+            return f"{name} does not start: {errors[-1].removeprefix(f'{CheckpointError.__name__}: ')}"
     return "; ".join(filter(None, [app.message, *told.values()]))
 
 

@@ -60,6 +60,7 @@ from tests.deployments.probe import descendants
 
 running = platform.start({config!r}, {port}, num_cpus=2)
 body = {{"prompt": "a tune", "duration": 5, "seed": 1, "format": "pcm"}}
+replicas = running.replicas()["musicgen-tiny"]
 first, got = threading.Event(), bytearray()
 
 def listen():
@@ -75,17 +76,19 @@ listener.start()
 assert first.wait(60)
 running.stop()
 listener.join(60)
-print(got_all, [title for title in descendants().values() if "ray" in title])
+print(replicas, got_all, [title for title in descendants().values() if "ray" in title])
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_stop_drains_and_leaves_nothing(write_config: ConfigWriter, tmp_path: Path) -> None:
+def test_a_start_brings_the_replicas_of_the_file_and_a_stop_drains_and_leaves_nothing(
+    write_config: ConfigWriter, tmp_path: Path
+) -> None:
     """In a process of its own, started in a folder that has modules of the same names."""
     for name in ("api", "deployments", "models"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('this is another project')")
-    done = run_python(STOP_UNDER_A_STREAM.format(config=str(write_config()), port=free_port()), tmp_path)
-    assert done.stdout.strip() == "[True] []", done.stderr
+    done = run_python(STOP_UNDER_A_STREAM.format(config=str(write_config(replicas=2)), port=free_port()), tmp_path)
+    assert done.stdout.strip() == "2 [True] []", done.stderr
     assert done.stderr == ""
