@@ -8,13 +8,13 @@ chunk, an error or an abort, everything it held is free for the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
 from models.config import EngineConfig
 from models.engine.audio_stream import AudioStage
-from models.engine.loader import LoadedModel
+from models.engine.loader import LoadedModel, torch_dtype
 from models.engine.model_runner import ModelRunner
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
@@ -39,7 +39,9 @@ class Engine:
         self.model = model.config
         self._largest_delay = max(model.config.decoder.delays)
         self._stats = StatsCollector()
-        self._cache = KVCache(model.config.decoder, config.kv_positions_for(model.config))
+        self._cache = KVCache(
+            model.config.decoder, config.kv_positions_for(model.config), config.device, _kv_dtype(config)
+        )
         self._scheduler = Scheduler[RowHandle](self._cache, max_rows=config.max_rows, max_queue=config.max_queue)
         self._runner = ModelRunner(
             model.decoder,
@@ -56,7 +58,7 @@ class Engine:
         self.prepare_thread()
 
     def prepare_thread(self) -> None:
-        """Tell torch how many cores to use; called in the thread that steps, since some of torch's limits are its own."""
+        """Tell torch how many cores to use, in the thread that steps: some of its limits are per thread."""
         if self.config.num_threads is not None:
             torch.set_num_threads(self.config.num_threads)
 
@@ -113,7 +115,7 @@ class Engine:
     def has_work(self) -> bool:
         return self._scheduler.has_work
 
-    def generate(self, request: GenerationRequest) -> Iterator[AudioChunk]:
+    def generate(self, request: GenerationRequest) -> Generator[AudioChunk]:
         """Make one track and step the engine meanwhile: for the command line, which has no one else to serve.
 
         Closing the iterator aborts.
@@ -171,7 +173,7 @@ class Engine:
         duration, longest, shortest = request.duration_s, self.model.max_duration_s, 1 / self.model.frame_rate
         frames = int(duration * self.model.frame_rate)
         if duration > longest:
-            raise InvalidRequestError(f"duration is {duration} s, this model makes at most {longest} s", param="duration")
+            raise InvalidRequestError(f"duration is {duration} s, at most {longest} s are possible", param="duration")
         if frames < 1:
             raise InvalidRequestError(f"duration is {duration} s, one frame is {shortest} s", param="duration")
         sequence = Sequence[RowHandle](request, frames, self._largest_delay)
@@ -225,3 +227,8 @@ class Engine:
         """Until the line is shorter: steps are known, their time is measured (before the first: as in real time)."""
         step_s = self._stats.mean_step_s or 1 / self.model.frame_rate
         return max(1, self._scheduler.steps_until_room()) * step_s
+
+
+def _kv_dtype(config: EngineConfig) -> torch.dtype:
+    """On a CPU attention over bfloat16 is several times slower than over float32, so there KV stays in float32."""
+    return torch.float32 if config.device == "cpu" else torch_dtype(config.dtype)

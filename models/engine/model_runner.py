@@ -18,8 +18,9 @@ from models.engine.sampler import SamplingBatch, sample
 from models.engine.sequence import Sequence
 from models.engine.stats import StatsCollector
 from models.engine.step import StepPlan, StepResult
-from models.errors import GenerationFailedError
+from models.errors import GenerationFailedError, TuttiError
 from models.musicgen.decoder import MusicGenDecoder
+from models.musicgen.delay import DelayPattern
 from models.musicgen.kv_cache import KVCache, KVCacheView, RowHandle
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,6 @@ class ModelRunner:
         self._device = device
         self._special = config.vocab_size
         self._delays = torch.tensor(config.delays, dtype=torch.int64, device=device)  # [K]
-        self._codebooks = torch.arange(config.num_codebooks, dtype=torch.int64, device=device)
         shape = (max_slots, max_steps + 1, config.num_codebooks)
         self._history = torch.full(shape, self._special, dtype=torch.int64, device=device)
         self._batch: _Batch | None = None
@@ -94,15 +94,16 @@ class ModelRunner:
             result.is_broken = True
             self._batch = None
             for sequence in plan.running:
-                error = GenerationFailedError(f"the engine's step {sequence.step + 1} of this request failed; try again")
+                error = GenerationFailedError(
+                    f"the engine's step {sequence.step + 1} of this request failed; try again"
+                )
                 result.failures.setdefault(sequence.request_id, error)
         return result
 
-    def codes(self, sequence: Running, first: int, end: int) -> Tensor:
-        """Frames ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``."""
-        frames = torch.arange(first, end, device=self._device)
-        steps = frames[None, :] + 1 + self._delays[:, None]  # [K, n]
-        return self._history[sequence.slot][steps, self._codebooks[:, None]]
+    def codes(self, slot: int, first: int, end: int) -> Tensor:
+        """Complete frames, ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``."""
+        pattern = DelayPattern(self._config.delays, end - first)
+        return pattern.undo(self._history[slot, first + 1 : first + 1 + pattern.num_steps])
 
     # --------------------------------------------------------------------------------------------------- inside
 
@@ -115,10 +116,12 @@ class ModelRunner:
             states = self._text.encode(sequence.request.prompt)
             cross = self._decoder.cross_kv(self._decoder.project_text(states))
             self._cache.set_cross(sequence.rows[0], cross)
+        except TuttiError as error:  # the prompt itself is at fault, and the error says how
+            result.failures[sequence.request_id] = error
         except Exception:
             logger.exception("text: request %s failed", sequence.request_id)
-            error = GenerationFailedError("the prompt could not be encoded; other requests were not touched")
-            result.failures[sequence.request_id] = error
+            message = "the prompt could not be encoded; other requests were not touched"
+            result.failures[sequence.request_id] = GenerationFailedError(message)
 
     def _step(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         batch = self._batch

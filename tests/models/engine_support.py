@@ -26,12 +26,16 @@ HOP = 8
 """Samples per frame of the small codec: 50 frames per second, 400 Hz."""
 
 
-@cache
-def small_model(stereo: bool = False, layers: int = 2) -> LoadedModel:
+def small_model(stereo: bool = False) -> LoadedModel:
     """32 wide, 64 codes, a codec of two stages; loaded once."""
+    return _load(stereo)
+
+
+@cache
+def _load(stereo: bool) -> LoadedModel:
     with tempfile.TemporaryDirectory() as folder:
         path = make_checkpoint(
-            folder, hidden=32, layers=layers, heads=4, ffn=64, stereo=stereo, vocab=64, ratios=(4, 2), filters=2
+            folder, hidden=32, layers=2, heads=4, ffn=64, stereo=stereo, vocab=64, ratios=(4, 2), filters=2
         )
         return load_model(path, EngineConfig())
 
@@ -40,7 +44,9 @@ def small_engine(stereo: bool = False, **config: Any) -> Engine:
     return Engine(small_model(stereo), EngineConfig(**{"return_codes": True, "num_threads": 1, **config}))
 
 
-def request(name: str = "r", prompt: str = "calm piano", frames: int = 12, seed: int = 0, **sampling: Any) -> GenerationRequest:
+def request(
+    name: str = "r", prompt: str = "calm piano", frames: int = 12, seed: int = 0, **sampling: Any
+) -> GenerationRequest:
     # A hundredth of a frame more, so that frames / 50 × 50 never rounds down.
     return GenerationRequest(name, prompt, (frames + 0.01) / 50, seed, SamplingParams(**sampling))
 

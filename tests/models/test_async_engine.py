@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -46,6 +46,11 @@ class Gate:
         self._done.release()
         return outputs
 
+    def permit(self, steps: int) -> None:
+        """Let so many more steps begin, without waiting for them."""
+        for _ in range(steps):
+            self._permits.release()
+
     async def let_through(self, steps: int = 1) -> None:
         """Return once so many more steps are done."""
         for _ in range(steps):
@@ -68,8 +73,8 @@ async def running(engine: Engine) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    yield small_engine()
+def engine() -> Engine:
+    return small_engine()
 
 
 async def listen(serving: AsyncEngine, item: GenerationRequest) -> Track:
@@ -80,11 +85,17 @@ async def listen(serving: AsyncEngine, item: GenerationRequest) -> Track:
     return track
 
 
-async def until(serving: AsyncEngine, condition: Callable[[], bool]) -> None:
-    """The thread publishes its counters after every turn: yield to it until they say so."""
-    async with asyncio.timeout(SOON):
-        while not condition():
-            await asyncio.sleep(0)
+async def flush(serving: AsyncEngine) -> None:
+    """Return once the stepping thread has taken every command given so far."""
+    taken, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def answer() -> None:
+        loop.call_soon_threadsafe(taken.set)
+
+    with serving._wake:
+        serving._inbox.append(answer)
+        serving._wake.notify()
+    await asyncio.wait_for(taken.wait(), SOON)
 
 
 async def test_concurrent_streams_share_steps_and_equal_their_solo_runs(
@@ -129,9 +140,10 @@ async def test_closing_a_stream_frees_its_rows_within_one_step(
         leaver.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaver
-        await gate.let_through(2)  # the step that was in hand, and the one after the abort
-        await until(serving, lambda: serving.stats().aborted == 1)
-        assert serving.stats().active_rows == 2, "the witness only"
+        gate.permit(1)  # the step in hand
+        await flush(serving)
+        assert engine.stats().aborted == 1
+        assert engine.stats().active_rows <= 2, "the witness only"
         gate.open()
         assert_same(await witness, VARIED[1])
     assert_idle(engine)
@@ -222,10 +234,9 @@ async def test_shutdown_tells_open_streams(engine: Engine, monkeypatch: pytest.M
     streams = [asyncio.create_task(listen(serving, item)) for item in VARIED[:3]]
     await asyncio.sleep(0)
     await gate.let_through(2)
-    stopping = asyncio.create_task(asyncio.to_thread(serving.shutdown, SOON))
-    await until(serving, lambda: serving._stopping)
+    serving.shutdown(timeout_s=0)
     gate.open()
-    await stopping
+    await asyncio.to_thread(serving.shutdown, SOON)
     for outcome in await asyncio.gather(*streams, return_exceptions=True):
         assert isinstance(outcome, EngineDeadError)
     serving.shutdown()
@@ -246,11 +257,10 @@ async def test_an_idle_engine_sleeps(engine: Engine, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(AsyncEngine, "_turn", counted)
     async with running(engine) as serving:
         await listen(serving, request(frames=5))
-        await until(serving, lambda: serving.stats().running == 0 and not serving._inbox)
+        await flush(serving)
         before = turns
-        for _ in range(200):
-            await asyncio.sleep(0)
-        assert turns <= before + 1
+        alone(request(frames=50))  # time passes, and somebody else gets all of it
+        assert turns <= before + 1, "the turn of the last command may just have begun its wait"
         await listen(serving, request(frames=5))
 
 

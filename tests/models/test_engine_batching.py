@@ -69,7 +69,7 @@ def test_the_test_itself_can_tell_requests_apart() -> None:
     assert len(set(codes)) == len(codes)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     steps=st.lists(st.integers(0, 40), min_size=len(VARIED), max_size=len(VARIED)),
     max_rows=st.sampled_from([2, 3, 5, 16]),
@@ -134,7 +134,7 @@ def test_abort_frees_rows_at_once_also_in_the_line() -> None:
     assert_idle(engine)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_random_traffic_with_aborts(seed: int) -> None:
     """Guidance pairs stay whole (checked after every step), survivors are untouched, nothing is left behind."""

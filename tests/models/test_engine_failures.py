@@ -85,7 +85,7 @@ def test_a_codec_error_fails_its_request_alone(fault: str, monkeypatch: pytest.M
         samples, state = real_step(codes, *rest)
         return (samples * float("nan") if is_victim else samples), state
 
-    sizes = {"first_chunk_s": 0.2, "chunk_growth": 10.0, "max_chunk_s": 2.0}
+    sizes: dict[str, Any] = {"first_chunk_s": 0.2, "chunk_growth": 10.0, "max_chunk_s": 2.0}
     victim = request("bad", frames=10 + codec.lookahead_frames + 29)  # nobody else pushes 29 frames at a time
     others = [VARIED[0], VARIED[2], VARIED[3]]
     expected = {item.request_id: alone(item, **sizes) for item in others}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def assert_well_formed(track: Track, frames: int) -> None:
     assert sample == frames * HOP
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     frames=st.integers(1, 70),
     first_frames=st.integers(1, 60),
@@ -71,7 +73,7 @@ def test_stereo_channels_differ_and_are_even_and_odd_codebooks() -> None:
         np.testing.assert_allclose(track.pcm[:, channel], expected, atol=1e-5, rtol=0)
 
 
-def steps_of_chunks(frames: int, **config: float) -> list[tuple[int, int]]:
+def steps_of_chunks(frames: int, **config: Any) -> list[tuple[int, int]]:
     """(step, frames) of every chunk of one request."""
     engine, seen, step = small_engine(**config), [], 0
     engine.add(request(frames=frames))
