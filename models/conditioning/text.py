@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
@@ -88,8 +89,8 @@ def _load_encoder(checkpoint: Checkpoint) -> Any:
         config = T5Config.from_dict(dict(checkpoint.config.text.settings))
         with torch.device("meta"):
             encoder = T5EncoderModel(config)
-    except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"config.json: text_encoder: {error}") from error
+    except (TypeError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        raise CheckpointError(f"config.json: text_encoder is not a T5 configuration: {error}") from error
     state = dict(checkpoint.text_state)
     tied = state.pop(_TIED, None)
     if tied is not None:

@@ -129,11 +129,12 @@ class KVCacheView:
     """Some rows of the cache, as a step sees them. The composition of a batch changes seldom: keep the view."""
 
     def __init__(self, cache: KVCache, rows: Sequence[RowHandle]) -> None:
+        assert all(row in cache._cross for row in rows), "a row was freed: this is a bug"
         self._cache = cache
         self._rows = tuple(rows)
         device = cache._arena.device
         self._starts = torch.tensor([row.start for row in rows], dtype=torch.long, device=device)
-        cross = [cache._cross.get(row) for row in rows]
+        cross = [cache._cross[row] for row in rows]
         texts = [each for each in cross if each is not None]
         self.num_conditioned = len(texts)
         conditioned = [index for index, each in enumerate(cross) if each is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from tests.factories import make_checkpoint
 
 FRAMES = 520  # 10.4 s
 PROMPT = "a slow piano, with bass and drums"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Ours:
@@ -107,4 +98,4 @@ def test_greedy_tokens_are_the_same(shape: str, prompt: str, guidance: float, tm
     made = Ours(load_checkpoint(folder)).generate(prompt, FRAMES, guidance)
     assert made.shape == wanted.shape == (8 if "stereo" in shape else 4, FRAMES)
     assert torch.equal(made, wanted)
-    assert len(made.unique()) > 20  # music that says nothing proves nothing
+    assert len(set(made.flatten().tolist())) > 20  # music that says nothing proves nothing
