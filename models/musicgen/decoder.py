@@ -6,7 +6,8 @@ LayerNorm before it -> LayerNorm -> K heads. No biases but the norms' and the te
 
 The null condition (no prompt, or the null row of guidance) is zero rows after the text projection, so its keys and
 values are zero and attention to them adds exactly 0: null rows skip that block. transformers' own unconditional inputs
-come to the same: zeros are projected to the bias, then masked to zero.
+come to the same: zeros are projected to the bias, then masked to zero. (A tokenised "" is not that: its end-of-text
+token is a real condition to transformers; here "" is the null condition, as in audiocraft.)
 """
 
 from __future__ import annotations

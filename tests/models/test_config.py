@@ -115,7 +115,7 @@ def _bandwidth(codec: dict[str, Any]) -> float:
     """kbit/s of four codebooks, so that only the changed value does not fit."""
     frame_rate = -(-codec["sampling_rate"] // 640)
     bits = (codec["codebook_size"] - 1).bit_length()
-    return 4 * frame_rate * (bits + 0.1) / 1000
+    return float(4 * frame_rate * (bits + 0.1) / 1000)
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
@@ -169,4 +169,4 @@ def test_an_engine_setting_out_of_range_is_named(name: str, value: Any) -> None:
 
 def test_an_unknown_engine_setting_is_refused() -> None:
     with pytest.raises(TypeError, match="max_row"):
-        EngineConfig(max_row=3)  # type: ignore[arg-type]
+        EngineConfig(max_row=3)  # type: ignore[call-arg]

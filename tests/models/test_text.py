@@ -127,7 +127,7 @@ def test_a_tokenizer_of_another_model_is_refused(checkpoint: Checkpoint, folder:
     content = json.loads(file.read_text())
     content["model"]["vocab"]["one too many"] = len(content["model"]["vocab"])
     file.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="knows 260 tokens, text_encoder.vocab_size = 259"):
+    with pytest.raises(CheckpointError, match=r"knows 260 tokens, text_encoder\.vocab_size = 259"):
         TextConditioner.from_checkpoint(moved)
     file.write_text("{")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json can not be read"):
