@@ -1,0 +1,55 @@
+"""The replica's class without Serve around it: what it owes, and how it says that its engine is dead."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from deployments.generator import MusicGenerator
+from models.errors import CheckpointError, EngineDeadError, InvalidRequestError
+from models.types import AudioChunk, GenerationRequest
+
+
+def request(duration_s: float) -> GenerationRequest:
+    return GenerationRequest(uuid.uuid4().hex, "a tune", duration_s)
+
+
+@pytest.fixture
+def generator(checkpoint: Path) -> Iterator[MusicGenerator]:
+    replica = MusicGenerator("tiny", str(checkpoint), {"max_rows": 4, "num_threads": 1})
+    yield replica
+    replica.__del__()
+
+
+async def test_the_backlog_is_what_was_admitted_and_not_made(generator: MusicGenerator) -> None:
+    assert generator.record_autoscaling_stats() == {"backlog_audio_s": 0.0, "active_rows": 0.0}
+    chunks = cast(AsyncGenerator[AudioChunk, None], generator.generate(request(5.0)))
+    first = await anext(chunks)
+    owed = generator.record_autoscaling_stats()
+    assert owed["backlog_audio_s"] == pytest.approx(5.0 - first.duration_s)
+    await chunks.aclose()
+    assert generator.record_autoscaling_stats()["backlog_audio_s"] == 0.0
+
+
+async def test_a_refused_request_owes_nothing(generator: MusicGenerator) -> None:
+    with pytest.raises(InvalidRequestError):
+        await anext(aiter(generator.generate(request(1000.0))))
+    assert generator.record_autoscaling_stats()["backlog_audio_s"] == 0.0
+
+
+async def test_a_dead_engine_fails_the_health_check_and_every_request(generator: MusicGenerator) -> None:
+    generator.check_health()
+    generator.__del__()  # as Serve does when it stops the replica
+    with pytest.raises(EngineDeadError):
+        generator.check_health()
+    with pytest.raises(EngineDeadError):
+        await anext(aiter(generator.generate(request(1.0))))
+
+
+def test_a_broken_checkpoint_is_named_by_the_constructor(broken_checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match="decader"):
+        MusicGenerator("tiny", str(broken_checkpoint), {})
