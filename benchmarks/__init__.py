@@ -1,1 +1,1 @@
-"""What is measured, and how: see the README. Run with `make bench` and `tutti bench engine`."""
+"""What is measured, and how: see the README. Run with `make bench` and `make bench-engine`."""

@@ -16,6 +16,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from benchmarks.ceiling import gflop_per_frame
 from models.config import CodecConfig
 from models.encodec.decoder import EncodecDecoder
 from models.encodec.streaming import StreamingDecoder, decode_batch
@@ -49,20 +50,6 @@ def codec_config(num_filters: int) -> CodecConfig:
         use_conv_shortcut=False,
         normalize=False,
     )
-
-
-def gflop_per_frame(config: CodecConfig) -> float:
-    """Arithmetic of one frame, a multiplication and an addition counted apart."""
-    channels: int = config.num_filters * 2 ** len(config.upsampling_ratios)
-    rows = 1
-    products = config.kernel_size * config.hidden_size * channels + config.num_lstm_layers * 8 * channels**2
-    for ratio in config.upsampling_ratios:
-        rows, channels = rows * ratio, channels // 2
-        upsample = 2 * (2 * channels) * channels
-        hidden = channels // config.compress
-        residual = config.num_residual_layers * (config.residual_kernel_size + 1) * channels * hidden
-        products += rows * (upsample + residual)
-    return 2e-9 * (products + rows * config.last_kernel_size * channels)
 
 
 @pytest.fixture(scope="module", autouse=True)
