@@ -3,7 +3,7 @@
 ``stems``: from the codes of the separate stems, as the decoder was trained on: the best that generation can sound.
 ``round trip``: encoder and residual quantiser on the mix alone, as any other audio would go through.
 
-``python -m models.tiny.training.evaluate_codec --checkpoint models/tiny/checkpoint --codebooks runs/tiny/codebooks.npz``
+``python -m models.tiny.training.evaluate_codec --checkpoint models/tiny/checkpoint --codebooks codebooks.npz``
 """
 
 from __future__ import annotations

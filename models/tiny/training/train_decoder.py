@@ -30,7 +30,7 @@ FULL_CLIP = 1500  # frames of 30 s
 CONDITION_DROPOUT = 0.12
 FIRST_PIECE = 10_000_000
 # (share of the run at which the stage begins, frames, pieces in a batch)
-STAGES = ((0.0, 300, 12), (0.35, 600, 6), (0.8, FULL_CLIP, 3))
+STAGES = ((0.0, 300, 12), (0.25, 600, 6), (0.55, FULL_CLIP, 3))
 
 
 def decoder_config() -> MusicgenDecoderConfig:
