@@ -109,7 +109,8 @@ def ceiling_lines(cases: Sequence[Case], weights: str) -> list[str]:
     peaks = cases[0].peaks
     lines = [
         f"Ceiling of {weights}",
-        f"  memory is copied at {peaks.copy / 1e9:.1f} GB/s (read and written), matrix product {peaks.matmul / 1e9:,.0f} GFLOP/s",
+        f"  memory is copied at {peaks.copy / 1e9:.1f} GB/s (read and written counted)",
+        f"  one large matrix product runs at {peaks.matmul / 1e9:,.0f} GFLOP/s",
     ]
     for case in cases:
         work = case.work
