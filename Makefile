@@ -24,8 +24,10 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it with PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	sed -e '/--hash/d' -e 's/ \\$$//' requirements-dev.lock > $(VENV)/constraints.txt
-	$(PIP) install --quiet --constraint $(VENV)/constraints.txt "$(TORCH)"
-	$(PIP) install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
+	@echo "Installing $(TORCH), the largest package: this takes minutes, once"
+	$(PIP) install --quiet --no-compile --constraint $(VENV)/constraints.txt "$(TORCH)"
+	@echo "Installing the other packages of requirements-dev.lock"
+	$(PIP) install --quiet --no-compile --no-deps --require-hashes --requirement requirements-dev.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
 	$(PIP) check
 	@touch $@
