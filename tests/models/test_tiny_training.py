@@ -88,7 +88,7 @@ def test_commands_train_stop_and_resume(
     """Two steps each, then two more from the saved state: the step count and the data go on."""
     monkeypatch.setattr(train_codec, "CROP", 16)
     monkeypatch.setattr(train_encoder, "CROP", 16)
-    monkeypatch.setattr(train_decoder, "STAGES", ((0.0, 20, 2),))
+    monkeypatch.setattr(train_decoder, "MIXTURE", ((0.5, 20, 2), (0.5, train_decoder.FULL_CLIP, 1)))
     codec = tmp_path / "codec.pt"
     trainer = train_codec.CodecTrainer(Codebooks.load(saved_books), seed=0)
     checkpointing.save(codec, trainer.state(0.0))
