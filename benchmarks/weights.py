@@ -116,8 +116,8 @@ def random_weights(shape: str, device: str, seed: int) -> Iterator[Weights]:
             folder=folder,
             config=ModelConfig.from_folder(folder),
             decoder_state=_below("decoder.", state),
-            codec_state=_below("audio_encoder.", state),
-            text_state=_below("text_encoder.", state),
+            codec_state={name: tensor.cpu() for name, tensor in _below("audio_encoder.", state).items()},
+            text_state={name: tensor.cpu() for name, tensor in _below("text_encoder.", state).items()},
             enc_to_dec_proj=_below("enc_to_dec_proj.", state) or None,
         )
         yield Weights(f"{shape}, random weights", checkpoint, theirs, tokenizer)
