@@ -25,10 +25,6 @@ class StepPlan(Generic[Row]):
     joined: tuple[Sequence[Row], ...]
     composition: int
 
-    @property
-    def num_rows(self) -> int:
-        return sum(sequence.num_rows for sequence in self.running)
-
 
 @dataclass(slots=True)
 class StepResult:

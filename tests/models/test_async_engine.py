@@ -22,7 +22,7 @@ from tests.models.engine_support import Track, alone, assert_idle, request, smal
 from tests.models.test_engine_batching import VARIED, assert_same
 from tests.models.test_engine_failures import POISON, faulty_text_engine
 
-SOON = 30.0
+SOON = 90.0
 """Seconds that a wait may take before a test is given up; nothing is expected to come near."""
 
 
