@@ -13,7 +13,7 @@ TORCH  := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest format bench bench-engine tiny-codebooks tiny-codec tiny-encoder tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest format bench bench-engine tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,17 +78,19 @@ lock: ## Write the lock files anew from pyproject.toml (UPGRADE=--upgrade for ne
 # The tiny model's training, in order; each step is seeded, and goes on where it stopped (RUNS=folder of its state).
 RUNS ?= runs/tiny
 TRAIN := $(VENV)/bin/python -m models.tiny.training
-tiny-codebooks: install ## Tiny model 1/6: k-means codebooks of the composer's stems (5 minutes)
+tiny-codebooks: install ## Tiny model 1/7: k-means codebooks of the composer's stems (5 minutes)
 	$(TRAIN).codebooks --out $(RUNS)/codebooks.npz
-tiny-codec: install ## Tiny model 2/6: codec decoder and codewords (75 minutes on one core; ARGS="--minutes 200 --threads 2")
+tiny-codec: install ## Tiny model 2/7: codec decoder and codewords (75 minutes on one core; ARGS="--minutes 200 --threads 2")
 	$(TRAIN).train_codec --codebooks $(RUNS)/codebooks.npz --out $(RUNS)/codec.pt $(ARGS)
-tiny-encoder: install ## Tiny model 3/6: codec encoder (after 2)
+tiny-encoder: install ## Tiny model 3/7: codec encoder (after 2)
 	$(TRAIN).train_encoder --codebooks $(RUNS)/codebooks.npz --codec $(RUNS)/codec.pt --out $(RUNS)/encoder.pt $(ARGS)
-tiny-decoder: install ## Tiny model 4/6: text encoder and decoder (75 minutes on one core; beside 2 and 3)
-	$(TRAIN).train_decoder --codebooks $(RUNS)/codebooks.npz --out $(RUNS)/decoder.pt $(ARGS)
-tiny-export: install ## Tiny model 5/6: write models/tiny/checkpoint
+tiny-text: install ## Tiny model 4/7: text encoder (3 minutes)
+	$(TRAIN).train_text --out $(RUNS)/text.pt
+tiny-decoder: install ## Tiny model 5/7: decoder (75 minutes on one core; beside 2 and 3)
+	$(TRAIN).train_decoder --codebooks $(RUNS)/codebooks.npz --text $(RUNS)/text.pt --out $(RUNS)/decoder.pt $(ARGS)
+tiny-export: install ## Tiny model 6/7: write models/tiny/checkpoint
 	$(TRAIN).export --runs $(RUNS) --out models/tiny/checkpoint
-tiny-evaluate: install ## Tiny model 6/6: prompt adherence on held-out prompts and codec quality, as in the model card
+tiny-evaluate: install ## Tiny model 7/7: prompt adherence on held-out prompts and codec quality, as in the model card
 	$(TRAIN).evaluate --checkpoint models/tiny/checkpoint $(ARGS)
 	$(TRAIN).evaluate_codec --checkpoint models/tiny/checkpoint --codebooks $(RUNS)/codebooks.npz
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.tiny.training import checkpointing, codebooks, train_codec, train_decoder, train_encoder
+from models.tiny.training import checkpointing, codebooks, train_codec, train_decoder, train_encoder, train_text
 from models.tiny.training.codebooks import CODEBOOK_SIZE, Codebooks, fit
 from models.tiny.training.data import PieceStream
 from models.tiny.training.losses import reconstruction_loss
 from models.tiny.training.muon import orthogonalize
+from models.tiny.training.text import build_tokenizer
 from models.tiny.training.train_decoder import TinyMusicGen, delayed
 
 
@@ -88,20 +89,31 @@ def test_commands_train_stop_and_resume(
     """Two steps each, then two more from the saved state: the step count and the data go on."""
     monkeypatch.setattr(train_codec, "CROP", 16)
     monkeypatch.setattr(train_encoder, "CROP", 16)
-    monkeypatch.setattr(train_decoder, "MIXTURE", ((0.5, 20, 2), (0.5, train_decoder.FULL_CLIP, 1)))
+    monkeypatch.setattr(train_decoder, "MIXTURE", ((0.9, 20, 2), (0.1, train_decoder.FULL_CLIP, 1)))
     codec = tmp_path / "codec.pt"
     trainer = train_codec.CodecTrainer(Codebooks.load(saved_books), seed=0)
     checkpointing.save(codec, trainer.state(0.0))
     out = codec if module is train_codec else tmp_path / "out.pt"
-    arguments = ["train", "--codebooks", str(saved_books), "--out", str(out), "--minutes", "1000000"]
+    arguments = ["train", "--codebooks", str(saved_books), "--out", str(out)]
     if module is train_encoder:
         arguments += ["--codec", str(codec)]
-    for expected in (2, 4):
-        _run_steps(module, arguments, monkeypatch, 2)
+    if module is train_decoder:
+        arguments += ["--text", str(_text(tmp_path, monkeypatch))]
+    for expected, minutes in ((2, "1000"), (4, "2000")):  # a longer budget goes on with a finished run
+        _run_steps(module, [*arguments, "--minutes", minutes], monkeypatch, 2)
         state = checkpointing.load(out)
         assert state is not None
         assert state["step"] == expected
         assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def _text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A text encoder after three steps, with a tokenizer learnt from few captions."""
+    build_tokenizer(200).save_pretrained(folder / "tokenizer")
+    out = folder / "text.pt"
+    monkeypatch.setattr(sys, "argv", ["train", "--out", str(out), "--steps", "3", "--batch", "4"])
+    train_text.main()
+    return out
 
 
 def _run_steps(module: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch, steps: int) -> None:

@@ -22,6 +22,18 @@ def load(path: Path) -> dict[str, Any] | None:
     return torch.load(path, weights_only=True) if path.exists() else None
 
 
+def load_required(path: Path) -> dict[str, Any]:
+    """The state an earlier command has left.
+
+    Raises:
+        SystemExit: it is not there, with what to do.
+    """
+    state = load(path)
+    if state is None:
+        raise SystemExit(f"{path} is missing: run the training that writes it first (`make` lists the steps)")
+    return state
+
+
 def cosine(progress: float, warmup: float = 0.02, floor: float = 0.02) -> float:
     """Learning-rate factor at a share of the run: linear warm-up, cosine to ``floor``."""
     if progress < warmup:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import GenerationConfig, MusicgenConfig, MusicgenForConditionalGeneration
@@ -19,7 +18,8 @@ from models.tiny.training import checkpointing
 from models.tiny.training.codebooks import CODEBOOK_SIZE, SUBSPACE
 from models.tiny.training.text import load_or_build
 from models.tiny.training.train_codec import codec_config
-from models.tiny.training.train_decoder import decoder_config, text_config
+from models.tiny.training.train_decoder import decoder_config
+from models.tiny.training.train_text import text_config
 
 DESCRIPTION = {
     "licence": "Apache-2.0",
@@ -30,13 +30,6 @@ DESCRIPTION = {
 }
 
 
-def _load_required(path: Path) -> dict[str, Any]:
-    state = checkpointing.load(path)
-    if state is None:
-        raise SystemExit(f"{path} is missing: run the training that writes it first (make tiny-help lists the steps)")
-    return state
-
-
 def build_model(runs: Path) -> MusicgenForConditionalGeneration:
     """The trained parts as transformers' own model, float32."""
     decoder: MusicgenDecoderConfig = decoder_config()
@@ -44,7 +37,7 @@ def build_model(runs: Path) -> MusicgenForConditionalGeneration:
         text_encoder=text_config().to_dict(), audio_encoder=codec_config().to_dict(), decoder=decoder.to_dict()
     )
     model = MusicgenForConditionalGeneration(config)
-    codec = _load_required(runs / "codec.pt")
+    codec = checkpointing.load_required(runs / "codec.pt")
     model.audio_encoder.load_state_dict(codec["model"])
     encoder = checkpointing.load(runs / "encoder.pt")
     if encoder is not None:  # without it the folder still makes music, but cannot encode any
@@ -55,7 +48,7 @@ def build_model(runs: Path) -> MusicgenForConditionalGeneration:
         layer.codebook.embed.copy_(table)
         layer.codebook.embed_avg.copy_(table)
         layer.codebook.cluster_size.fill_(1.0)
-    trained = _load_required(runs / "decoder.pt")["model"]
+    trained = checkpointing.load_required(runs / "decoder.pt")["model"]
     missing, unexpected = model.load_state_dict(trained, strict=False)
     missing = [name for name in missing if not name.startswith("audio_encoder.")]
     if missing or unexpected:

@@ -1,6 +1,7 @@
 """Train the text encoder and the decoder on stem codes, with condition dropout for guidance.
 
-``python -m models.tiny.training.train_decoder --codebooks runs/tiny/codebooks.npz --out runs/tiny/decoder.pt``
+``python -m models.tiny.training.train_decoder --codebooks runs/tiny/codebooks.npz --text runs/tiny/text.pt
+--out runs/tiny/decoder.pt``
 Seeded; started again with the same --out it goes on where it stopped.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import MusicgenDecoderConfig, MusicgenForCausalLM, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import MusicgenDecoderConfig, MusicgenForCausalLM, PreTrainedTokenizerFast, T5EncoderModel
 
 from models.tiny.composer.captions import caption
 from models.tiny.composer.score import STEMS
@@ -22,7 +23,8 @@ from models.tiny.training import checkpointing
 from models.tiny.training.codebooks import CODEBOOK_SIZE, Codebooks
 from models.tiny.training.data import PieceStream
 from models.tiny.training.muon import Muon
-from models.tiny.training.text import VOCABULARY, load_or_build
+from models.tiny.training.text import load_or_build
+from models.tiny.training.train_text import text_config
 
 K = len(STEMS)
 FULL_CLIP = 1500  # frames of 30 s
@@ -30,7 +32,7 @@ CONDITION_DROPOUT = 0.12
 FIRST_PIECE = 10_000_000
 # (share of the steps, frames, pieces in a batch). Only the first notes are news that a caption could have told:
 # openings of many pieces teach the text, whole clips (positions up to 1,503) the rest.
-MIXTURE = ((0.55, 64, 48), (0.25, 400, 9), (0.2, FULL_CLIP, 3))
+MIXTURE = ((0.45, 14, 160), (0.25, 64, 48), (0.15, 400, 9), (0.15, FULL_CLIP, 3))
 
 
 def decoder_config() -> MusicgenDecoderConfig:
@@ -42,10 +44,6 @@ def decoder_config() -> MusicgenDecoderConfig:
     )  # fmt: skip
 
 
-def text_config() -> T5Config:
-    return T5Config(vocab_size=VOCABULARY, d_model=128, d_kv=32, num_heads=4, d_ff=512, num_layers=2, dropout_rate=0.0)
-
-
 class TinyMusicGen(nn.Module):
     """Text encoder, projection and decoder, named as transformers' MusicgenForConditionalGeneration names them."""
 
@@ -53,6 +51,7 @@ class TinyMusicGen(nn.Module):
         super().__init__()
         self.text_encoder = T5EncoderModel(text_config())
         self.enc_to_dec_proj = nn.Linear(128, 256)
+        nn.init.normal_(self.enc_to_dec_proj.weight, std=0.25)  # the text speaks up from the first step on
         self.decoder = MusicgenForCausalLM(decoder_config())
 
     def forward(self, steps: Tensor, tokens: Tensor, mask: Tensor, keep: Tensor) -> Tensor:
@@ -100,9 +99,10 @@ def optimizers(model: TinyMusicGen) -> list[torch.optim.Optimizer]:
 class DecoderTrainer:
     """Model, optimisers and data position: what a resumed run needs."""
 
-    def __init__(self, codebooks: Codebooks, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(self, codebooks: Codebooks, tokenizer: PreTrainedTokenizerFast, text: Path, seed: int) -> None:
         torch.manual_seed(seed)
         self.model = TinyMusicGen()
+        self.model.text_encoder.load_state_dict(checkpointing.load_required(text)["model"])
         self.optimizers = optimizers(self.model)
         self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.tokenizer, self.seed, self.step = tokenizer, seed, 0
@@ -158,15 +158,16 @@ class DecoderTrainer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codebooks", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    for name in ("codebooks", "text", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    trainer = DecoderTrainer(Codebooks.load(args.codebooks), load_or_build(args.out.parent / "tokenizer"), args.seed)
+    tokenizer = load_or_build(args.text.parent / "tokenizer")
+    trainer = DecoderTrainer(Codebooks.load(args.codebooks), tokenizer, args.text, args.seed)
     spent, budget = trainer.resume(args.out), args.minutes * 60
     started, losses = time.monotonic() - spent, {frames: torch.zeros(K) for _, frames, _ in MIXTURE}
     while (seconds := time.monotonic() - started) < budget:

@@ -33,9 +33,7 @@ class EncoderTrainer:
 
     def __init__(self, codebooks: Codebooks, codec: Path, seed: int) -> None:
         torch.manual_seed(seed)
-        saved = checkpointing.load(codec)
-        if saved is None:
-            raise SystemExit(f"{codec} is missing: run train_codec first")
+        saved = checkpointing.load_required(codec)
         self.encoder = EncodecModel(codec_config()).encoder
         embedding = StemEmbedding(codebooks)
         embedding.load_state_dict(saved["embedding"])
