@@ -11,7 +11,7 @@ from models.checkpoint import load_checkpoint
 from models.conditioning.text import TextConditioner
 from models.config import EngineConfig, ModelConfig
 from models.encodec.decoder import EncodecDecoder
-from models.musicgen.decoder import MusicGenDecoder
+from models.musicgen.decoder import INVARIANT_ROWS, MusicGenDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,17 @@ def load_model(path: str | Path, config: EngineConfig) -> LoadedModel:
     checkpoint = load_checkpoint(path)
     return LoadedModel(
         config=checkpoint.config,
-        decoder=MusicGenDecoder.from_checkpoint(checkpoint, config.device, torch_dtype(config.dtype)),
+        decoder=MusicGenDecoder.from_checkpoint(
+            checkpoint, config.device, torch_dtype(config.dtype), INVARIANT_ROWS if _pads_rows(config) else 1
+        ),
         text=TextConditioner.from_checkpoint(checkpoint, config.device),
         codec=EncodecDecoder.from_checkpoint(checkpoint, config.device, torch_dtype(config.codec_dtype)),
     )
+
+
+def _pads_rows(config: EngineConfig) -> bool:
+    """Padding is known to make rows independent of one another on CPUs in float32 only."""
+    return config.batch_invariant and config.device == "cpu" and config.dtype == "float32"
 
 
 def torch_dtype(name: str) -> torch.dtype:

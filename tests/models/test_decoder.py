@@ -12,7 +12,7 @@ from transformers import MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenSinusoidalPositionalEmbedding
 
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.musicgen.decoder import MusicGenDecoder, sinusoid
+from models.musicgen.decoder import INVARIANT_ROWS, MusicGenDecoder, sinusoid
 from models.musicgen.kv_cache import KVCache
 from tests.factories import make_checkpoint
 
@@ -92,6 +92,25 @@ def test_rows_of_any_position_and_text_step_together(decoder: MusicGenDecoder) -
         made = decoder.forward_step(batch, torch.tensor(positions), cache.view([rows[i] for i in active]))
         for i, p, logits in zip(active, positions, made, strict=True):
             torch.testing.assert_close(logits, wanted[i][p], rtol=1e-4, atol=1e-5)
+
+
+def test_a_padded_row_is_the_same_to_the_last_bit_alone_and_in_any_batch(folder: Path) -> None:
+    """On CPUs in float32 the engine pads its rows to a multiple of INVARIANT_ROWS, which makes this exact."""
+    decoder = MusicGenDecoder.from_checkpoint(load_checkpoint(folder), row_multiple=INVARIANT_ROWS)
+    codes = random_codes(11)
+    texts = [random_text(3 + row, row) if row % 3 else None for row in range(11)]
+    with torch.inference_mode():
+        solo = [alone(decoder, codes[row : row + 1], texts[row]) for row in range(11)]
+        for size in range(1, 12):
+            cache = KVCache(decoder.config, 64)
+            rows = [cache.allocate(2) for _ in range(size)]
+            for row, text in zip(rows, texts, strict=False):
+                if text is not None:
+                    cache.set_cross(row, decoder.cross_kv(decoder.project_text(text)))
+            positions = torch.zeros(size, dtype=torch.long)
+            together = decoder.forward_step(codes[:size], positions, cache.view(rows))
+            for row in range(size):
+                assert torch.equal(together[row], solo[row][0]), f"row {row} of {size}"
 
 
 def test_positions_are_those_of_transformers_to_the_last_bit() -> None:
