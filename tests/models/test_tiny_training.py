@@ -37,6 +37,19 @@ def test_codebooks_survive_a_file_and_code_zero_is_silence(books: Codebooks, sav
     assert int(example.codes.max()) < CODEBOOK_SIZE
 
 
+def test_silence_tells_the_place_in_the_bar_and_stays_silent(books: Codebooks) -> None:
+    sixteenth, codes = 6, torch.zeros(4, 200, dtype=torch.long)
+    codes[0, 50] = 7
+    timed = books.tell_time(codes, sixteenth)
+    assert timed[0, 50] == 7
+    assert torch.equal(timed[:, 100], timed[:, 100 - 16 * sixteenth])  # a bar later
+    assert len(timed[1, : 16 * sixteenth].unique()) == 16 * sixteenth
+    assert not timed[2].any()  # the harmony has no clock
+    embedding = train_codec.StemEmbedding(books)
+    assert not embedding(timed)[:, :, :50].any()
+    assert not torch.isin(books.encode(PieceStream(books, 70).next(300).stems)[0], books.clock[0]).any()
+
+
 def test_the_stream_skips_held_out_pieces_and_resumes_at_its_position(books: Codebooks) -> None:
     stream = PieceStream(books, 0)
     first = [stream.next(20).piece for _ in range(8)]

@@ -6,6 +6,10 @@ of the others (the idea of source-disentangled codecs, Bie et al., "Learning Sou
 Codec", 2024). For the decoder each codebook then is a simple instrument track, which a few million
 parameters can learn.
 
+Silence carries the clock: 144 codes of drums, bass and lead mean silence at one place of the bar (sixteenth note and
+frame within it). All have the zero codeword, so they sound the same; but the decoder, which must know when the next
+note is due, reads the time off its own silence as a player counts rests.
+
 ``python -m models.tiny.training.codebooks --out runs/tiny/codebooks.npz``
 """
 
@@ -21,11 +25,13 @@ from torch import Tensor
 
 from models.tiny.composer.instruments import FRAME
 from models.tiny.composer.render import render
-from models.tiny.composer.score import STEMS, draw_piece
+from models.tiny.composer.score import SIXTEENTHS, STEMS, draw_piece
 
 CODEBOOK_SIZE = 1024
 SUBSPACE = 32  # latent dimensions of a stem
 MARGIN = 160  # samples a window reaches into its neighbours
+CLOCK_CODES = 16 * max(SIXTEENTHS)
+CLOCK_STEMS = ("drums", "bass", "lead")  # the harmony is never silent
 _COMPONENTS = 128
 _SILENCE = 1e-4  # peak below which a frame is silence: code 0
 
@@ -65,6 +71,7 @@ class StemCodebook:
     def embedding(self) -> Tensor:
         """A first embedding for the codec: leading principal components, unit mean square, zero for silence."""
         table = torch.cat([torch.zeros(1, SUBSPACE), self.centroids[:, :SUBSPACE]])
+        table = torch.where(table.abs() < 1e5, table, 0)  # codes of the clock are silence
         return table / table.pow(2).mean().sqrt()
 
 
@@ -88,32 +95,59 @@ def fit_stem(frames: Tensor, tonal: bool, generator: torch.Generator, iterations
 
 
 class Codebooks:
-    """The four stems' codebooks together."""
+    """The four stems' codebooks together.
 
-    def __init__(self, stems: list[StemCodebook]) -> None:
+    Args:
+        clock: int64 [4, CLOCK_CODES], the codes that mean silence at a place of the bar; 0 for stems without.
+    """
+
+    def __init__(self, stems: list[StemCodebook], clock: Tensor) -> None:
         self.stems = stems
+        self.clock = clock
 
     def encode(self, stems: Tensor) -> Tensor:
         """float32 [4, samples] -> int64 [4, frames]."""
         return torch.stack([book.encode(stem) for book, stem in zip(self.stems, stems, strict=True)])
 
+    def tell_time(self, codes: Tensor, sixteenth: int) -> Tensor:
+        """Silence becomes silence at its place in the bar: int64 [4, frames], frames in a sixteenth note."""
+        place = torch.arange(codes.shape[1]) % (16 * sixteenth)
+        tick = place // sixteenth * max(SIXTEENTHS) + place % sixteenth
+        return torch.where(codes == 0, self.clock[:, tick], codes)
+
+    def is_silence(self, stem: int) -> Tensor:
+        """bool [CODEBOOK_SIZE]: the codes with the zero codeword."""
+        silent = torch.zeros(CODEBOOK_SIZE, dtype=torch.bool)
+        silent[self.clock[stem]] = True
+        silent[0] = True
+        return silent
+
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = {f"{field}{i}": getattr(book, field).numpy() for i, book in enumerate(self.stems)
                  for field in ("mean", "basis", "centroids")}  # fmt: skip
-        np.savez_compressed(path, **parts)
+        np.savez_compressed(path, clock=self.clock.numpy(), **parts)
 
     @classmethod
     def load(cls, path: Path) -> Codebooks:
         parts = np.load(path)
-        return cls(
-            [
-                StemCodebook(
-                    i >= 2, *(torch.from_numpy(parts[f"{field}{i}"]) for field in ("mean", "basis", "centroids"))
-                )
-                for i in range(len(STEMS))
-            ]
-        )
+        names = ("mean", "basis", "centroids")
+        stems = [StemCodebook(i >= 2, *(torch.from_numpy(parts[f"{name}{i}"]) for name in names)) for i in range(4)]
+        return cls(stems, torch.from_numpy(parts["clock"]))
+
+
+def set_clock(stems: list[StemCodebook], pieces: int) -> Codebooks:
+    """Give the least used codes of the clock's stems to the clock; their sounds go to the next nearest codeword."""
+    counts = torch.zeros(len(STEMS), CODEBOOK_SIZE, dtype=torch.long)
+    for number in range(pieces):
+        for q, stem in enumerate(torch.from_numpy(render(draw_piece(number), 300))):
+            counts[q] += torch.bincount(stems[q].encode(stem), minlength=CODEBOOK_SIZE)
+    clock = torch.zeros(len(STEMS), CLOCK_CODES, dtype=torch.long)
+    for q, name in enumerate(STEMS):
+        if name in CLOCK_STEMS:
+            clock[q] = counts[q, 1:].argsort()[:CLOCK_CODES] + 1
+            stems[q].centroids[clock[q] - 1] = 1e6  # nearest to nothing
+    return Codebooks(stems, clock)
 
 
 def fit(pieces: int, frames: int, seed: int, per_stem: int = 120_000) -> Codebooks:
@@ -134,7 +168,7 @@ def fit(pieces: int, frames: int, seed: int, per_stem: int = 120_000) -> Codeboo
         points = points[torch.randperm(len(points), generator=generator)[:per_stem]]
         books.append(fit_stem(points, index >= 2, generator))
         print(f"{name}: {len(points)} frames, {CODEBOOK_SIZE} codes", flush=True)
-    return Codebooks(books)
+    return set_clock(books, min(pieces, 150))
 
 
 def main() -> None:

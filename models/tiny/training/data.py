@@ -23,10 +23,15 @@ class Example:
 
 
 class PieceStream:
-    """Pieces number ``first``, ``first + 1`` … that are not held out; its position is all there is to resume."""
+    """Pieces number ``first``, ``first + 1`` … that are not held out; its position is all there is to resume.
 
-    def __init__(self, codebooks: Codebooks, first: int) -> None:
+    Args:
+        timed: share of the pieces whose silence tells the time. In the others it is code 0, as an encoder finds it.
+    """
+
+    def __init__(self, codebooks: Codebooks, first: int, timed: float = 0.0) -> None:
         self._codebooks = codebooks
+        self._timed = timed
         self.position = first
 
     def next(self, frames: int) -> Example:
@@ -37,7 +42,10 @@ class PieceStream:
             if not piece.is_held_out:
                 break
         stems = torch.from_numpy(render(piece, frames))
-        return Example(piece, stems, self._codebooks.encode(stems))
+        codes = self._codebooks.encode(stems)
+        if np.random.default_rng([piece.seed, 4]).random() < self._timed:
+            codes = self._codebooks.tell_time(codes, piece.sixteenth)
+        return Example(piece, stems, codes)
 
 
 class Pool:

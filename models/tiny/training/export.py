@@ -15,7 +15,7 @@ from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderC
 
 from models.tiny.composer.score import STEMS
 from models.tiny.training import checkpointing
-from models.tiny.training.codebooks import CODEBOOK_SIZE, SUBSPACE
+from models.tiny.training.codebooks import CODEBOOK_SIZE, SUBSPACE, Codebooks
 from models.tiny.training.text import load_or_build
 from models.tiny.training.train_codec import codec_config
 from models.tiny.training.train_decoder import decoder_config
@@ -37,14 +37,15 @@ def build_model(runs: Path) -> MusicgenForConditionalGeneration:
         text_encoder=text_config().to_dict(), audio_encoder=codec_config().to_dict(), decoder=decoder.to_dict()
     )
     model = MusicgenForConditionalGeneration(config)
-    codec = checkpointing.load_required(runs / "codec.pt")
+    codec, books = checkpointing.load_required(runs / "codec.pt"), Codebooks.load(runs / "codebooks.npz")
     model.audio_encoder.load_state_dict(codec["model"])
     encoder = checkpointing.load(runs / "encoder.pt")
     if encoder is not None:  # without it the folder still makes music, but cannot encode any
         model.audio_encoder.encoder.load_state_dict(encoder["model"])
     for q, layer in enumerate(model.audio_encoder.quantizer.layers):
         table = torch.zeros(CODEBOOK_SIZE, len(STEMS) * SUBSPACE)
-        table[1:, q * SUBSPACE : (q + 1) * SUBSPACE] = codec["embedding"][f"tables.{q}"][1:]
+        own = slice(q * SUBSPACE, (q + 1) * SUBSPACE)
+        table[:, own] = codec["embedding"][f"tables.{q}"].masked_fill(books.is_silence(q)[:, None], 0.0)
         layer.codebook.embed.copy_(table)
         layer.codebook.embed_avg.copy_(table)
         layer.codebook.cluster_size.fill_(1.0)

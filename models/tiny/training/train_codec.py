@@ -43,11 +43,17 @@ class StemEmbedding(nn.Module):
     def __init__(self, codebooks: Codebooks) -> None:
         super().__init__()
         self.tables = nn.ParameterList(nn.Parameter(book.embedding()) for book in codebooks.stems)
+        self._silent = [codebooks.is_silence(q) for q in range(len(STEMS))]
 
     def forward(self, codes: Tensor) -> Tensor:
-        """int64 [B, 4, F] -> float32 [B, 128, F]; code 0 is silence and stays the zero vector."""
-        parts = [(codes[:, q, :, None] > 0) * table[codes[:, q]] for q, table in enumerate(self.tables)]
+        """int64 [B, 4, F] -> float32 [B, 128, F]; silence stays the zero vector."""
+        parts = [self.table(q)[codes[:, q]] for q in range(len(self.tables))]
         return torch.cat(parts, dim=-1).transpose(1, 2)
+
+    def table(self, stem: int) -> Tensor:
+        """float32 [codes, 32]"""
+        table: Tensor = self.tables[stem].masked_fill(self._silent[stem][:, None], 0.0)
+        return table
 
 
 class CodecTrainer:

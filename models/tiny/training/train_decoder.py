@@ -109,7 +109,7 @@ class DecoderTrainer:
         self.optimizers = optimizers(self.model)
         self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.tokenizer, self.seed, self.step = tokenizer, seed, 0
-        self.stream = PieceStream(codebooks, FIRST_PIECE)
+        self.stream = PieceStream(codebooks, FIRST_PIECE, timed=0.92)
 
     def batch(self, frames: int, pieces: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """New pieces, their captions and which conditions survive the dropout."""

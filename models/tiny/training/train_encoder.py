@@ -37,7 +37,8 @@ class EncoderTrainer:
         self.encoder = EncodecModel(codec_config()).encoder
         embedding = StemEmbedding(codebooks)
         embedding.load_state_dict(saved["embedding"])
-        self.tables = [torch.cat([torch.zeros(1, SUBSPACE), table.detach()[1:]]) for table in embedding.tables]
+        self.tables = [embedding.table(q).detach() for q in range(len(STEMS))]
+        self.silent = [codebooks.is_silence(q).index_fill(0, torch.tensor(0), False) for q in range(len(STEMS))]
         self.optimizer = torch.optim.AdamW(self.encoder.parameters(), lr=2e-3, betas=(0.8, 0.98), weight_decay=0.0)
         self.step = 0
 
@@ -47,6 +48,7 @@ class EncoderTrainer:
         for q, table in enumerate(self.tables):
             part = latent[:, q * SUBSPACE : (q + 1) * SUBSPACE].transpose(1, 2).reshape(-1, SUBSPACE)
             logits = part @ table.T - 0.5 * table.pow(2).sum(1)  # ranks codewords as the Euclidean distance does
+            logits = logits.masked_fill(self.silent[q], -torch.inf)  # of all silences the search finds code 0
             target = codes[:, q].reshape(-1)
             losses.append(cross_entropy(logits, target))
             hits.append((logits.argmax(1) == target).float().mean())
