@@ -46,7 +46,7 @@ def test_silence_tells_the_place_in_the_bar_and_stays_silent(books: Codebooks) -
     assert len(timed[1, : 16 * sixteenth].unique()) == 16 * sixteenth
     assert not timed[2].any()  # the harmony has no clock
     embedding = train_codec.StemEmbedding(books)
-    assert not embedding(timed)[:, :, :50].any()
+    assert not embedding(timed[None])[:, :, :50].any()
     assert not torch.isin(books.encode(PieceStream(books, 70).next(300).stems)[0], books.clock[0]).any()
 
 

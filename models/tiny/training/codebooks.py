@@ -82,7 +82,7 @@ def fit_stem(frames: Tensor, tonal: bool, generator: torch.Generator, iterations
     _, _, basis = torch.pca_lowrank(features, _COMPONENTS, niter=3)
     points = (features - mean) @ basis
     order = torch.randperm(len(points), generator=generator)
-    centroids = points[order[: CODEBOOK_SIZE - 1]].clone()
+    centroids = points[order.repeat(-(-CODEBOOK_SIZE // len(order)))[: CODEBOOK_SIZE - 1]].clone()
     for _ in range(iterations):
         distance, nearest = torch.cdist(points, centroids).min(1)
         counts = torch.bincount(nearest, minlength=len(centroids))
@@ -90,7 +90,7 @@ def fit_stem(frames: Tensor, tonal: bool, generator: torch.Generator, iterations
         centroids = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), centroids)
         empty = (counts == 0).nonzero()[:, 0]
         if len(empty):
-            centroids[empty] = points[torch.multinomial(distance**2 + 1e-12, len(empty), generator=generator)]
+            centroids[empty] = points[torch.multinomial(distance**2 + 1e-12, len(empty), True, generator=generator)]
     return StemCodebook(tonal, mean, basis, centroids)
 
 
