@@ -5,6 +5,8 @@ Each prompt is encoded alone and unpadded: what other requests say can not chang
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
+from transformers.utils import logging
 
 from models.checkpoint import check_tensors
 from models.errors import CheckpointError, InvalidRequestError
@@ -74,12 +77,24 @@ class TextConditioner:
         return encoded
 
 
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """On its way to the tokenizer it reads config.json, and warns of MusicGen's special token being no code."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
     file = checkpoint.folder / "tokenizer.json"
     if not file.is_file():
         raise CheckpointError(f"{file} is missing: save the tokenizer beside the weights (save_pretrained)")
     try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        with _quiet_transformers():
+            return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain Exception for a broken file
         raise CheckpointError(f"{file} can not be read: {error}") from error
 

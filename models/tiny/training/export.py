@@ -26,7 +26,6 @@ DESCRIPTION = {
     "description": (
         "Small MusicGen trained on a composer's own music: six timbres, twelve keys, five tempi, drums or none."
     ),
-    "max_duration_s": 30.0,
 }
 
 
@@ -67,6 +66,7 @@ def export(runs: Path, out: Path) -> None:
     model.config.decoder.decoder_start_token_id = CODEBOOK_SIZE
     model.half().save_pretrained(out)
     load_or_build(runs / "tokenizer").save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     (out / "tutti.json").write_text(json.dumps(DESCRIPTION, indent=2) + "\n")
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {size / 1e6:.1f} MB")
