@@ -91,7 +91,7 @@ tiny-decoder: install ## Tiny model 5/7: decoder (75 minutes on one core; beside
 tiny-export: install ## Tiny model 6/7: write models/tiny/checkpoint
 	$(TRAIN).export --runs $(RUNS) --out models/tiny/checkpoint
 tiny-evaluate: install ## Tiny model 7/7: prompt adherence on held-out prompts and codec quality, as in the model card
-	$(TRAIN).evaluate --checkpoint models/tiny/checkpoint $(ARGS)
+	$(TRAIN).evaluate --checkpoint models/tiny/checkpoint --codebooks $(RUNS)/codebooks.npz $(ARGS)
 	$(TRAIN).evaluate_codec --checkpoint models/tiny/checkpoint --codebooks $(RUNS)/codebooks.npz
 
 docker: ## Build the image tutti:latest

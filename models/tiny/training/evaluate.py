@@ -1,7 +1,7 @@
 """Does the model follow its prompt? Held-out prompts, signal analysis, against chance and the unconditioned model.
 
-``python -m models.tiny.training.evaluate --checkpoint models/tiny/checkpoint --prompts 120 --out report.json``
-Prints the table of the model card; --codebooks adds the codec's quality against originals.
+``python -m models.tiny.training.evaluate --checkpoint models/tiny/checkpoint --codebooks runs/tiny/codebooks.npz``
+Prints the table of the model card.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from models.tiny.composer.score import SIXTEENTHS, Piece, draw_piece
 from models.tiny.composer.theory import KEYS
 from models.tiny.training import analysis
 from models.tiny.training.analysis import Array, RidgeClassifier
+from models.tiny.training.codebooks import Codebooks
 
 _FIT_PIECES, _HELD_OUT_PIECES = 20_000_000, 30_000_000
 # (attribute, chance): chance is the best constant answer on the drawn prompts for two-way attributes
@@ -30,11 +31,14 @@ ATTRIBUTES = ("drums", "tempo within 8 %", "timbre family", "key", "mode", "dyna
 
 
 class Listener:
-    """The analysis with its two fitted classifiers and its loudness threshold."""
+    """The analysis with its two fitted classifiers and its loudness threshold.
 
-    def __init__(self, frames: int, pieces: int = 300) -> None:
+    They are fitted on training pieces that went through the codec, as everything that is judged has.
+    """
+
+    def __init__(self, codec: Codec, frames: int, pieces: int) -> None:
         fitted = _pieces(_FIT_PIECES, pieces, held_out=False)
-        waves = [original(piece, frames) for piece in fitted]
+        waves = [codec.play(piece, frames) for piece in fitted]
         keys = [KEYS.index(p.key) for p in fitted]
         self._key = RidgeClassifier([analysis.key_features(w) for w in waves], keys, len(KEYS))
         families = [FAMILIES.index(p.family) for p in fitted]
@@ -76,6 +80,20 @@ def _pieces(first: int, count: int, held_out: bool) -> list[Piece]:
 def held_out_pieces(count: int) -> list[Piece]:
     """Pieces whose combination of attributes no training ever saw."""
     return _pieces(_HELD_OUT_PIECES, count, held_out=True)
+
+
+class Codec:
+    """The checkpoint's codec, fed with the codes of a piece's stems."""
+
+    def __init__(self, model: MusicgenForConditionalGeneration, codebooks: Path) -> None:
+        self._codec = model.audio_encoder
+        self._codebooks = Codebooks.load(codebooks)
+
+    @torch.inference_mode()
+    def play(self, piece: Piece, frames: int) -> Array:
+        """A piece as the model could play it at best: float64 [samples]."""
+        codes = self._codebooks.encode(torch.from_numpy(render(piece, frames)))
+        return np.asarray(self._codec.decode(codes[None, None], [None]).audio_values[0, 0].double().numpy())
 
 
 def original(piece: Piece, frames: int) -> Array:
@@ -149,6 +167,8 @@ def table(columns: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--codebooks", type=Path, required=True)
+    parser.add_argument("--fit", type=int, default=200, help="training pieces that the classifiers are fitted on")
     parser.add_argument("--prompts", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--unconditioned", type=int, default=40)
@@ -159,11 +179,13 @@ def main() -> None:
     frames = int(args.seconds * 50)
     pieces = [piece for piece in held_out_pieces(args.prompts * 2) if not piece.builds][: args.prompts]
     prompts = [full_prompt(p, np.random.default_rng([p.seed, 7])) for p in pieces]
-    listener, sampler = Listener(frames), Sampler.load(args.checkpoint)
+    sampler = Sampler.load(args.checkpoint)
+    codec = Codec(sampler.model, args.codebooks)
+    listener = Listener(codec, frames, args.fit)
     clips = sampler.sample(prompts, frames, seed=1)
     free = sampler.sample([""] * args.unconditioned, frames, seed=2)
     columns = {
-        "originals (ceiling)": rates(listener, [original(p, frames) for p in pieces], pieces),
+        "originals through the codec (ceiling)": rates(listener, [codec.play(p, frames) for p in pieces], pieces),
         "tiny": rates(listener, clips, pieces),
         "unconditioned": rates(listener, [free[i % len(free)] for i in range(len(pieces))], pieces),
         "chance": chance(pieces),
