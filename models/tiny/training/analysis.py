@@ -115,7 +115,7 @@ def key_features(wave: Array) -> Array:
 def family_features(wave: Array) -> Array:
     """Shape of the pitched spectrum and of its attack and decay: float [84]."""
     magnitude = np.sqrt(_spectrogram(wave, 2048, 640))
-    bands = np.log(_mel(magnitude, 40) + 1e-4 * magnitude.max() + 1e-9)
+    bands = np.log(_mel(magnitude, 40) + 1e-3 * magnitude.max() + 1e-9)
     bands -= bands.mean()
     change = np.diff(bands, axis=0)
     low = np.percentile(bands, 30, axis=0)
@@ -158,7 +158,7 @@ def validity(wave: Array) -> Validity:
 class RidgeClassifier:
     """One-against-all ridge regression on standardised features and their pairwise squares: closed form, no tuning."""
 
-    def __init__(self, features: Sequence[Array], labels: Sequence[int], classes: int, ridge: float = 3.0) -> None:
+    def __init__(self, features: Sequence[Array], labels: Sequence[int], classes: int, ridge: float = 30.0) -> None:
         x = np.stack(features)
         self._mean, self._scale = x.mean(0), x.std(0) + 1e-6
         design = self._design(x)

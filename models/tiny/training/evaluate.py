@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--codebooks", type=Path, required=True)
-    parser.add_argument("--fit", type=int, default=200, help="training pieces that the classifiers are fitted on")
+    parser.add_argument("--fit", type=int, default=220, help="training pieces that the classifiers are fitted on")
     parser.add_argument("--prompts", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--unconditioned", type=int, default=40)
