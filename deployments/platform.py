@@ -50,11 +50,11 @@ def start(
     """
     config = load_config(config_path)
     platform = Platform(host or config.http_options.host, port or config.http_options.port)
+    require_free(platform.host, platform.port)
     import ray
 
     if ray.is_initialized():
         raise PlatformError("Ray already runs in this process: the platform starts and stops its own")
-    require_free(platform.host, platform.port)
     try:
         start_ray(num_cpus)
         platform.start_serve(config)
