@@ -100,7 +100,7 @@ def test_a_padded_row_is_the_same_to_the_last_bit_alone_and_in_any_batch(folder:
     codes = random_codes(11)
     texts = [random_text(3 + row, row) if row % 3 else None for row in range(11)]
     with torch.inference_mode():
-        solo = [alone(decoder, codes[row : row + 1], texts[row]) for row in range(11)]
+        solo = [alone(decoder, codes[place : place + 1], texts[place]) for place in range(11)]
         for size in range(1, 12):
             cache = KVCache(decoder.config, 64)
             rows = [cache.allocate(2) for _ in range(size)]
@@ -109,8 +109,8 @@ def test_a_padded_row_is_the_same_to_the_last_bit_alone_and_in_any_batch(folder:
                     cache.set_cross(row, decoder.cross_kv(decoder.project_text(text)))
             positions = torch.zeros(size, dtype=torch.long)
             together = decoder.forward_step(codes[:size], positions, cache.view(rows))
-            for row in range(size):
-                assert torch.equal(together[row], solo[row][0]), f"row {row} of {size}"
+            for place in range(size):
+                assert torch.equal(together[place], solo[place][0]), f"row {place} of {size}"
 
 
 def test_positions_are_those_of_transformers_to_the_last_bit() -> None:
