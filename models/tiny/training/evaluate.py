@@ -26,7 +26,7 @@ from models.tiny.training.analysis import Array, RidgeClassifier
 from models.tiny.training.codebooks import Codebooks
 
 _FIT_PIECES, _HELD_OUT_PIECES = 20_000_000, 30_000_000
-# (attribute, chance): chance is the best constant answer on the drawn prompts for two-way attributes
+# What a clip is judged by, in the order of the table.
 ATTRIBUTES = ("drums", "tempo within 8 %", "timbre family", "key", "mode", "dynamics")
 
 
