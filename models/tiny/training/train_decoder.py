@@ -102,8 +102,11 @@ def optimizers(model: TinyMusicGen) -> list[torch.optim.Optimizer]:
 class DecoderTrainer:
     """Model, optimisers and data position: what a resumed run needs."""
 
-    def __init__(self, codebooks: Codebooks, tokenizer: PreTrainedTokenizerFast, text: Path, seed: int) -> None:
+    def __init__(
+        self, codebooks: Codebooks, tokenizer: PreTrainedTokenizerFast, text: Path, seed: int, *, bf16: bool = False
+    ) -> None:
         torch.manual_seed(seed)
+        self.bf16 = bf16
         self.model = TinyMusicGen()
         self.model.text_encoder.load_state_dict(checkpointing.load_required(text)["model"])
         self.optimizers = optimizers(self.model)
@@ -123,9 +126,10 @@ class DecoderTrainer:
         """One step of both optimisers; returns each codebook's mean loss in nats, [K], and the frames of the batch."""
         frames, pieces = self._draw_shape()
         steps, tokens, mask, keep = self.batch(frames, pieces)
-        logits = self.model(self._corrupt(steps[:, :, :-1]), tokens, mask, keep)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = self.model(self._corrupt(steps[:, :, :-1]), tokens, mask, keep)
         target = steps[:, :, 1:]
-        losses = cross_entropy(logits.permute(0, 3, 1, 2), target, ignore_index=CODEBOOK_SIZE, reduction="none")
+        losses = cross_entropy(logits.float().permute(0, 3, 1, 2), target, ignore_index=CODEBOOK_SIZE, reduction="none")
         weights = opening_weights(target.shape[2]) * (target != CODEBOOK_SIZE)
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             optimizer.zero_grad()
@@ -174,11 +178,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 products, for CPUs with AVX512-BF16")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = load_or_build(args.text.parent / "tokenizer")
-    trainer = DecoderTrainer(Codebooks.load(args.codebooks), tokenizer, args.text, args.seed)
+    trainer = DecoderTrainer(Codebooks.load(args.codebooks), tokenizer, args.text, args.seed, bf16=args.bf16)
     spent, budget = trainer.resume(args.out), args.minutes * 60
     started, losses = time.monotonic() - spent, {frames: torch.zeros(K) for _, frames, _ in MIXTURE}
     while (seconds := time.monotonic() - started) < budget:
