@@ -8,9 +8,9 @@ A **generation** is one accepted call and makes N **tracks**. States of a genera
       ├──► cancelled
       └──► expired
 
-``succeeded``, ``failed``, ``cancelled`` and ``expired`` never change again. A row in ``queued`` is its own dispatch order:
-there is no second place where accepted work is written down. Everything else that must happen after a transaction
-(webhooks, removal of objects) is a row of ``outbox`` in that transaction.
+``succeeded``, ``failed``, ``cancelled`` and ``expired`` never change again. A row in ``queued`` is its own dispatch
+order: there is no second place where accepted work is written down. Everything else that must happen after a
+transaction (webhooks, removal of objects) is a row of ``outbox`` in that transaction.
 """
 
 from __future__ import annotations
