@@ -270,6 +270,19 @@ webhook_endpoints = Table(
     Column("previous_expires_at", UtcDateTime),
     Column("enabled", Boolean, nullable=False, server_default="1"),
     Column("disabled_reason", String(200)),
+    Column("failing_since", UtcDateTime),  # the first failure after the last success
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("account_id", "url"),
+)
+
+# What signs the deliveries to a generation's own `webhook_url`: one secret per account.
+webhook_signing_secrets = Table(
+    "webhook_signing_secrets",
+    metadata,
+    Column("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("secret", LargeBinary, nullable=False),  # encrypted
+    Column("previous_secret", LargeBinary),  # encrypted; also signs until previous_expires_at
+    Column("previous_expires_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
 )
 
