@@ -42,6 +42,23 @@ class Settings(BaseSettings):
         default="info", description="Least important level that is logged"
     )
 
+    webhook_allow_http: bool = Field(default=False, description="Development: webhooks may go to http:// addresses")
+    webhook_allow_private: bool = Field(
+        default=False, description="Development: webhooks may go to loopback and private addresses, on any port"
+    )
+    webhook_concurrency: int = Field(
+        default=32, ge=1, le=1000, description="Webhook deliveries one worker has in flight at once"
+    )
+    webhook_endpoint_concurrency: int = Field(
+        default=4, ge=1, le=100, description="Webhook deliveries in flight to one endpoint at once, over all workers"
+    )
+    webhook_timeout_s: float = Field(
+        default=15.0, gt=0, le=60, description="Seconds a webhook's receiver has, from name resolution to its answer"
+    )
+    webhook_log_days: int = Field(
+        default=30, ge=7, le=365, description="Days that finished webhook deliveries stay in the log"
+    )
+
     def __init__(self, **values: Any) -> None:
         refuse_unknown(os.environ)
         try:
