@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from fastapi import HTTPException
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from api.deprecations import LEGACY_ERROR_BODY, mark
 from models.errors import (
     CheckpointError,
     EngineDeadError,
@@ -28,6 +29,7 @@ from models.errors import (
 
 ERROR_PAGE = "/errors"
 PROBLEM_JSON = "application/problem+json"
+LEGACY_JSON = "application/vnd.tutti.legacy+json"
 RETRY_SOON_S = 2.0
 
 
@@ -108,12 +110,83 @@ class ErrorCode(StrEnum):
         "internal_error", 500, "server_error", False,
         "This is a bug in the server. Report it with the request id.",
     )  # fmt: skip
+    UNSUPPORTED_VERSION = (
+        "unsupported_version", 406, "invalid_request", False,
+        "No such version of the API is served here. `details.available` lists those that are.",
+    )  # fmt: skip
+    GATEWAY_UNAVAILABLE = (
+        "gateway_unavailable", 503, "unavailable", True,
+        "No gateway took this request, or the one that did went away. Send it again in a moment; "
+        "with the same Idempotency-Key nothing is made twice.",
+    )  # fmt: skip
+    REQUEST_TIMEOUT = (
+        "request_timeout", 504, "unavailable", True,
+        "The answer did not come in time. Send the request again; with the same Idempotency-Key nothing is made twice.",
+    )  # fmt: skip
+    # Accounts.
+    UNAUTHENTICATED = (
+        "unauthenticated", 401, "authentication", False,
+        "No credential came with the request. Send an access token or an API key in the Authorization header.",
+    )  # fmt: skip
+    INVALID_CREDENTIALS = (
+        "invalid_credentials", 401, "authentication", False,
+        "This credential is not valid here. Check it, or log in again; a lost API key can only be replaced.",
+    )  # fmt: skip
+    CREDENTIALS_EXPIRED = (
+        "credentials_expired", 401, "authentication", False,
+        "This credential has expired. Refresh the access token, log in again, or make a new API key.",
+    )  # fmt: skip
+    CREDENTIALS_REVOKED = (
+        "credentials_revoked", 401, "authentication", False,
+        "This credential was revoked. Log in again, or make a new API key.",
+    )  # fmt: skip
+    CREDENTIAL_IN_URL = (
+        "credential_in_url", 400, "authentication", False,
+        "A credential stood in the URL, where logs keep it. Send it in a header, and replace it: take it as leaked.",
+    )  # fmt: skip
+    PERMISSION_DENIED = (
+        "permission_denied", 403, "authentication", False,
+        "The credential is valid, but lacks a scope or a role. `details` names it: use a credential that has it.",
+    )  # fmt: skip
+    CSRF_FAILED = (
+        "csrf_failed", 403, "authentication", False,
+        "A request with a session cookie must come from this site and carry its token in X-CSRF-Token.",
+    )  # fmt: skip
+    ACCOUNT_SUSPENDED = (
+        "account_suspended", 403, "authentication", False,
+        "This account is suspended. Ask whoever runs this server.",
+    )  # fmt: skip
+    EMAIL_TAKEN = (
+        "email_taken", 409, "conflict", False,
+        "An account with this email exists. Log in, or register with another one.",
+    )  # fmt: skip
+    API_KEY_NOT_FOUND = (
+        "api_key_not_found", 404, "not_found", False,
+        "This account has no API key of that id. GET /api/v1/user/api-keys lists those it has.",
+    )  # fmt: skip
+    LIMIT_REACHED = (
+        "limit_reached", 409, "conflict", False,
+        "The account holds as many of these as it may. Remove one that is no longer used.",
+    )  # fmt: skip
+    # Webhooks.
+    WEBHOOK_NOT_FOUND = (
+        "webhook_not_found", 404, "not_found", False,
+        "This account has no webhook endpoint or delivery of that id. GET /api/v1/webhooks lists its endpoints.",
+    )  # fmt: skip
+    WEBHOOK_URL_REFUSED = (
+        "webhook_url_refused", 422, "invalid_request", False,
+        "Webhooks can not be sent to this address. Give a public https address; the message says what is wrong.",
+    )  # fmt: skip
+    WEBHOOK_CONFLICT = (
+        "webhook_conflict", 409, "conflict", False,
+        "The webhook is not in a state that allows this. The message says what to do first.",
+    )  # fmt: skip
 
 
 class ApiError(HTTPException):
     """An error that is ready to be sent.
 
-    A subclass of FastAPI's own, because FastAPI lets only that one pass while it reads a body.
+    A subclass of Starlette's own, because FastAPI lets only that one pass while it reads a body.
 
     Args:
         code: what happened.
@@ -158,7 +231,7 @@ _TABLE: dict[type[TuttiError], ErrorCode] = {
 
 def from_tutti(error: TuttiError) -> ApiError:
     """The music's error as the API says it. The engine's own words are kept only where they are meant for callers."""
-    code = next((_TABLE[cls] for cls in type(error).__mro__ if cls in _TABLE), ErrorCode.INTERNAL_ERROR)
+    code = code_of(error) or ErrorCode.INTERNAL_ERROR
     if isinstance(error, InvalidRequestError):
         return ApiError(code, error.message, param=error.param)
     if isinstance(error, ModelNotFoundError):
@@ -166,6 +239,11 @@ def from_tutti(error: TuttiError) -> ApiError:
     if isinstance(error, EngineOverloadedError):
         return ApiError(code, retry_after_s=error.retry_after_s)
     return ApiError(code, retry_after_s=RETRY_SOON_S if code.status == 503 else None)
+
+
+def code_of(error: TuttiError) -> ErrorCode | None:
+    """The code of the music's error, for whoever says it otherwise than over HTTP; None: it has none."""
+    return next((_TABLE[cls] for cls in type(error).__mro__ if cls in _TABLE), None)
 
 
 def envelope(error: ApiError, request_id: str) -> dict[str, Any]:
@@ -197,14 +275,26 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
     }
 
 
-def error_response(request: Request, error: ApiError) -> Response:
-    """The envelope with its headers; JSON is pure ASCII, since field names in it may hold anything a client sent."""
+def error_response(request: HTTPConnection, error: ApiError) -> Response:
+    """The error in the shape that was asked for; pure ASCII, since field names in it may hold anything a client sent.
+
+    Also answers the handshake of a WebSocket that is refused.
+    """
     request_id: str = request.state.request_id
-    wants_problem = PROBLEM_JSON in request.headers.get("accept", "").lower()
-    body = problem(error, request_id) if wants_problem else envelope(error, request_id)
+    body, media_type = _shaped(request, error, request_id)
     return Response(
         json.dumps(body, allow_nan=False),
         status_code=error.status_code,
-        media_type=PROBLEM_JSON if wants_problem else "application/json",
+        media_type=media_type,
         headers={**(error.headers or {}), "X-Error-Code": error.code.value, "Cache-Control": "no-store"},
     )
+
+
+def _shaped(request: HTTPConnection, error: ApiError, request_id: str) -> tuple[dict[str, Any], str]:
+    accept = request.headers.get("accept", "").lower()
+    if PROBLEM_JSON in accept:
+        return problem(error, request_id), PROBLEM_JSON
+    if LEGACY_JSON in accept:
+        mark(request, LEGACY_ERROR_BODY)
+        return {"detail": error.message}, LEGACY_JSON
+    return envelope(error, request_id), "application/json"
