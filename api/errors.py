@@ -181,6 +181,26 @@ class ErrorCode(StrEnum):
         "webhook_conflict", 409, "conflict", False,
         "The webhook is not in a state that allows this. The message says what to do first.",
     )  # fmt: skip
+    QUOTA_EXCEEDED = (
+        "quota_exceeded", 429, "quota", True,
+        "The tier's allowance for this window is used up. Wait until `details.reset_at`, or move to a larger tier.",
+    )  # fmt: skip
+    CONCURRENCY_LIMIT_EXCEEDED = (
+        "concurrency_limit_exceeded", 429, "concurrency", True,
+        "As many generations of this account are under way as its tier allows. Wait for one to end, or cancel one.",
+    )  # fmt: skip
+    RATE_LIMITED = (
+        "rate_limited", 429, "rate_limit", True,
+        "Requests come faster than allowed. Wait for as many seconds as Retry-After says, then go on more slowly.",
+    )  # fmt: skip
+    IDEMPOTENCY_KEY_REUSED = (
+        "idempotency_key_reused", 422, "invalid_request", False,
+        "This Idempotency-Key was sent before with another request. Make a new key for every new request.",
+    )  # fmt: skip
+    IDEMPOTENCY_IN_FLIGHT = (
+        "idempotency_in_flight", 409, "conflict", True,
+        "The first request with this Idempotency-Key is still under way. Send it again after Retry-After seconds.",
+    )  # fmt: skip
 
 
 class ApiError(HTTPException):
