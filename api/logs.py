@@ -1,28 +1,100 @@
-"""Structured logs: one JSON object a line on standard error. Prompts are personal data and never logged."""
+"""Structured logs: one JSON object a line on standard error, each with the ids of what it belongs to.
+
+``correlation`` puts ids (request, generation, account) around a piece of work; every line written inside carries them,
+in whatever task or module. Prompts are personal data and never logged by default (see ``api.redaction``).
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TextIO
 
 import structlog
+from structlog.contextvars import (
+    bind_contextvars,
+    bound_contextvars,
+    clear_contextvars,
+    get_contextvars,
+    merge_contextvars,
+)
 from structlog.typing import FilteringBoundLogger, WrappedLogger
 
+from api.redaction import Redactor, hiding
 
-def make_logger(level: str, stream: TextIO | None = None) -> FilteringBoundLogger:
-    """A logger of its own: nothing global is configured, so Ray's and the test runner's logging stay as they are."""
+SERVICE = "tutti-api"
+
+
+def make_logger(
+    level: str, stream: TextIO | None = None, *, log_prompts: bool = False, service: str = SERVICE
+) -> FilteringBoundLogger:
+    """A logger of its own: nothing global is configured, so Ray's and the test runner's logging stay as they are.
+
+    Args:
+        level: the least important one that is written.
+        stream: standard error if left out.
+        log_prompts: prompts may be written.
+        service: which part of the platform writes.
+    """
     target: WrappedLogger = structlog.WriteLogger(stream or sys.stderr)
     logger: Any = structlog.wrap_logger(
         target,
         processors=[
+            merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            Redactor(log_prompts=log_prompts),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         context_class=dict,
     )
-    bound: FilteringBoundLogger = logger.bind(service="tutti-api")
+    bound: FilteringBoundLogger = logger.bind(service=service)
     return bound
+
+
+def correlation(**ids: str | None) -> AbstractContextManager[None]:
+    """Inside this block every line carries these ids; an id that is None is left as it was around it."""
+    return bound_contextvars(**{name: value for name, value in ids.items() if value is not None})
+
+
+def correlate(**ids: str) -> None:
+    """The same for the rest of the request."""
+    bind_contextvars(**ids)
+
+
+@contextmanager
+def request_scope(request_id: str) -> Iterator[None]:
+    """One request: what is correlated or hidden inside it is forgotten at its end, whatever task runs the next one."""
+    before = get_contextvars()
+    clear_contextvars()
+    bind_contextvars(request_id=request_id)
+    try:
+        with hiding():
+            yield
+    finally:
+        clear_contextvars()
+        bind_contextvars(**before)
+
+
+class Bridge(logging.Handler):
+    """Hands what Python's own ``logging`` is told to a structured logger, so that libraries' lines look like ours."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def bridge(log: FilteringBoundLogger, *names: str) -> None:
+    """Send the standard loggers of these names to ``log``; a bridge that was there before is replaced."""
+    for name in names:
+        logger = logging.getLogger(name)
+        for handler in [handler for handler in logger.handlers if isinstance(handler, Bridge)]:
+            logger.removeHandler(handler)
+        logger.addHandler(Bridge(log))

@@ -5,39 +5,25 @@ Never ``BaseHTTPMiddleware``: it would turn a stream that broke into one that en
 
 from __future__ import annotations
 
-import secrets
 import time
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import deprecations
 from api.errors import ApiError, ErrorCode, error_response
+from api.headers import API_POLICY, CONTROL_HEADERS, SECURITY_HEADERS
+from api.ids import new_id
+from api.logs import request_scope
 from api.services import Services
 
-# With these a client could tell Ray Serve to go on after a disconnect, to drop timeouts or to pick a replica.
-CONTROL_HEADERS = frozenset(
-    {
-        b"x-request-disconnect-disabled",
-        b"x-request-timeout-seconds",
-        b"x-session-id",
-        b"serve_multiplexed_model_id",
-        b"x-request-id",  # always minted here
-    }
-)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_LEFT = 499  # nothing was sent; nginx's number for it
-_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
-
-
-def new_id(prefix: str) -> str:
-    return f"{prefix}_{secrets.token_hex(12)}"
+_DENIAL = "websocket.http.response"
+_STARTS = frozenset({"http.response.start", "websocket.accept", f"{_DENIAL}.start"})
+_BODIES = frozenset({"http.response.body", f"{_DENIAL}.body"})
 
 
 class RequestContext:
@@ -48,31 +34,36 @@ class RequestContext:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(new_id("req"), send)
-        scope.setdefault("state", {})["request_id"] = exchange.request_id
-        try:
-            await self._app(scope, receive, exchange.send)
-        except Exception as error:
-            # After the first byte the exception goes on: the server below then cuts the connection.
-            if exchange.status is not None:
-                raise
-            self._services.log.error("internal_error", request_id=exchange.request_id, exc_info=error)
-            response = error_response(Request(scope), ApiError(ErrorCode.INTERNAL_ERROR))
-            await response(scope, receive, exchange.send)
-        finally:
-            self._record(scope, exchange)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        exchange = _Exchange(new_id("req"), state, send)
+        state["request_id"] = exchange.request_id
+        with request_scope(exchange.request_id):
+            try:
+                await self._app(scope, receive, _denial(scope, receive, exchange))
+            except Exception as error:
+                # After the first byte the exception goes on: the server below then cuts the connection.
+                if exchange.status is not None:
+                    raise
+                self._services.log.error("internal_error", request_id=exchange.request_id, exc_info=error)
+                response = error_response(HTTPConnection(scope), ApiError(ErrorCode.INTERNAL_ERROR))
+                await response(scope, receive, exchange.send)
+            finally:
+                self._record(scope, exchange)
 
     def _record(self, scope: Scope, exchange: _Exchange) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        method = scope.get("method", "WEBSOCKET")
+        method = method if method in _METHODS or method == "WEBSOCKET" else "OTHER"
         status = exchange.status or _CLIENT_LEFT
+        principal = scope["state"].get("principal")
         self._services.metrics.requests.labels(method, route, str(status)).inc()
         self._services.log.info(
             "request",
             request_id=exchange.request_id,
+            account_id=getattr(principal, "account_id", None),
             method=method,
             route=route,
             status=status,
@@ -83,28 +74,64 @@ class RequestContext:
 
 
 class _Exchange:
-    """What is seen of one response on its way out."""
+    """What is seen of one response on its way out.
 
-    def __init__(self, request_id: str, send: Send) -> None:
+    Args:
+        request_id: sent with it.
+        state: of the request; holds the deprecations that it met.
+        send: of the server.
+    """
+
+    def __init__(self, request_id: str, state: dict[str, Any], send: Send) -> None:
         self.request_id = request_id
         self.began_at = time.perf_counter()
         self.status: int | None = None
         self.bytes_sent = 0
         self.complete = False
+        self._state = state
         self._send = send
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            for name, value in SECURITY_HEADERS.items():
-                headers[name] = value
-            headers.setdefault("Content-Security-Policy", _API_POLICY)
-            self.status = message["status"]
+        if message["type"] in _STARTS:
+            self._add_headers(message)
+            self.status = message.get("status", 101)
         await self._send(message)
-        if message["type"] == "http.response.body":
+        if message["type"] in _BODIES:
             self.bytes_sent += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
+        elif message["type"] == "websocket.close":
+            self.complete = True
+
+    def _add_headers(self, message: Message) -> None:
+        message.setdefault("headers", [])
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-ID"] = self.request_id
+        for name, value in deprecations.headers(self._state.get("deprecations", ())):
+            headers.append(name, value)
+        if message["type"] == "websocket.accept":
+            return  # the rest is for documents
+        for name, value in SECURITY_HEADERS.items():
+            headers[name] = value
+        headers.setdefault("Content-Security-Policy", API_POLICY)
+
+
+def _denial(scope: Scope, receive: Receive, exchange: _Exchange) -> Send:
+    """``exchange.send``, but a WebSocket that is closed before it was accepted is told why, in the one envelope.
+
+    Starlette closes so when no route matches, and a server turns that into a 403 without a body.
+    """
+    if scope["type"] == "http":
+        return exchange.send
+
+    async def send(message: Message) -> None:
+        refused = message["type"] == "websocket.close" and exchange.status is None
+        if refused and _DENIAL in scope.get("extensions", {}):
+            response = error_response(HTTPConnection(scope), ApiError(ErrorCode.NOT_FOUND))
+            await response(scope, receive, exchange.send)
+        else:
+            await exchange.send(message)
+
+    return send
 
 
 class StripControlHeaders:

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least important level that is logged"
     )
+    log_prompts: bool = Field(default=False, description="Write prompts to the log: they are personal data")
 
     webhook_allow_http: bool = Field(default=False, description="Development: webhooks may go to http:// addresses")
     webhook_allow_private: bool = Field(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Header, Request
 from starlette.responses import Response
 
 from api.errors import ErrorCode
-from api.middleware import new_id
+from api.ids import new_id
 from api.negotiation import MEDIA_TYPES, choose_format
 from api.schemas.errors import error_responses
 from api.schemas.generate import DEFAULT_DURATION_S, GenerateBody

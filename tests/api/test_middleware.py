@@ -11,7 +11,8 @@ import structlog
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from api.middleware import CONTROL_HEADERS, StripControlHeaders
+from api.headers import CONTROL_HEADERS
+from api.middleware import StripControlHeaders
 from tests.api.asgi import STREAM, Exchange
 from tests.api.fakes import FakeGenerator
 
