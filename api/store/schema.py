@@ -59,8 +59,11 @@ accounts = Table(
     Column("status", String(16), nullable=False, server_default="active"),  # active, suspended, erased
     # The fair queue's virtual clock: audio-seconds served to this account, lifted when it comes back from idle.
     Column("virtual_s", Float, nullable=False, server_default="0"),
+    # Has queued generations: written by every transition, so that the fair queue looks at nobody else.
+    Column("waiting", Boolean, nullable=False, server_default="0"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("erased_at", UtcDateTime),
+    Index("ix_accounts_queue", "tier", "waiting", "virtual_s"),
 )
 
 refresh_tokens = Table(
@@ -181,7 +184,7 @@ generations = Table(
     ),
     Index("ix_generations_queue", "state", "available_at"),
     Index("ix_generations_leases", "state", "lease_expires_at"),
-    Index("ix_generations_account", "account_id", "state"),
+    Index("ix_generations_account", "account_id", "state", "mode", "deadline_at"),
     Index("ix_generations_newest", "account_id", "created_at", "id"),
 )
 
