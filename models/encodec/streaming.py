@@ -76,7 +76,7 @@ def decode_batch(streams: Sequence[StreamingDecoder], codes: Sequence[Tensor]) -
     at its end) go through the decoder together; stereo is two such streams.
 
     Raises:
-        ValueError: as ``push``, or a stream is named twice; no stream is changed.
+        ValueError: as ``push``, or a stream is named twice. Whatever is raised, no stream is changed.
     """
     if len({id(stream) for stream in streams}) != len(streams):
         raise ValueError("a stream may be pushed to only once per batch")
@@ -85,16 +85,19 @@ def decode_batch(streams: Sequence[StreamingDecoder], codes: Sequence[Tensor]) -
         stream._check(piece)
         key = (id(stream.decoder), piece.shape[1], stream._is_last(piece), *stream._state.shape_key())
         groups.setdefault(key, []).append(index)
+    decoded = [(members, *_decode_together(streams, codes, members)) for members in groups.values()]
     samples: dict[int, Tensor] = {}
-    for members in groups.values():
-        _push_together([streams[i] for i in members], [codes[i] for i in members], members, samples)
+    for members, out, states in decoded:  # only now, when every group has gone through
+        for row, (index, state) in enumerate(zip(members, states, strict=True)):
+            samples[index] = streams[index]._advance(codes[index].shape[1], state, out[row])
     return [samples[index] for index in range(len(streams))]
 
 
-def _push_together(
-    streams: list[StreamingDecoder], codes: list[Tensor], places: list[int], samples: dict[int, Tensor]
-) -> None:
-    state = DecoderState.merge([stream._state for stream in streams])
-    out, state = streams[0].decoder.step(torch.stack(codes), state, streams[0]._is_last(codes[0]))
-    for row, (stream, part) in enumerate(zip(streams, state.split(), strict=True)):
-        samples[places[row]] = stream._advance(codes[row].shape[1], part, out[row])
+def _decode_together(
+    streams: Sequence[StreamingDecoder], codes: Sequence[Tensor], members: list[int]
+) -> tuple[Tensor, list[DecoderState]]:
+    """Samples ``[members, …]`` and the states after them."""
+    first = streams[members[0]]
+    state = DecoderState.merge([streams[i]._state for i in members])
+    out, state = first.decoder.step(torch.stack([codes[i] for i in members]), state, first._is_last(codes[members[0]]))
+    return out, state.split()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ class _Subset:
 
     rows: Tensor | None  # int64 [b]
     values: Tensor  # [b, 1, 1]: k−1 (int64) for top-k, p (float32) for top-p
-    largest: int = 0  # the largest k among them
+    ks: tuple[int, ...] = ()  # the distinct k among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _top_k_subset(params: Sequence[SamplingParams], vocab_size: int, device: tor
         return None
     ks = [params[b].top_k for b in chosen]
     index = torch.tensor(ks, dtype=torch.int64, device=device)[:, None, None] - 1
-    return _Subset(_rows(chosen, len(params), device), index, max(ks))
+    return _Subset(_rows(chosen, len(params), device), index, tuple(sorted(set(ks))))
 
 
 def _top_p_subset(params: Sequence[SamplingParams], device: torch.device | str) -> _Subset | None:
@@ -162,9 +163,13 @@ def _truncate(probs: Tensor, subset: _Subset, dropped: Callable[[Tensor, _Subset
 
 def _below_kth(probs: Tensor, subset: _Subset) -> Tensor:
     """Tokens less likely than the k-th; ties with it stay, as in audiocraft and transformers. bool ``[b, K, V]``"""
-    likeliest = probs.topk(subset.largest, dim=-1).values
-    kth = likeliest.gather(-1, subset.values.expand(-1, probs.shape[1], 1))
-    return probs < kth
+    index = subset.values.expand(-1, probs.shape[1], 1)
+    if probs.device.type != "cpu":
+        return probs < probs.topk(subset.ks[-1], dim=-1).values.gather(-1, index)
+    # Selection instead of sorting: a tenth of torch's topk on a CPU.
+    last = probs.shape[-1] - 1
+    ascending = np.partition(probs.numpy(), [last + 1 - k for k in subset.ks], axis=-1)
+    return probs < torch.from_numpy(ascending).gather(-1, last - index)
 
 
 def _beyond_mass(probs: Tensor, subset: _Subset) -> Tensor:

@@ -194,6 +194,27 @@ def test_one_bad_member_changes_no_stream_of_a_batch(small: Example) -> None:
         decode_batch([bad, bad], [codes[:, :1], codes[:, 1:2]])
 
 
+def test_a_group_that_fails_leaves_the_streams_of_the_others_where_they_were(
+    small: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = small.random_codes(8)[0]
+    first, second = StreamingDecoder(small.ours, 8), StreamingDecoder(small.ours, 8)
+    step = small.ours.step
+
+    def failing(codes: Tensor, *rest: Any) -> Any:
+        if codes.shape[2] == 3:
+            raise RuntimeError("out of memory")
+        return step(codes, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(small.ours, "step", failing)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            decode_batch([first, second], [codes[:, :5], codes[:, :3]])
+    assert first.frames_pushed == second.frames_pushed == 0
+    whole = stream(small, codes, [8])
+    torch.testing.assert_close(torch.cat([first.push(codes[:, :5]), first.push(codes[:, 5:])]), whole)
+
+
 def test_a_clip_has_frames_and_a_push_too(small: Example) -> None:
     with pytest.raises(ValueError, match="at least 1 frame, got 0"):
         StreamingDecoder(small.ours, 0)
