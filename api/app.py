@@ -21,6 +21,7 @@ from api.schemas.errors import ErrorEnvelope
 from api.services import Services
 from api.settings import Settings
 from api.version import VERSION
+from api.versions import Versions
 from models.catalog import ModelSpec
 
 _DESCRIPTION = (
@@ -66,6 +67,7 @@ def create_app(
         app.include_router(router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Versions)
     app.add_middleware(StripControlHeaders)
     app.add_middleware(RequestContext, services=services)
     return app

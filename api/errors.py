@@ -116,8 +116,7 @@ class ErrorCode(StrEnum):
     )  # fmt: skip
     GATEWAY_UNAVAILABLE = (
         "gateway_unavailable", 503, "unavailable", True,
-        "No gateway took this request, or the one that did went away. Send it again in a moment; "
-        "with the same Idempotency-Key nothing is made twice.",
+        "No gateway answers. Send the request again in a moment; with the same Idempotency-Key nothing is made twice.",
     )  # fmt: skip
     REQUEST_TIMEOUT = (
         "request_timeout", 504, "unavailable", True,

@@ -1,4 +1,4 @@
-"""Headers that every answer has, and those that no client may send. Used by the application and by the proxy before it."""
+"""Headers that every answer has, and those no client may send: for the application and the proxy before it."""
 
 from __future__ import annotations
 

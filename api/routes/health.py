@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from api.auth.policy import public
 from api.errors import ApiError, ErrorCode
 from api.readiness import readiness
 from api.schemas.errors import error_responses
@@ -13,7 +14,7 @@ from api.schemas.health import Dependency, Health, Readiness, Version
 from api.services import Provided
 from api.version import VERSION
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], dependencies=[Depends(public)])
 _RETRY_AFTER_S = 5.0
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from api.auth.policy import public
 from api.errors import ErrorCode
 from api.readiness import readiness
 from api.schemas.errors import error_responses
 from api.schemas.models import Model, ModelList, describe
 from api.services import Provided
 
-router = APIRouter(prefix="/api/v1", tags=["models"])
+router = APIRouter(prefix="/api/v1", tags=["models"], dependencies=[Depends(public)])
 
 
 @router.get("/models", summary="List the models", responses=error_responses(ErrorCode.INTERNAL_ERROR))

@@ -8,9 +8,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from api.auth.policy import public
+from api.deprecations import DEPRECATIONS
 from api.errors import ERROR_PAGE, ApiError, ErrorCode
 
 WEB_FOLDER = Path(__file__).resolve().parents[1] / "web"
@@ -47,8 +49,13 @@ def _read(folder: Path) -> dict[str, _Page]:
 def _errors_page() -> bytes:
     entries = "".join(
         f'<dt id="{code.value}"><code>{code.value}</code> <span>{code.status}</span></dt>'
-        f"<dd>{_BETWEEN_BACKTICKS.sub(_AS_CODE, html.escape(code.meaning))}</dd>"
+        f"<dd>{_prose(code.meaning)}</dd>"
         for code in ErrorCode
+    )
+    old = "".join(
+        f'<dt id="{one.name}"><code>{one.name}</code></dt><dd>{_prose(one.what)}'
+        f"{f' Works until {one.sunset:%-d %B %Y}.' if one.sunset else ''}</dd>"
+        for one in DEPRECATIONS
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tutti: error codes</title>'
@@ -56,13 +63,19 @@ def _errors_page() -> bytes:
         '<link rel="icon" href="web/icon.svg"><link rel="stylesheet" href="web/style.css"></head>'
         '<body class="document"><main><p><a href="./">Tutti</a></p><h1>Error codes</h1>'
         "<p>Every answer that is no success carries one of these as <code>error.code</code>.</p>"
-        f"<dl>{entries}</dl></main></body></html>"
+        f"<dl>{entries}</dl><h1>Deprecated</h1>"
+        "<p>These still work; answers that use them carry <code>Deprecation</code> and <code>Sunset</code>.</p>"
+        f"<dl>{old}</dl></main></body></html>"
     ).encode()
+
+
+def _prose(text: str) -> str:
+    return _BETWEEN_BACKTICKS.sub(_AS_CODE, html.escape(text))
 
 
 def make_router(folder: Path = WEB_FOLDER) -> APIRouter:
     """Routes of the page's files. They are read here, so a missing one stops the start and not a visitor."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(public)])
     files = _read(folder)
     index, errors = files.pop("index.html"), _page(_errors_page(), _MEDIA_TYPES[".html"])
 

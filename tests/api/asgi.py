@@ -29,6 +29,7 @@ class Exchange:
         path: str = STREAM,
         method: str = "POST",
         headers: dict[str, str] | None = None,
+        root_path: str = "",
         send_fails_on: str | None = None,
     ) -> None:
         self._app = app
@@ -42,7 +43,7 @@ class Exchange:
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
-            "root_path": "",
+            "root_path": root_path,
             "query_string": b"",
             "headers": [(name.lower().encode(), value.encode()) for name, value in names.items()],
             "client": ("127.0.0.1", 1234),
