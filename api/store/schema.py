@@ -308,6 +308,8 @@ webhook_deliveries = Table(
     Column("finished_at", UtcDateTime),
     UniqueConstraint("event_id", "url"),
     Index("ix_webhook_deliveries_due", "state", "next_attempt_at"),
+    Index("ix_webhook_deliveries_leases", "state", "lease_expires_at"),
+    Index("ix_webhook_deliveries_endpoint", "endpoint_id", "created_at", "id"),
     Index("ix_webhook_deliveries_log", "account_id", "created_at", "id"),
 )
 
