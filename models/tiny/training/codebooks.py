@@ -15,7 +15,6 @@ note is due, reads the time off its own silence as a player counts rests.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from torch import Tensor
 from models.tiny.composer.instruments import FRAME
 from models.tiny.composer.render import render
 from models.tiny.composer.score import SIXTEENTHS, STEMS, draw_piece
+from models.tiny.training import arguments
 
 CODEBOOK_SIZE = 1024
 SUBSPACE = 32  # latent dimensions of a stem
@@ -172,11 +172,7 @@ def fit(pieces: int, frames: int, seed: int, per_stem: int = 120_000) -> Codeboo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pieces", type=int, default=700)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = arguments.parse(__doc__, ["out"], pieces=700, seed=0)
     fit(args.pieces, 600, args.seed).save(args.out)
 
 

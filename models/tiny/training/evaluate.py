@@ -6,8 +6,6 @@ Prints the table of the model card.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from models.tiny.composer.instruments import FAMILIES
 from models.tiny.composer.render import render
 from models.tiny.composer.score import SIXTEENTHS, Piece, draw_piece
 from models.tiny.composer.theory import KEYS
-from models.tiny.training import analysis
+from models.tiny.training import analysis, arguments
 from models.tiny.training.analysis import Array, RidgeClassifier
 from models.tiny.training.codebooks import Codebooks
 
@@ -165,17 +163,9 @@ def table(columns: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--codebooks", type=Path, required=True)
-    parser.add_argument("--fit", type=int, default=220, help="training pieces that the classifiers are fitted on")
-    parser.add_argument("--prompts", type=int, default=120)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--unconditioned", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    # fit: training pieces that the classifiers are fitted on.
+    paths = ["checkpoint", "codebooks"]
+    args = arguments.parse(__doc__, paths, fit=220, prompts=120, seconds=10.0, unconditioned=40, threads=2)
     frames = int(args.seconds * 50)
     pieces = [piece for piece in held_out_pieces(args.prompts * 2) if not piece.builds][: args.prompts]
     prompts = [full_prompt(p, np.random.default_rng([p.seed, 7])) for p in pieces]
@@ -194,8 +184,6 @@ def main() -> None:
     print(table(columns))
     print(f"valid (no silence over 1.5 s, under 0.1 % clipped): {sum(c.ok for c in checks)} of {len(checks)}; "
           f"highest peak {max(c.peak for c in checks):.2f}")  # fmt: skip
-    if args.out:
-        args.out.write_text(json.dumps({"prompts": len(pieces), "seconds": args.seconds, **columns}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

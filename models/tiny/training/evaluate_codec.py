@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from transformers import MusicgenForConditionalGeneration
 
 from models.tiny.composer.render import render
 from models.tiny.composer.score import STEMS
+from models.tiny.training import arguments
 from models.tiny.training.analysis import Array, mel_db
 from models.tiny.training.codebooks import CODEBOOK_SIZE, Codebooks
 from models.tiny.training.evaluate import held_out_pieces
@@ -69,14 +69,7 @@ def measure(checkpoint: Path, codebooks: Path, pieces: int, frames: int) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--codebooks", type=Path, required=True)
-    parser.add_argument("--pieces", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = arguments.parse(__doc__, ["checkpoint", "codebooks"], pieces=60, seconds=10.0, threads=2)
     report = measure(args.checkpoint, args.codebooks, args.pieces, int(args.seconds * 50))
     print(json.dumps(report, indent=2))
 

@@ -6,7 +6,6 @@ Seeded; started again with the same --out it goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from transformers import EncodecConfig, EncodecModel
 
 from models.tiny.composer.instruments import FRAME
 from models.tiny.composer.score import STEMS
-from models.tiny.training import checkpointing
+from models.tiny.training import arguments, checkpointing
 from models.tiny.training.codebooks import CODEBOOK_SIZE, SUBSPACE, Codebooks
 from models.tiny.training.data import PieceStream, Pool
 from models.tiny.training.losses import reconstruction_loss, signal_to_noise_db
@@ -105,15 +104,7 @@ class CodecTrainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codebooks", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=100)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = arguments.parse(__doc__, ["codebooks", "out"], minutes=40.0, batch=8, seed=0, threads=1)
     codebooks = Codebooks.load(args.codebooks)
     trainer = CodecTrainer(codebooks, args.seed)
     spent, budget = trainer.resume(args.out), args.minutes * 60

@@ -7,7 +7,6 @@ Seeded; started again with the same --out it goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from transformers import MusicgenDecoderConfig, MusicgenForCausalLM, PreTrainedT
 
 from models.tiny.composer.captions import caption
 from models.tiny.composer.score import STEMS
-from models.tiny.training import checkpointing
+from models.tiny.training import arguments, checkpointing
 from models.tiny.training.codebooks import CODEBOOK_SIZE, Codebooks
 from models.tiny.training.data import PieceStream
 from models.tiny.training.muon import Muon
@@ -172,15 +171,9 @@ class DecoderTrainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("codebooks", "text", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bf16", action="store_true", help="bfloat16 products, for CPUs with AVX512-BF16")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    # bfloat16 products are for CPUs that have them (AVX512-BF16, AMX).
+    paths = ["codebooks", "text", "out"]
+    args = arguments.parse(__doc__, paths, flags=["bf16"], minutes=75.0, seed=0, threads=1)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = load_or_build(args.text.parent / "tokenizer")
     trainer = DecoderTrainer(Codebooks.load(args.codebooks), tokenizer, args.text, args.seed, bf16=args.bf16)

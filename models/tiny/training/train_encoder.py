@@ -8,7 +8,6 @@ The loss is the cross-entropy of the residual quantiser's own nearest-codeword s
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from transformers import EncodecModel
 
 from models.tiny.composer.instruments import FRAME
 from models.tiny.composer.score import STEMS
-from models.tiny.training import checkpointing
+from models.tiny.training import arguments, checkpointing
 from models.tiny.training.codebooks import SUBSPACE, Codebooks
 from models.tiny.training.data import PieceStream, Pool
 from models.tiny.training.train_codec import CROP, EDGE, StemEmbedding, codec_config
@@ -70,15 +69,7 @@ class EncoderTrainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("codebooks", "codec", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = arguments.parse(__doc__, ["codebooks", "codec", "out"], minutes=12.0, batch=8, seed=0, threads=1)
     codebooks = Codebooks.load(args.codebooks)
     trainer = EncoderTrainer(codebooks, args.codec, args.seed)
     saved, spent, budget = checkpointing.load(args.out), 0.0, args.minutes * 60

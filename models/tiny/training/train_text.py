@@ -9,9 +9,6 @@ from its caption, read off its last token; the small heads for that are thrown a
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,7 +19,7 @@ from models.tiny.composer.captions import caption
 from models.tiny.composer.instruments import FAMILIES
 from models.tiny.composer.score import BASS_STYLES, DRUM_STYLES, SIXTEENTHS, Piece, draw_piece
 from models.tiny.composer.theory import KEYS
-from models.tiny.training import checkpointing
+from models.tiny.training import arguments, checkpointing
 from models.tiny.training.text import VOCABULARY, load_or_build
 
 FIRST_PIECE = 50_000_000
@@ -85,14 +82,7 @@ class TextTrainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = arguments.parse(__doc__, ["out"], steps=1200, batch=64, seed=0, threads=1)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     trainer = TextTrainer(load_or_build(args.out.parent / "tokenizer"), args.seed)
     for step in range(1, args.steps + 1):
