@@ -14,11 +14,11 @@ from typing import BinaryIO, Self
 import numpy as np
 import soundfile
 
-from api.audio import AudioFormat, Encoder, make_encoder, to_pcm16
 from api.cli_output import CliError, usage_error
+from api.formats.audio import Encoder, LiveFormat, make_encoder, to_pcm16
 from models.types import AudioChunk
 
-FORMATS: dict[str, AudioFormat] = {".wav": "wav", ".flac": "flac", ".mp3": "mp3"}  # by the file's suffix
+FORMATS: dict[str, LiveFormat] = {".wav": "wav", ".flac": "flac", ".mp3": "mp3"}  # by the file's suffix
 
 
 def check_target(path: Path, suffixes: tuple[str, ...], option: str) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from api.audio import AudioFormat
 from api.errors import ApiError, ErrorCode
+from api.formats.audio import LiveFormat
 
 # The first name of each is the one sent back. Order is our preference among what a client likes equally.
-MEDIA_TYPES: dict[AudioFormat, tuple[str, ...]] = {
+MEDIA_TYPES: dict[LiveFormat, tuple[str, ...]] = {
     "wav": ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"),
     "flac": ("audio/flac", "audio/x-flac"),
     "mp3": ("audio/mpeg", "audio/mp3"),
+    "opus": ("audio/ogg", "audio/opus"),
     "pcm": ("audio/pcm",),
 }
 
 
-def choose_format(accept: str | None) -> AudioFormat:
+def choose_format(accept: str | None) -> LiveFormat:
     """The format the header likes best; WAV if it says nothing.
 
     Raises:

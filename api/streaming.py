@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from api.audio import AudioFormat, Encoder, make_encoder, to_pcm16
 from api.backend import Backend
+from api.formats.audio import Encoder, LiveFormat, make_encoder, to_pcm16
 from api.metrics import Metrics
 from models.errors import ReplicaLostError
 from models.types import AudioChunk, GenerationRequest
@@ -42,7 +42,7 @@ class AudioResponse(Response):
         backend: Backend,
         generation: GenerationRequest,
         model_id: str,
-        audio_format: AudioFormat,
+        audio_format: LiveFormat,
         *,
         request_id: str,
         metrics: Metrics,

@@ -21,7 +21,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.audio import wav_header
+from api.formats.wav import wav_header
 from api.cli import main
 from api.cli_client import parse_wav_header
 from api.cli_output import CliError, ExitCode

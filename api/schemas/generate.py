@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from api.audio import AudioFormat
+from api.formats.audio import LiveFormat
 from models.types import MAX_PROMPT_CHARACTERS, MAX_SEED, SamplingParams
 
 DEFAULT_DURATION_S = 10.0
@@ -98,10 +98,10 @@ class GenerateBody(BaseModel):
         description="Choose among the likeliest tokens of this total probability; above 0, top_k is ignored",
     )
     greedy: bool = Field(default=_DEFAULT.greedy, description="Always the likeliest token: no chance involved")
-    format: AudioFormat | None = Field(
+    format: LiveFormat | None = Field(
         default=None,
-        description="wav (16-bit PCM), flac (16-bit), mp3 (192 kbit/s) or pcm (raw little-endian signed 16-bit, "
-        "channels interleaved); left out: by the Accept header, else wav",
+        description="wav (16-bit PCM), flac (16-bit), mp3 (192 kbit/s), opus (Ogg, 48 kHz) or pcm (raw little-endian "
+        "signed 16-bit, channels interleaved); left out: by the Accept header, else wav",
     )
 
     def sampling(self) -> SamplingParams:

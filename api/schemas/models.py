@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from api.audio import FORMATS
+from api.formats.audio import FORMATS
 from api.schemas.generate import GenerateBody
 from models.catalog import ModelSpec
 
