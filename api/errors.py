@@ -163,6 +163,10 @@ class ErrorCode(StrEnum):
         "api_key_not_found", 404, "not_found", False,
         "This account has no API key of that id. GET /api/v1/user/api-keys lists those it has.",
     )  # fmt: skip
+    API_KEY_INACTIVE = (
+        "api_key_inactive", 409, "conflict", False,
+        "This API key has expired, was revoked or has a successor, so it cannot be rotated. Make a new one.",
+    )  # fmt: skip
     LIMIT_REACHED = (
         "limit_reached", 409, "conflict", False,
         "The account holds as many of these as it may. Remove one that is no longer used.",
