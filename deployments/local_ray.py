@@ -17,6 +17,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a late callback of a stopped platform must not start another Ray
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 1024**2),  # bytes; 4 MiB is less than an upload
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.proxy.middlewares",  # one envelope on every error
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a dead HTTP proxy is replaced in 4 s instead of 28 s
 }
 # Despite its name: 0 makes Ray use 127.0.0.1 as this node's address, so that its ports bind to loopback.
