@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
         default="info", description="Least important level that is logged"
     )
     log_prompts: bool = Field(default=False, description="Write prompts to the log: they are personal data")
+    tiers_file: Path = Field(
+        default=Path(__file__).parent / "limits" / "tiers.yaml",
+        description="What each tier may do, and the request rates; api/limits/tiers.yaml unless set",
+    )
 
     webhook_allow_http: bool = Field(default=False, description="Development: webhooks may go to http:// addresses")
     webhook_allow_private: bool = Field(

@@ -1,0 +1,70 @@
+"""What an account may use, how fast, and when the system is full.
+
+``quota``, ``concurrency`` and ``idempotency`` are functions on the caller's transaction. What has a state of its own,
+one per process, is in ``Limits``.
+
+In the transaction that accepts a call: ``idempotency.claim`` (and stop at a replay), ``concurrency.check``,
+``admission.check``, ``quota.reserve``, the inserts, ``idempotency.complete``. Any error rolls all of it back.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.cache.client import Cache
+from api.clock import Clock
+from api.generations.outlook import Backlogs, Outlook, Subject, outlook
+from api.limits import idempotency, quota
+from api.limits.admission import Admission
+from api.limits.concurrency import ACTIVE
+from api.limits.rates import Rates
+from api.limits.tiers import Tier, Tiers
+from api.settings import Settings
+
+__all__ = ["Limits"]
+
+
+class Limits:
+    """The limits of one process.
+
+    Attributes:
+        tiers: what each tier may do.
+        rates: requests, logins, uploads per time.
+        backlogs: the outstanding work, as last seen.
+        admission: whether there is room for more of it.
+
+    Raises:
+        TiersError: the tiers file cannot be used.
+    """
+
+    def __init__(self, settings: Settings, cache: Cache, clock: Clock) -> None:
+        self.tiers = Tiers.load(settings.tiers_file)
+        self.rates = Rates(cache, self.tiers)
+        self.backlogs = Backlogs()
+        self.admission = Admission(self.tiers, self.backlogs, clock)
+        self._clock = clock
+
+    def tier(self, name: str) -> Tier:
+        """The tier of that name.
+
+        Raises:
+            TiersError: there is none.
+        """
+        return self.tiers[name]
+
+    async def outlook(self, conn: AsyncConnection, subject: Subject) -> Outlook:
+        """Place in the line and seconds to the end of a generation. One that has ended costs no query."""
+        if subject.state not in ACTIVE:
+            return Outlook()
+        now = self._clock()
+        backlog = await self.backlogs.get(conn, now)
+        return await outlook(conn, subject, self.tier(subject.tier).running, backlog, self.tiers.shares, now)
+
+    async def purge(self, conn: AsyncConnection) -> int:
+        """Remove expired idempotency keys and old usage windows; says how many. Once an hour is enough."""
+        now = self._clock()
+        return await idempotency.purge(conn, now) + await quota.purge(conn, now)
+
+    async def close(self) -> None:
+        """Close the connections of the counters; may be called more than once."""
+        await self.rates.close()
