@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,8 +17,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.cache.client import Cache
+from api.cache.embedded import EmbeddedValkey
+from api.ids import new_id
 from api.settings import Settings
+from api.store.database import Database, migrate
 from tests.api.fakes import FakeGenerator, spec
+from tests.api.postgres import PostgresServer, running_postgres
 
 Serve = Callable[[FastAPI], AbstractAsyncContextManager[str]]
 
@@ -79,3 +86,66 @@ def serve() -> Serve:
                 await serving
 
     return running
+
+
+# ------------------------------------------------------------------------------------------- databases
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL, started by the first test that asks for one."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """The name of a database that holds the schema, from which others are copied."""
+    postgres.run("CREATE DATABASE template_tutti")
+    asyncio.run(migrate(postgres.url("template_tutti")))
+    return "template_tutti"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that holds the schema, from which others are copied."""
+    file = tmp_path_factory.mktemp("template") / "tutti.db"
+    asyncio.run(migrate(f"sqlite+aiosqlite:///{file}"))
+    return file
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database of this test's own with the schema in it, once for each kind."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "tutti.db")
+        yield f"sqlite+aiosqlite:///{tmp_path / 'tutti.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = new_id("test")
+    server.run(f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue('postgres_template')}")
+    yield server.url(name)
+    server.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An empty database of this version's schema: every test that asks runs on SQLite and on PostgreSQL."""
+    connected = Database.connect(database_url)
+    yield connected
+    await connected.close()
+
+
+# ----------------------------------------------------------------------------------------------- cache
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[EmbeddedValkey]:
+    """A real Valkey, started by the first test that asks for one."""
+    with EmbeddedValkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def cache(valkey: EmbeddedValkey) -> AsyncIterator[Cache]:
+    """An empty Valkey, with a prefix of this test's own."""
+    connected = Cache.connect(valkey.url, prefix=f"{new_id('test')}:")
+    await connected.redis.flushall()
+    yield connected
+    await connected.close()
