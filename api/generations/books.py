@@ -1,0 +1,42 @@
+"""The fair queue's books in the account's row: its virtual clock, and whether it waits at all."""
+
+from __future__ import annotations
+
+from sqlalchemy import case, exists, false, func, select, true, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.generations.view import State
+from api.store.schema import accounts, generations
+
+
+async def lock(conn: AsyncConnection, account_id: str) -> None:
+    """One transaction at a time for each account. SQLite has no FOR UPDATE and needs none: it has one writer."""
+    await conn.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True))
+
+
+async def charge(conn: AsyncConnection, account_id: str, charge_s: float) -> None:
+    """Audio-seconds, weighted; negative ones are taken back."""
+    await conn.execute(
+        update(accounts).where(accounts.c.id == account_id).values(virtual_s=accounts.c.virtual_s + charge_s)
+    )
+
+
+async def note_waiting(conn: AsyncConnection, account_id: str) -> None:
+    """Counted anew each time rather than up and down: it cannot drift."""
+    queued = exists().where(generations.c.account_id == account_id, generations.c.state == State.QUEUED)
+    await conn.execute(update(accounts).where(accounts.c.id == account_id).values(waiting=queued))
+
+
+async def lift(conn: AsyncConnection, account_id: str) -> None:
+    """The account begins to wait. Time spent idle is not saved up: its clock starts where those of its tier stand who
+    wait already, or, if nobody does, where the last one ended."""
+    table = accounts.c
+    own = (await conn.execute(select(table.waiting, table.tier).where(table.id == account_id))).one()
+    if own.waiting:
+        return
+    clocks = table.tier == own.tier
+    floor = await conn.scalar(select(func.min(table.virtual_s)).where(clocks, table.waiting == true()))
+    if floor is None:
+        floor = await conn.scalar(select(func.max(table.virtual_s)).where(clocks, table.waiting == false()))
+    lifted = case((table.virtual_s < floor, floor), else_=table.virtual_s)
+    await conn.execute(update(accounts).where(table.id == account_id).values(waiting=True, virtual_s=lifted))

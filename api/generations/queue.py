@@ -1,0 +1,140 @@
+"""Who is next for one model: pure arithmetic on what is known, without SQL and without a clock.
+
+Three levels, from the top:
+
+1. **Tiers.** Each has a guaranteed share of the model's capacity. For every audio-second that anybody gets, each tier
+   that waits is owed its share of it. Whoever is owed most comes first. While nobody is owed anything, the tiers come
+   in the order of their shares, the largest first. So a tier that waits gets at least ``share · total``, less a few
+   generations, whatever the others do: none starves.
+2. **Accounts of a tier.** Each has a virtual clock: audio-seconds served, divided by the tier's weight. The one that
+   stands lowest is next, unless as many of its generations run as its tier allows.
+3. **Generations of an account.** Streamed ones first, since somebody listens; then the earliest deadline.
+
+A generation takes one slot per track, all at once. One that is next but does not fit waits for more slots to become
+free, and no other takes them from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from api.generations.view import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One queued generation."""
+
+    generation_id: str
+    num_tracks: int
+    audio_s: float
+    mode: Mode
+    deadline_at: datetime
+
+    @property
+    def order(self) -> tuple[bool, datetime, str]:
+        return (self.mode != "stream", self.deadline_at, self.generation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One account that waits for the model.
+
+    Attributes:
+        virtual_s: its clock.
+        running: generations of it that a worker holds, of any model.
+        waiting: of its line for this model, at least the first one.
+    """
+
+    account_id: str
+    tier: str
+    virtual_s: float
+    running: int
+    waiting: Sequence[Waiting]
+
+    @property
+    def next(self) -> Waiting:
+        return min(self.waiting, key=lambda each: each.order)
+
+
+@dataclass(frozen=True, slots=True)
+class TierRule:
+    """What the queue needs to know of a tier.
+
+    Attributes:
+        share: of the capacity, guaranteed.
+        weight: of its accounts' clocks.
+        running: generations of one account at the same time.
+    """
+
+    share: float
+    weight: float
+    running: int
+
+    def charge_s(self, audio_s: float) -> float:
+        """What a generation adds to its account's clock."""
+        return audio_s / self.weight
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The model's places on this worker, in tracks."""
+
+    total: int
+    free: int
+
+    def fit(self, num_tracks: int) -> bool:
+        """A generation with more tracks than there are places runs alone."""
+        return num_tracks <= self.free or self.free == self.total
+
+
+class Shares:
+    """What each tier is owed of one model, in audio-seconds.
+
+    This is one worker's view; as each of them keeps what it leases to it, so do all together.
+    """
+
+    def __init__(self, rules: Mapping[str, TierRule]) -> None:
+        self.rules = dict(rules)
+        self._owed = dict.fromkeys(self.rules, 0.0)
+        self._by_size = sorted(self.rules, key=lambda name: -self.rules[name].share)
+
+    def owed(self, tier: str) -> float:
+        return self._owed[tier]
+
+    def copy(self) -> Shares:
+        other = Shares(self.rules)
+        other._owed = dict(self._owed)
+        return other
+
+    def order(self, waiting: Collection[str]) -> list[str]:
+        """The tiers that wait, the next one first."""
+        mine = (name for name in self._by_size if name in waiting)
+        return sorted(mine, key=lambda name: -max(0.0, self._owed[name]))
+
+    def served(self, tier: str, audio_s: float, waiting: Collection[str]) -> None:
+        """A generation of this tier was leased, while these tiers waited, itself among them.
+
+        A tier that does not wait is owed nothing, but what it got ahead of its share it pays back all the same.
+        """
+        was_owed = self._owed[tier] > 0
+        for name, rule in self.rules.items():
+            owed = self._owed[name] + rule.share * audio_s
+            self._owed[name] = owed if name in waiting else min(0.0, owed)
+        if was_owed:
+            self._owed[tier] -= audio_s
+
+
+def choose(tenants: Iterable[Tenant], shares: Shares, slots: Slots) -> tuple[Tenant, Waiting] | None:
+    """The next generation and whose it is. None: nobody may be served now, or the next one does not fit yet."""
+    by_tier: dict[str, list[Tenant]] = {}
+    for tenant in tenants:
+        if tenant.tier in shares.rules and tenant.running < shares.rules[tenant.tier].running:
+            by_tier.setdefault(tenant.tier, []).append(tenant)
+    if not by_tier:
+        return None
+    first = by_tier[shares.order(by_tier)[0]]
+    tenant = min(first, key=lambda each: (each.virtual_s, each.account_id))
+    return (tenant, tenant.next) if slots.fit(tenant.next.num_tracks) else None
