@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from api.deprecations import LEGACY_ERROR_BODY, mark
+from api.storage.errors import StorageUnavailableError
 from models.errors import (
     CheckpointError,
     EngineDeadError,
@@ -204,6 +205,43 @@ class ErrorCode(StrEnum):
         "idempotency_in_flight", 409, "conflict", True,
         "The first request with this Idempotency-Key is still under way. Send it again after Retry-After seconds.",
     )  # fmt: skip
+    # Stored audio.
+    AUDIO_NOT_FOUND = (
+        "audio_not_found", 404, "not_found", False,
+        "This account has no track or upload of that id. GET /api/v1/audio lists its tracks; uploads expire.",
+    )  # fmt: skip
+    AUDIO_NOT_READY = (
+        "audio_not_ready", 409, "conflict", False,
+        "This track has no finished audio. Wait until it has succeeded; one that failed or was cancelled never has any.",
+    )  # fmt: skip
+    TRACK_BUSY = (
+        "track_busy", 409, "conflict", True,
+        "The track is still being made and can not be removed. Cancel its generation first, or wait for its end.",
+    )  # fmt: skip
+    RANGE_NOT_SATISFIABLE = (
+        "range_not_satisfiable", 416, "invalid_request", False,
+        "The Range lies behind the end of the file. `details.size` is its size in bytes.",
+    )  # fmt: skip
+    UNSUPPORTED_MEDIA_TYPE = (
+        "unsupported_media_type", 415, "invalid_request", False,
+        "This is no audio that is read here. Send a WAV, FLAC, MP3, Ogg-Opus or Ogg-Vorbis file as the body.",
+    )  # fmt: skip
+    UNREADABLE_AUDIO = (
+        "unreadable_audio", 422, "invalid_request", False,
+        "The file is damaged, or its header does not match what follows. Export it anew, as WAV or FLAC.",
+    )  # fmt: skip
+    AUDIO_TOO_LONG = (
+        "audio_too_long", 422, "invalid_request", False,
+        "The audio is longer than this server takes. Send a shorter part; `details.max_duration_s` says how long.",
+    )  # fmt: skip
+    CONDITIONING_UNSUPPORTED = (
+        "conditioning_unsupported", 422, "invalid_request", False,
+        "This model can not take a melody or a continuation. Leave it out, or choose a model that can.",
+    )  # fmt: skip
+    STORAGE_UNAVAILABLE = (
+        "storage_unavailable", 503, "unavailable", True,
+        "The store of finished audio does not answer. Nothing is lost: send the request again in a moment.",
+    )  # fmt: skip
 
 
 class ApiError(HTTPException):
@@ -249,6 +287,7 @@ _TABLE: dict[type[TuttiError], ErrorCode] = {
     CheckpointError: ErrorCode.MODEL_UNAVAILABLE,
     ReplicaLostError: ErrorCode.REPLICA_LOST,
     GenerationFailedError: ErrorCode.GENERATION_FAILED,
+    StorageUnavailableError: ErrorCode.STORAGE_UNAVAILABLE,
 }
 
 
