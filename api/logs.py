@@ -7,8 +7,9 @@ in whatever task or module. Prompts are personal data and never logged by defaul
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TextIO
 
@@ -38,6 +39,23 @@ def make_logger(
         log_prompts: prompts may be written.
         service: which part of the platform writes.
     """
+    return _logger(level, stream, Redactor(log_prompts=log_prompts), service)
+
+
+def engine_logger(prompts: Callable[[], Iterable[str]], stream: TextIO | None = None) -> FilteringBoundLogger:
+    """The logger of a model's replica, to which everything goes that its modules tell Python's ``logging``.
+
+    Args:
+        prompts: those in flight: the engine works on many requests in one thread, so no context says whose turn it is.
+        stream: standard error if left out.
+    """
+    level = os.environ.get("TUTTI_LOG_LEVEL", "info")
+    log = _logger(level, stream, Redactor(texts=prompts), "tutti-engine")
+    bridge(log, "models", "deployments", "tutti")
+    return log
+
+
+def _logger(level: str, stream: TextIO | None, redactor: Redactor, service: str) -> FilteringBoundLogger:
     target: WrappedLogger = structlog.WriteLogger(stream or sys.stderr)
     logger: Any = structlog.wrap_logger(
         target,
@@ -46,7 +64,7 @@ def make_logger(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            Redactor(log_prompts=log_prompts),
+            redactor,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

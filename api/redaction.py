@@ -8,7 +8,7 @@ shape of their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -28,7 +28,7 @@ _PROMPT_PARTS = ("prompt", "lyrics")
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     # Values that libraries put into their messages: pydantic's input, SQLAlchemy's parameters, PostgreSQL's keys.
     (re.compile(r"input_value=.*?(?=, input_type=|$)", re.MULTILINE | re.DOTALL), f"input_value={HIDDEN}"),
-    (re.compile(r"\[parameters: .*?\](?=$|\n)", re.DOTALL), f"[parameters: {HIDDEN}]"),
+    (re.compile(r"\[parameters: .*?\](?=$|\n|\\n|['\"])", re.DOTALL), f"[parameters: {HIDDEN}]"),
     (re.compile(r"(Key \([^)]*\)=)\([^)]*\)"), rf"\1({HIDDEN})"),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (re.compile(r"\bsk_[A-Za-z0-9_]{8,}"), HIDDEN),
@@ -47,7 +47,7 @@ _texts: ContextVar[tuple[str, ...]] = ContextVar("hidden_texts", default=())
 
 def hide(*texts: str) -> None:
     """Cut these texts out of everything this request logs from here on."""
-    _texts.set(_texts.get() + tuple(text for text in texts if len(text) >= _MIN_HIDDEN_TEXT))
+    _texts.set((*_texts.get(), *texts))
 
 
 @contextmanager
@@ -66,10 +66,12 @@ class Redactor:
 
     Args:
         log_prompts: leave prompts in; everything else stays hidden.
+        texts: the texts to hide now; left out: those that ``hide`` was given.
     """
 
-    def __init__(self, *, log_prompts: bool = False) -> None:
+    def __init__(self, *, log_prompts: bool = False, texts: Callable[[], Iterable[str]] = _texts.get) -> None:
         self._hides_prompts = not log_prompts
+        self._texts = texts
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         return {name: self._field(name, value, 0) for name, value in event.items()}
@@ -98,8 +100,9 @@ class Redactor:
 
     def _text(self, text: str) -> str:
         if self._hides_prompts:
-            for hidden in _texts.get():
-                text = text.replace(hidden, HIDDEN).replace(repr(hidden)[1:-1], HIDDEN)
+            for hidden in self._texts():
+                if len(hidden) >= _MIN_HIDDEN_TEXT:
+                    text = text.replace(hidden, HIDDEN).replace(repr(hidden)[1:-1], HIDDEN)
         for shape, replacement in _SHAPES:
             text = shape.sub(replacement, text)
         return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"

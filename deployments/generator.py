@@ -6,7 +6,9 @@ stays small. The class is plain: deployments.app makes the Serve deployments of 
 
 from __future__ import annotations
 
+import importlib
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from models.config import EngineConfig
+from models.errors import TuttiError
 from models.types import AudioChunk, GenerationRequest
 
 if TYPE_CHECKING:
     from models.engine.async_engine import AsyncEngine
+
+LOGS = "api.logs"  # above this package, so it is named as text
 
 
 class Backlog:
@@ -25,19 +30,48 @@ class Backlog:
 
     def __init__(self) -> None:
         self._owed_s: dict[str, float] = {}
+        self._prompts: dict[str, str] = {}
 
     def admit(self, request: GenerationRequest) -> None:
         self._owed_s[request.request_id] = request.duration_s
+        self._prompts[request.request_id] = request.prompt
 
     def deliver(self, request: GenerationRequest, duration_s: float) -> None:
         self._owed_s[request.request_id] -= duration_s
 
     def forget(self, request: GenerationRequest) -> None:
         self._owed_s.pop(request.request_id, None)
+        self._prompts.pop(request.request_id, None)
+
+    def prompts(self) -> list[str]:
+        """Of the requests in flight, so that no log line shows one."""
+        return list(self._prompts.values())
 
     @property
     def seconds(self) -> float:
         return max(0.0, sum(self._owed_s.values()))
+
+
+class _LogEntry:
+    """What the log says of one track: its ids, how it ended, what it took."""
+
+    def __init__(self, log: Any, request: GenerationRequest) -> None:
+        # Bound, not in a context variable: an async generator may be resumed and closed in different contexts.
+        self._log = log.bind(**{"generation_id": request.request_id, **request.trace})
+        self._began_at = time.perf_counter()
+        self._made_s = 0.0
+        self.outcome = "closed"
+        self._log.info("track_started", duration_s=request.duration_s)
+
+    def deliver(self, chunk: AudioChunk) -> None:
+        self._made_s += chunk.duration_s
+        if chunk.is_last:
+            self.outcome = "completed"
+
+    def write(self) -> None:
+        spent_ms = 1000 * (time.perf_counter() - self._began_at)
+        audio_s, duration_ms = round(self._made_s, 3), round(spent_ms, 1)
+        self._log.info("track_ended", outcome=self.outcome, audio_s=audio_s, duration_ms=duration_ms)
 
 
 class MusicGenerator:
@@ -57,18 +91,25 @@ class MusicGenerator:
 
         self._model_id = model_id
         self._backlog = Backlog()
+        self._log: Any = importlib.import_module(LOGS).engine_logger(self._backlog.prompts).bind(model=model_id)
         self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine))
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
         """Stream one track; closing the iterator frees its rows within one step."""
+        entry = _LogEntry(self._log, request)
         self._backlog.admit(request)
         try:
             async with aclosing(self._engine.generate(request)) as chunks:
                 async for chunk in chunks:
                     self._backlog.deliver(request, chunk.duration_s)
+                    entry.deliver(chunk)
                     yield chunk
+        except TuttiError as error:
+            entry.outcome = type(error).__name__
+            raise
         finally:
             self._backlog.forget(request)
+            entry.write()
 
     def check_health(self) -> None:
         """Raises EngineDeadError when the engine cannot go on: Serve then replaces this replica."""

@@ -8,7 +8,7 @@ One verb runs through all layers (HTTP client, Serve handle, replica, engine, te
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,6 +69,7 @@ class GenerationRequest:
         prompt: what to play; "" is the null condition (unconditioned music).
         duration_s: seconds; the number of frames is ``int(duration_s * frame_rate)``.
         seed: 0 <= seed < 2**63; the same seed gives the same tokens alone, in a batch, streamed or not.
+        trace: ids of what this belongs to, for the log lines of whoever works on it; never looked at otherwise.
 
     Raises:
         InvalidRequestError: naming the parameter that is out of range. The model's own maximum duration
@@ -80,6 +81,7 @@ class GenerationRequest:
     duration_s: float
     seed: int = 0
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    trace: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):

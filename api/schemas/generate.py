@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.formats.audio import LiveFormat
+from api.redaction import hide
 from models.types import MAX_PROMPT_CHARACTERS, MAX_SEED, SamplingParams
 
 DEFAULT_DURATION_S = 10.0
@@ -19,7 +20,8 @@ _LINE_BREAKS_AND_TAB = "\t\n\r"
 
 def _readable(prompt: str) -> str:
     """Text a person could have meant: control characters are refused rather than dropped, so that what was asked for
-    and what was made are the same words."""
+    and what was made are the same words. From here on nothing that this request logs shows it."""
+    hide(prompt)
     bad = next((c for c in prompt if unicodedata.category(c) == "Cc" and c not in _LINE_BREAKS_AND_TAB), None)
     if bad is not None:
         raise PydanticCustomError(

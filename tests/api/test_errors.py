@@ -169,7 +169,7 @@ async def test_unknown_model(client: httpx2.AsyncClient) -> None:
     checked(await client.get("/api/v1/models/huge"), 404, ErrorCode.MODEL_NOT_FOUND, param="model")
 
 
-@pytest.mark.parametrize("accept", ["application/json", "audio/ogg", "audio/*;q=0", "video/*, image/png"])
+@pytest.mark.parametrize("accept", ["application/json", "audio/midi", "audio/*;q=0", "video/*, image/png"])
 async def test_no_format_is_acceptable(client: httpx2.AsyncClient, accept: str) -> None:
     answer = await client.post(STREAM, json=OK, headers={"accept": accept})
     assert "audio/wav" in checked(answer, 406, ErrorCode.NOT_ACCEPTABLE)["details"]["available"]

@@ -1,0 +1,253 @@
+"""Logs: every line has the ids of what it belongs to, and none holds a prompt, a credential or an address."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.logs import bridge, correlate, correlation, engine_logger, make_logger, request_scope
+from api.redaction import HIDDEN, hide
+from api.settings import Settings
+from tests.api.fakes import FakeGenerator, spec
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PROMPT = "a waltz for Aunt Mathilda's 80th birthday"
+# What must never be seen in a log, wherever in a value it stands.
+SECRETS = {
+    "live key": "sk_live_tt_0123456789abcdefghijABCDEFGHIJ012345",
+    "test key": "sk_test_tt_0123456789abcdefghijABCDEFGHIJ012345",
+    "old key": "sk_9f8e7d6c5b4a39281706",
+    "access token": "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhY2NfMSJ9.c2lnbmF0dXJl_-0",
+    "bearer": "Bearer abcdefghijklmnop",
+    "basic": "Basic dXNlcjpwYXNzd29yZA==",
+    "webhook secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "email": "Mathilda.O'Neil+music@example.co.uk",
+    "url password": "postgresql+asyncpg://tutti:hunter2@db.internal/tutti",
+    "query": "https://hooks.example.com/in?token=abc123",
+    "argon2": "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaGhhc2g",
+    "private key": "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n-----END PRIVATE KEY-----",
+    "pydantic": f"1 validation error\n  input_value='{PROMPT}', input_type=str]",
+    "sqlalchemy": f"[SQL: INSERT INTO tracks VALUES (?)]\n[parameters: ('{PROMPT}', 7)]\n(Background on this error)",
+    "postgresql": "DETAIL:  Key (prompt)=(a waltz for Aunt) already exists.",
+}
+TELLTALES = (
+    "0123456789abcdef", "9f8e7d6c", "eyJ", "c2lnbmF0", "abcdefghijklmnop", "dXNlcjpw", "MfKQ9r8", "Mathilda", "hunter2",
+    "abc123", "c29tZXNhbHQ", "MC4CAQ", "waltz",
+)  # fmt: skip
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+# -------------------------------------------------------------------------------------- redaction
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS.keys())
+def test_secrets_are_cut_out_of_any_value(stream: io.StringIO, secret: str) -> None:
+    log = make_logger("debug", stream)
+    log.info(
+        "said", note=secret, inside=f"before {secret} after", nested={"deep": [secret, (secret,)]}, other=_Shown(secret)
+    )
+    log.info("in the event: " + secret)  # noqa: G003  # what nobody should write is hidden too
+    log.info("by position", reason=ValueError(secret))
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        log.exception("in a traceback")
+    written = stream.getvalue()
+    assert not [telltale for telltale in TELLTALES if telltale in written]
+    assert len(lines(stream)) == 4
+
+
+class _Shown:
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return f"_Shown({self._text})"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prompt", "prompts", "lyrics", "negative_prompt", "password", "new_password", "Authorization", "set-cookie",
+        "access_token", "refresh_token", "api_key", "X-API-Key", "client_secret", "master_keys", "email", "user_email",
+        "body", "headers", "signature",
+    ],
+)  # fmt: skip
+def test_fields_with_telling_names_are_hidden_whatever_they_hold(stream: io.StringIO, name: str) -> None:
+    make_logger("info", stream).info("said", **{name: "xyz"}, nested={name: ["xyz"]})
+    [line] = lines(stream)
+    assert (line[name], line["nested"][name]) == (HIDDEN, HIDDEN)
+
+
+def test_what_is_useful_stays(stream: io.StringIO) -> None:
+    kept = {
+        "request_id": "req_0123456789abcdef01234567",
+        "generation_id": "gen_0123456789abcdef01234567",
+        "api_key_id": "key_0123456789abcdef01234567",
+        "route": "/api/v1/generate/{generation_id}",
+        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "prompt_characters": 41,
+        "url": "https://hooks.example.com/in",
+        "object_key": "tracks/trk_1/1.f32",
+        "complete": True,
+        "reason": None,
+    }
+    make_logger("info", stream).info("said", **kept)
+    [line] = lines(stream)
+    assert {name: line[name] for name in kept} == kept
+
+
+def test_prompts_only_by_setting(stream: io.StringIO) -> None:
+    make_logger("info", stream, log_prompts=True).info("said", prompt=PROMPT, password="xyz")
+    [line] = lines(stream)
+    assert (line["prompt"], line["password"]) == (PROMPT, HIDDEN)
+
+
+def test_hidden_texts_are_cut_out_of_tracebacks(stream: io.StringIO) -> None:
+    log = make_logger("info", stream)
+    with request_scope("req_1"):
+        hide(PROMPT)
+        try:
+            raise KeyError(PROMPT)
+        except KeyError:
+            log.exception("failed", near=repr(PROMPT), said=f"«{PROMPT}»")
+    assert "Mathilda" not in stream.getvalue()
+    log.info("after", note=PROMPT)
+    assert "Mathilda" in stream.getvalue(), "the next request hides nothing of this one"
+
+
+def test_long_values_are_cut(stream: io.StringIO) -> None:
+    make_logger("info", stream).info("said", note="x" * 100_000)
+    assert len(stream.getvalue()) < 10_000
+
+
+# ------------------------------------------------------------------------------------ correlation
+async def test_ids_reach_every_line_and_task_inside_and_no_other(stream: io.StringIO) -> None:
+    log = make_logger("info", stream)
+
+    async def work(generation_id: str) -> None:
+        with correlation(generation_id=generation_id, account_id=None):
+            await asyncio.sleep(0)
+            log.info("inside", of=generation_id)
+
+    with correlation(request_id="req_1"):
+        correlate(account_id="acc_1")
+        await asyncio.gather(*(asyncio.create_task(work(f"gen_{number}")) for number in range(3)))
+    found = lines(stream)
+    assert all(line["generation_id"] == line["of"] for line in found)
+    assert {line["request_id"] for line in found} == {"req_1"}
+
+
+async def test_requests_in_one_task_do_not_share_ids(stream: io.StringIO) -> None:
+    log = make_logger("info", stream)
+    with request_scope("req_1"):
+        correlate(account_id="acc_1")
+    with request_scope("req_2"):
+        log.info("second")
+    log.info("outside")
+    second, outside = lines(stream)
+    assert second["request_id"] == "req_2"
+    assert "account_id" not in second
+    assert "request_id" not in outside
+
+
+async def test_whatever_a_route_logs_has_the_request_id(app: FastAPI, stream: io.StringIO) -> None:
+    log = make_logger("info", stream)
+
+    @app.get("/speak")
+    async def speak() -> None:
+        log.info("spoken")
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://tutti") as client:
+        answer = await client.get("/speak")
+    [line] = lines(stream)
+    assert line["request_id"] == answer.headers["x-request-id"]
+
+
+# ------------------------------------------------------------------------------- standard logging
+@pytest.fixture
+def library() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("models.of_this_test")
+    handlers = {name: list(logging.getLogger(name).handlers) for name in ("models", "deployments", "tutti")}
+    yield logger
+    for name, before in handlers.items():
+        logging.getLogger(name).handlers[:] = before
+
+
+def test_lines_of_the_engine_become_json_without_prompts(library: logging.Logger, stream: io.StringIO) -> None:
+    prompts = [PROMPT]
+    engine_logger(lambda: prompts, stream)
+    bridge(engine_logger(lambda: prompts, stream), "models")  # a second one takes the first one's place
+    try:
+        raise ValueError(PROMPT)
+    except ValueError:
+        library.exception("text: request %s failed on %r", "gen_1", PROMPT)
+    [line] = lines(stream)
+    assert line["event"].startswith("text: request gen_1 failed on ")
+    assert (line["level"], line["service"], line["logger"]) == ("error", "tutti-engine", library.name)
+    assert "ValueError" in line["exception"]
+    assert "Mathilda" not in stream.getvalue()
+
+
+# ------------------------------------------------------------------------- every log call there is
+_LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+_NEVER = ("prompt", "password", "secret", "token", "email", "authorization", "cookie", "body", "headers", "lyrics")
+
+
+def log_calls() -> Iterator[tuple[str, ast.Call]]:
+    for package in ("api", "deployments", "models"):
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LEVELS:
+                    owner = ast.unparse(node.func.value).lower()
+                    if owner.endswith(("log", "logger")):
+                        yield f"{path.relative_to(REPOSITORY)}:{node.lineno}", node
+
+
+def test_no_log_call_names_a_secret_or_builds_its_event() -> None:
+    calls = list(log_calls())
+    assert len(calls) > 10
+    for where, call in calls:
+        names = [keyword.arg for keyword in call.keywords if keyword.arg]
+        assert not [name for name in names if any(part in name for part in _NEVER)], where
+        is_bridge = "record.getMessage" in ast.unparse(call)
+        assert is_bridge or isinstance(call.args[0], ast.Constant), f"{where}: events are constants"
+
+
+async def test_nothing_a_client_sends_is_logged(stream: io.StringIO) -> None:
+    """Every secret of the corpus, in every place of a request, through the whole application with its real logger."""
+    generator = FakeGenerator()
+    generator.errors[0] = RuntimeError(PROMPT)
+    app = create_app({"tiny": generator}, {"tiny": spec()}, Settings(), log=make_logger("debug", stream))
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://tutti") as client:
+        for secret in SECRETS.values():
+            header = secret.replace("\n", " ").encode("ascii", "ignore").decode()
+            headers = {"authorization": header, "x-api-key": header, "cookie": f"s={header}", "user-agent": header}
+            body = {"prompt": secret.replace("\n", " "), "duration": 0.1, "model": secret, secret: secret}
+            await client.post("/api/v1/generate/stream", json=body, headers=headers, params={"q": secret})
+            await client.get("/nope/" + quote(secret, safe=""), headers=headers)
+        await client.post("/api/v1/generate/stream", json={"prompt": PROMPT, "duration": 0.1})
+    written = stream.getvalue()
+    assert len(written.splitlines()) > 2 * len(SECRETS)
+    assert "internal_error" in written
+    assert "RuntimeError" in written
+    assert not [telltale for telltale in TELLTALES if telltale in written]
