@@ -8,13 +8,27 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.secret_keys import MIN_SECRET_CHARACTERS, Secrets, development_secrets, parse_master_keys
+
 PREFIX = "TUTTI_"
+REPOSITORY = Path(__file__).resolve().parents[1]
+DAY_S = 86_400
+
+
+def _default_database_url(given: dict[str, Any]) -> str:
+    return f"sqlite+aiosqlite:///{given.get('data_dir', REPOSITORY)}/tutti.db"
+
+
+def _default_storage_url(given: dict[str, Any]) -> str:
+    folder: Path = given.get("data_dir", REPOSITORY)
+    return (folder / "audio").as_uri()
 
 
 class SettingsError(ValueError):
@@ -24,11 +38,58 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """Everything an operator may change about the API without touching code.
 
+    In development every value has a default, and secrets are made at the first use and kept in ``data_dir``. Production
+    takes no secret that it was not given. Relative paths are taken from the repository root, since the processes of the
+    platform run in different folders.
+
     Raises:
-        SettingsError: an environment variable with the prefix is unknown, or a value is out of range.
+        SettingsError: an environment variable with the prefix is unknown, a value is out of range, or production lacks
+            something.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    environment: Literal["development", "production"] = Field(
+        default="development", description="production refuses what is only good enough for one's own machine"
+    )
+    data_dir: Path = Field(
+        default=REPOSITORY / "data",
+        description="Folder of what the defaults keep: database, audio, development secrets",
+    )
+    database_url: str = Field(
+        default_factory=_default_database_url,
+        repr=False,
+        description="sqlite+aiosqlite:////FILE for one node, postgresql://USER:PASSWORD@HOST/DATABASE for more",
+    )
+    redis_url: str | None = Field(
+        default=None,
+        repr=False,
+        pattern="^(redis|rediss|unix)://",
+        description="redis://:PASSWORD@HOST:6379/0; unset: tutti serve runs a Valkey of its own",
+    )
+    storage_url: str = Field(
+        default_factory=_default_storage_url, description="Where audio is kept: file:///FOLDER, s3://…, gs://…, az://…"
+    )
+    secret_key: str | None = Field(
+        default=None,
+        repr=False,
+        min_length=MIN_SECRET_CHARACTERS,
+        description="Signs tokens and API keys; the code reads it from `secrets`",
+    )
+    master_keys: str | None = Field(
+        default=None,
+        repr=False,
+        description="Encrypt stored audio: ID:BASE64 of 32 bytes, newest first, commas between; read from `secrets`",
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s]+[^\s]*$",
+        description="Address under which clients reach the API; unset: links are relative to the request",
+    )
+    access_token_ttl_s: int = Field(default=600, ge=60, le=DAY_S, description="Seconds an access token is valid")
+    refresh_token_ttl_s: int = Field(
+        default=30 * DAY_S, ge=3600, le=366 * DAY_S, description="Seconds a refresh token is valid when it is not used"
+    )
 
     default_model: str | None = Field(
         default=None, description="Model of requests that name none; unset: the first one in serve_config.yaml"
@@ -72,6 +133,58 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError(_explain(error)) from None
 
+    @field_validator("data_dir", "tiers_file")
+    @classmethod
+    def _from_the_repository(cls, path: Path) -> Path:
+        return REPOSITORY / path
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_last_slash(cls, url: str | None) -> str | None:
+        return url and url.rstrip("/")
+
+    @field_validator("master_keys")
+    @classmethod
+    def _are_keys(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_master_keys(text)
+        return text
+
+    @model_validator(mode="after")
+    def _is_fit_for_production(self) -> Self:
+        needed = {
+            "TUTTI_SECRET_KEY": (self.secret_key, "openssl rand -base64 32"),
+            "TUTTI_MASTER_KEYS": (self.master_keys, 'echo "1:$(openssl rand -base64 32)"'),
+        }
+        wrong = [f"set {name} (make one with: {how})" for name, (value, how) in needed.items() if value is None]
+        lax = {
+            "TUTTI_WEBHOOK_ALLOW_HTTP": self.webhook_allow_http,
+            "TUTTI_WEBHOOK_ALLOW_PRIVATE": self.webhook_allow_private,
+        }
+        wrong += [f"unset {name}" for name, allowed in lax.items() if allowed]
+        if self.environment == "production" and wrong:
+            raise ValueError(f"TUTTI_ENVIRONMENT=production takes nothing that is for development: {', '.join(wrong)}")
+        return self
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """What signs and encrypts; in development what was not given comes from ``data_dir``, made if need be.
+
+        Raises:
+            SettingsError: the development secrets cannot be read or written.
+        """
+        if self.secret_key is not None and self.master_keys is not None:
+            return Secrets(self.secret_key, parse_master_keys(self.master_keys))
+        try:
+            made = development_secrets(self.data_dir)
+        except OSError as error:
+            told = f"development secrets cannot be kept in {self.data_dir} ({error.strerror})"
+            raise SettingsError(f"{told}: set TUTTI_DATA_DIR to a folder that can be written") from error
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        masters = parse_master_keys(self.master_keys) if self.master_keys is not None else made.master_keys
+        return Secrets(self.secret_key or made.secret_key, masters)
+
 
 def refuse_unknown(environment: Mapping[str, str]) -> None:
     """A misspelt variable would be ignored in silence; here it stops the start.
@@ -89,5 +202,7 @@ def refuse_unknown(environment: Mapping[str, str]) -> None:
 
 def _explain(error: ValidationError) -> str:
     """One line per bad value; the value itself stays out, it may be a secret."""
-    lines = [f"{PREFIX}{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
-    return "; ".join(lines)
+    return "; ".join(
+        "".join(f"{PREFIX}{str(part).upper()}: " for part in e["loc"][:1]) + e["msg"].removeprefix("Value error, ")
+        for e in error.errors()
+    )

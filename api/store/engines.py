@@ -40,6 +40,11 @@ def parse(url: str) -> URL:
         raise StoreError(f"{name} is not supported: use sqlite+aiosqlite:///FILE or postgresql://USER@HOST/DATABASE")
     if name == SQLITE and parsed.database in (None, "", ":memory:"):
         raise StoreError("SQLite needs a file here, since several processes share it: sqlite+aiosqlite:///FILE")
+    if name == SQLITE and not Path(str(parsed.database)).is_absolute():
+        raise StoreError(
+            "SQLite's file needs its whole path, since the processes of the platform run in different folders: "
+            "sqlite+aiosqlite:////FOLDER/FILE"
+        )
     return parsed.set(drivername=_DRIVERS[name])
 
 

@@ -28,6 +28,13 @@ from tests.api.postgres import PostgresServer, running_postgres
 Serve = Callable[[FastAPI], AbstractAsyncContextManager[str]]
 
 
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where settings without one keep their data: a folder of this test's own, not the repository's."""
+    monkeypatch.setenv("TUTTI_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
 @pytest.fixture
 def generator() -> FakeGenerator:
     return FakeGenerator()
