@@ -212,7 +212,7 @@ class ErrorCode(StrEnum):
     )  # fmt: skip
     AUDIO_NOT_READY = (
         "audio_not_ready", 409, "conflict", False,
-        "This track has no finished audio. Wait until it has succeeded; one that failed or was cancelled never has any.",
+        "This track has no finished audio. Wait until it has succeeded; one that failed or was cancelled never has.",
     )  # fmt: skip
     TRACK_BUSY = (
         "track_busy", 409, "conflict", True,
