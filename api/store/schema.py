@@ -182,7 +182,7 @@ generations = Table(
     CheckConstraint(
         "state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled', 'expired')", name="state"
     ),
-    Index("ix_generations_queue", "state", "available_at"),
+    Index("ix_generations_expiry", "state", "expires_at"),
     Index("ix_generations_leases", "state", "lease_expires_at"),
     Index("ix_generations_account", "account_id", "state", "mode", "deadline_at"),
     Index("ix_generations_newest", "account_id", "created_at", "id"),

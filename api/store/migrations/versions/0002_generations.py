@@ -89,7 +89,7 @@ def upgrade() -> None:
     op.create_index("ix_generations_account", "generations", ["account_id", "state", "mode", "deadline_at"])
     op.create_index("ix_generations_leases", "generations", ["state", "lease_expires_at"])
     op.create_index("ix_generations_newest", "generations", ["account_id", "created_at", "id"])
-    op.create_index("ix_generations_queue", "generations", ["state", "available_at"])
+    op.create_index("ix_generations_expiry", "generations", ["state", "expires_at"])
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(40), nullable=False),
