@@ -69,13 +69,17 @@ def _format_chunk(kind: SampleKind, sample_rate: int, channels: int) -> bytes:
     return struct.pack("<4sIHHIIHH", b"fmt ", 16, _PCM, channels, *rates)
 
 
+def pcm_media_type(sample_rate: int, channels: int) -> str:
+    return f"audio/pcm;rate={sample_rate};channels={channels};encoding=s16le"
+
+
 class PcmEncoder:
     """Raw little-endian signed 16-bit samples, channels interleaved, without a header."""
 
     is_slow = False
 
     def __init__(self, sample_rate: int, channels: int, total_samples: int) -> None:
-        self.media_type = f"audio/pcm;rate={sample_rate};channels={channels};encoding=s16le"
+        self.media_type = pcm_media_type(sample_rate, channels)
         self.content_length: int | None = total_samples * channels * 2
 
     def encode(self, samples: AnySamples) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 
 from api.formats.base import FloatSamples
 from api.formats.loudness import integrated_loudness
+from api.formats.renditions import Renditions
 from api.storage import objects as keys
 from api.storage import sealed
 from api.storage.errors import ObjectMissingError, SealBrokenError
@@ -56,11 +57,16 @@ class StoredAudio:
 
 
 class AudioLibrary:
-    """Puts audio away and gives it back, whole or in parts. All heavy work is done in threads."""
+    """Puts audio away and gives it back, whole or in parts. All heavy work is done in threads.
+
+    Attributes:
+        renditions: finished tracks as files.
+    """
 
     def __init__(self, objects: ObjectStore, vault: Vault) -> None:
         self._objects = objects
         self._vault = vault
+        self.renditions = Renditions(self)
 
     async def store(
         self,
