@@ -1,0 +1,24 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+_CANCEL_AGAIN_AFTER_S = 0.1
+
+
+async def stop(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel these tasks and wait until each has ended; what they raised is not raised here.
+
+    One ``cancel`` is not enough: Python 3.11's ``asyncio.wait_for`` swallows a cancellation that comes in the moment in
+    which what it waits for is done, and the Redis client sends every command through it. So it is said again.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_AFTER_S)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen, so that nothing reports it as forgotten
