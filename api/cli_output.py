@@ -17,12 +17,8 @@ from rich.console import Console
 
 from models.errors import (
     CheckpointError,
-    EngineDeadError,
-    EngineOverloadedError,
-    GenerationFailedError,
     InvalidRequestError,
     ModelNotFoundError,
-    ReplicaLostError,
     TuttiError,
 )
 
@@ -55,19 +51,8 @@ def usage_error(message: str) -> CliError:
     return CliError(message, "invalid_parameter", ExitCode.USAGE)
 
 
-# The first class that fits names the error for machines (in the HTTP API's words where it has one, see
-# api.errors, which is not imported here because it loads FastAPI) and says how the process ends.
-_KNOWN: tuple[tuple[type[Exception], str, ExitCode], ...] = (
-    (InvalidRequestError, "invalid_parameter", ExitCode.USAGE),
-    (ModelNotFoundError, "model_not_found", ExitCode.USAGE),
-    (CheckpointError, "checkpoint_error", ExitCode.USAGE),
-    (EngineOverloadedError, "system_overloaded", ExitCode.FAILED),
-    (GenerationFailedError, "generation_failed", ExitCode.FAILED),
-    (EngineDeadError, "model_unavailable", ExitCode.FAILED),
-    (ReplicaLostError, "replica_lost", ExitCode.FAILED),
-    (TuttiError, "failed", ExitCode.FAILED),
-    (OSError, "system_error", ExitCode.FAILED),
-)
+# What was asked for is at fault: another command may work, the same one will not.
+_USAGE = (InvalidRequestError, ModelNotFoundError, CheckpointError)
 
 
 def report_error(error: Exception, *, as_json: bool) -> ExitCode:
@@ -96,10 +81,22 @@ def _classify(error: Exception) -> tuple[str, str, ExitCode]:
         return _one_line(str(error)), error.code, error.exit_code
     if isinstance(error, typer.TyperException):
         return _one_line(_usage_message(error)), "invalid_parameter", ExitCode.USAGE
-    for kind, code, exit_code in _KNOWN:
-        if isinstance(error, kind):
-            return _one_line(str(error)), code, exit_code
+    if isinstance(error, TuttiError):
+        exit_code = ExitCode.USAGE if isinstance(error, _USAGE) else ExitCode.FAILED
+        return _one_line(str(error)), _code(error), exit_code
+    if isinstance(error, OSError):
+        return _one_line(str(error)), "system_error", ExitCode.FAILED
     raise error  # a bug: its traceback is the report
+
+
+def _code(error: TuttiError) -> str:
+    """The HTTP API's word where it has one. Imported late: most commands end well and need not wait for it."""
+    from api.errors import code_of
+
+    if isinstance(error, CheckpointError):
+        return "checkpoint_error"  # a server hides its paths behind model_unavailable; here the path was given
+    code = code_of(error)
+    return "failed" if code is None else code.value
 
 
 def _usage_message(error: Exception) -> str:

@@ -204,7 +204,7 @@ def test_every_error_of_the_music_has_a_code() -> None:
     from api.errors import _TABLE
 
     known = {kind for kind in vars(music).values() if isinstance(kind, type) and issubclass(kind, TuttiError)}
-    assert known - {TuttiError} == set(_TABLE)
+    assert known - {TuttiError} <= set(_TABLE)
 
 
 def test_statuses_and_kinds_agree() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
 import pytest
 import structlog
-from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from fastapi import FastAPI, WebSocket
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import ApiError, ErrorCode
 from api.headers import CONTROL_HEADERS
 from api.middleware import StripControlHeaders
 from tests.api.asgi import STREAM, Exchange
@@ -110,3 +112,82 @@ async def test_metrics_have_no_labels_from_clients(client: httpx2.AsyncClient) -
     assert 'tutti_http_requests_total{method="OTHER",route="unmatched",status="404"} 1.0' in text
     assert "nope" not in text
     assert "BREW" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"), [("/nope", 404, "not_found"), ("/api/v2/ws", 406, "unsupported_version")]
+)
+async def test_a_websocket_that_is_refused_is_told_why(app: FastAPI, path: str, status: int, code: str) -> None:
+    answer, headers = await handshake(app, path)
+    assert answer["error"]["code"] == headers["x-error-code"] == code
+    assert (headers["status"], answer["error"]["request_id"]) == (str(status), headers["x-request-id"])
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_refusal_inside_a_websocket_route_is_an_envelope(
+    app: FastAPI, log: structlog.testing.LogCapture
+) -> None:
+    @app.websocket("/api/v1/refuses")
+    async def refuses(websocket: WebSocket) -> None:
+        raise ApiError(ErrorCode.MODEL_NOT_FOUND)
+
+    @app.websocket("/api/v1/breaks")
+    async def breaks(websocket: WebSocket) -> None:
+        raise KeyError
+
+    answer, headers = await handshake(app, "/api/v1/refuses")
+    assert (headers["status"], answer["error"]["code"]) == ("404", "model_not_found")
+    answer, headers = await handshake(app, "/api/v1/breaks")
+    assert (headers["status"], answer["error"]["code"]) == ("500", "internal_error")
+    entries = [entry for entry in log.entries if entry["event"] == "request"]
+    assert [(entry["method"], entry["route"], entry["status"]) for entry in entries] == [
+        ("WEBSOCKET", "/api/v1/refuses", 404),
+        ("WEBSOCKET", "/api/v1/breaks", 500),
+    ]
+
+
+async def test_an_accepted_websocket_gets_its_request_id(app: FastAPI, log: structlog.testing.LogCapture) -> None:
+    @app.websocket("/api/v1/accepts")
+    async def accepts(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    sent = await speak(app, "/api/v1/accepts")
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    [entry] = [entry for entry in log.entries if entry["event"] == "request"]
+    assert (entry["status"], entry["complete"]) == (101, True)
+    assert headers == {"x-request-id": entry["request_id"]}
+
+
+async def speak(app: ASGIApp, path: str) -> list[Message]:
+    """What is sent to a client that opens a WebSocket and stays."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "ws",
+        "query_string": b"",
+        "headers": [],
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+    }
+    await app(scope, receive, send)
+    return sent
+
+
+async def handshake(app: ASGIApp, path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The body and headers of a refused handshake; its status stands among the headers."""
+    start, *bodies = await speak(app, path)
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    body = b"".join(message.get("body", b"") for message in bodies)
+    return json.loads(body), {**headers, "status": str(start["status"])}
