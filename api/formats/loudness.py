@@ -18,7 +18,7 @@ def integrated_loudness(samples: FloatSamples, sample_rate: int) -> float | None
     if len(samples) < math.ceil(_BLOCK_S * sample_rate):
         return None
     # Brings scipy's filters: half a second that only a worker pays.
-    import pyloudnorm  # type: ignore[import-untyped]
+    import pyloudnorm
 
     loudness = float(pyloudnorm.Meter(sample_rate).integrated_loudness(np.asarray(samples, np.float64)))
     return loudness if math.isfinite(loudness) else None
