@@ -189,7 +189,7 @@ async def _queued(conn: AsyncConnection) -> dict[str, dict[str, Work]]:
         .group_by(table.model_id, table.tier)
     )
     found: dict[str, dict[str, Work]] = {}
-    for model_id, tier, steps, tracks, count in rows.tuples():
+    for model_id, tier, steps, tracks, count in rows:
         found.setdefault(model_id, {})[tier] = Work(float(steps), int(tracks), int(count))
     return found
 
@@ -202,7 +202,7 @@ async def _running(conn: AsyncConnection, capacities: Mapping[str, Capacity], no
         )
     )
     found: dict[str, Work] = {}
-    for model_id, cost_steps, num_tracks, started_at in rows.tuples():
+    for model_id, cost_steps, num_tracks, started_at in rows:
         steps = left(capacities.get(model_id), cost_steps, num_tracks, started_at, now)
         found[model_id] = found.get(model_id, Work()) + Work(steps, num_tracks, 1)
     return found

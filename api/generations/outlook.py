@@ -66,8 +66,12 @@ class Backlogs:
         """Three queries, or none."""
         if (fresh := self.fresh(now)) is not None:
             return fresh
-        self._last = await load(conn, now)
-        return self._last
+        return self.seen(await load(conn, now))
+
+    def seen(self, backlog: Backlog) -> Backlog:
+        """Take this as the newest."""
+        self._last = backlog
+        return backlog
 
     def add(self, model_id: str, tier: str, work: Work) -> None:
         """Count what this process has just let in, so that a burst between two readings is seen."""

@@ -37,7 +37,7 @@ async def check(conn: AsyncConnection, account_id: str, tier: Tier, mode: Mode) 
         .where(generations.c.account_id == account_id, generations.c.state.in_(ACTIVE))
         .group_by(generations.c.state)
     )
-    active = {state: int(count) for state, count in counted.tuples()}
+    active = {state: int(count) for state, count in counted}
     limit = tier.running if mode == "stream" else tier.running + tier.queued
     if sum(active.values()) < limit:
         return

@@ -11,11 +11,13 @@ import asyncio
 import hashlib
 import ipaddress
 import logging
+import math
 import time
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage.base import SlidingWindowCounterSupport
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
@@ -35,6 +37,7 @@ RETRY_S = 2.0
 MAX_CONNECTIONS = 16
 _BY_ADDRESS = frozenset({"anonymous", "login_ip", "register"})
 _MINUTE_S = 60
+_MARGIN_S = 0.002  # the counters' clock ticks in milliseconds
 _log = logging.getLogger(__name__)
 
 
@@ -145,11 +148,33 @@ async def _count(
     allowed = await limiter.hit(item, key)
     if allowed and not with_state:
         return True, None
-    stats = await limiter.get_window_stats(item, key)
-    # limits keeps the time of day; RateState wants a distance.
-    reset_s = max(0.0, stats.reset_time - time.time())
-    remaining = stats.remaining if allowed else 0
-    return allowed, RateState(item.namespace, item.amount, remaining, reset_s, item.get_expiry())
+    window_s = item.get_expiry()
+    storage = cast(SlidingWindowCounterSupport, limiter.storage)
+    remaining, reset_s = window_state(
+        item.amount, window_s, *await storage.get_sliding_window(item.key_for(key), window_s)
+    )
+    return allowed, RateState(item.namespace, item.amount, remaining if allowed else 0, reset_s, window_s)
+
+
+def window_state(
+    limit: int, window_s: int, previous: int, previous_ttl_s: float, current: int, current_ttl_s: float
+) -> tuple[int, float]:
+    """What is left in a sliding window, and the seconds until it is one more.
+
+    The window is counted as ⌊previous · previous_ttl / window⌋ + current. (``limits`` has a function for this too; it
+    answers 0 seconds in the first millisecond of a window, when the truth is all of it.)
+
+    Args:
+        previous: hits in the fixed window before this one, of which ``previous_ttl_s`` still slide by.
+        current: hits in this one, which lives for ``current_ttl_s``: what is left of it, and once more as previous.
+    """
+    weight = previous * previous_ttl_s / window_s
+    resets: list[float] = []
+    if weight >= 1:
+        resets.append(previous_ttl_s - math.floor(weight) * window_s / previous)
+    if current > 0:
+        resets.append(current_ttl_s - window_s)
+    return max(0, limit - math.floor(weight) - current), max(0.0, min(resets, default=0.0))
 
 
 def _refused(state: RateState) -> ApiError:
@@ -157,7 +182,7 @@ def _refused(state: RateState) -> ApiError:
         ErrorCode.RATE_LIMITED,
         f"more than {state.limit} in {state.window_s} seconds: wait for as many seconds as Retry-After says",
         details={"policy": state.policy, "limit": state.limit, "window_s": state.window_s},
-        retry_after_s=state.reset_s,
+        retry_after_s=state.reset_s + _MARGIN_S,
         headers=state.headers(),
     )
 

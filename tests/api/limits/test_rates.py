@@ -1,0 +1,249 @@
+"""Request rates against a real Valkey, also while it is dead and while it hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from api.cache.client import Cache
+from api.cache.embedded import EmbeddedValkey
+from api.errors import ApiError, ErrorCode
+from api.limits import rates as module
+from api.limits.rates import RateKind, Rates, window_state
+from api.limits.tiers import RatePolicy, Tiers
+from tests.api.limits.rows import TIERS, principal, tier
+
+
+def tiers(requests_per_minute: int = 5, login_ip: int = 3) -> Tiers:
+    """The file's, with small numbers."""
+    small = tier(requests_per_minute=requests_per_minute)
+    policies = TIERS.rates.model_copy(update={"login_ip": RatePolicy(limit=login_ip, window_s=300)})
+    return TIERS.model_copy(update={"tiers": {**TIERS.tiers, "free": small}, "rates": policies})
+
+
+@pytest.fixture
+async def make(cache: Cache) -> AsyncIterator[Callable[[], Rates]]:
+    """Counters of another process on the same cache."""
+    made: list[Rates] = []
+
+    def make() -> Rates:
+        made.append(Rates(cache, tiers()))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.close()
+
+
+async def refusals(rates: Rates, times: int, kind: RateKind = "login_ip", key: str = "192.0.2.1") -> list[ApiError]:
+    results = await asyncio.gather(*(rates.hit(kind, key) for _ in range(times)), return_exceptions=True)
+    refused = [each for each in results if isinstance(each, ApiError)]
+    assert len(refused) + results.count(None) == times
+    return refused
+
+
+async def test_requests_are_counted_and_say_what_is_left(make: Callable[[], Rates]) -> None:
+    rates = make()
+    states = [await rates.check_request(principal()) for _ in range(5)]
+    assert [state.remaining for state in states] == [4, 3, 2, 1, 0]
+    assert {(state.policy, state.limit, state.window_s) for state in states} == {("requests", 5, 60)}
+    assert all(0 < state.reset_s <= 60 for state in states)
+    assert not rates.degraded
+
+
+@given(
+    st.integers(1, 10_000),
+    st.integers(1, 3600),
+    st.integers(0, 10_000),
+    st.floats(0, 1),
+    st.integers(0, 10_000),
+    st.floats(0, 1, exclude_min=True),
+)
+def test_after_the_reset_there_is_more(
+    limit: int, window_s: int, previous: int, sliding: float, current: int, left: float
+) -> None:
+    assume(sliding <= left)  # what is left of the one before cannot outlast this one
+    ttl_s, current_ttl_s = sliding * window_s, (1 + left) * window_s
+    remaining, reset_s = window_state(limit, window_s, previous, ttl_s, current, current_ttl_s)
+    assert 0 <= remaining <= limit
+    assert 0 <= reset_s <= window_s
+    if previous * ttl_s == 0 and current == 0:
+        assert (remaining, reset_s) == (limit, 0.0)
+        return
+    count = math.floor(previous * ttl_s / window_s) + current
+    later_s = reset_s + 1e-6 * window_s  # a moment later
+    if later_s < current_ttl_s - window_s:
+        then = math.floor(previous * max(0.0, ttl_s - later_s) / window_s) + current
+    else:  # this window has become the one before
+        then = math.floor(current * max(0.0, current_ttl_s - later_s) / window_s)
+    assert then < count or count == 0
+
+
+async def test_a_refusal_carries_the_headers(make: Callable[[], Rates]) -> None:
+    rates = make()
+    for _ in range(5):
+        await rates.check_request(principal())
+    with pytest.raises(ApiError) as caught:
+        await rates.check_request(principal())
+    headers = caught.value.headers or {}
+    assert caught.value.code is ErrorCode.RATE_LIMITED
+    assert caught.value.status_code == 429
+    assert 1 <= int(headers["Retry-After"]) <= 61
+    assert headers["X-RateLimit-Limit"] == "5"
+    assert headers["X-RateLimit-Remaining"] == "0"
+    assert headers["RateLimit"].startswith('"requests";r=0;t=')
+    assert caught.value.details == {"policy": "requests", "limit": 5, "window_s": 60}
+
+
+async def test_all_processes_count_together(make: Callable[[], Rates]) -> None:
+    first, second = make(), make()
+    results = await asyncio.gather(
+        *((first, second)[each % 2].check_request(principal()) for each in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(each, ApiError) for each in results) == 15
+
+
+async def test_accounts_and_tiers_count_apart(make: Callable[[], Rates]) -> None:
+    rates = make()
+    for _ in range(5):
+        await rates.check_request(principal())
+    assert (await rates.check_request(principal("acc_2"))).remaining == 4
+    assert (await rates.check_request(principal(tier="pro"))).remaining == 599
+
+
+async def test_kinds_and_keys_count_apart(make: Callable[[], Rates]) -> None:
+    rates = make()
+    assert len(await refusals(rates, 5)) == 2
+    assert await refusals(rates, 3, key="192.0.2.2") == []
+    assert await refusals(rates, 3, kind="register") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "same"),
+    [
+        ("login_ip", "2001:db8:0:1::1", "2001:db8:0:1:ffff::2"),  # one household has a whole /64
+        ("login_ip", "192.0.2.1", "::ffff:192.0.2.1"),
+        ("login_account", "Ada@Example.org", "ada@example.org"),
+    ],
+)
+async def test_names_of_the_same_one(make: Callable[[], Rates], kind: RateKind, one: str, same: str) -> None:
+    rates = make()
+    limit = {"login_ip": 3, "login_account": 10}.get(kind, 0)
+    assert await refusals(rates, limit, kind, one) == []
+    assert len(await refusals(rates, 1, kind, same)) == 1
+
+
+async def test_other_networks_are_others(make: Callable[[], Rates]) -> None:
+    rates = make()
+    await refusals(rates, 3, key="2001:db8:0:1::1")
+    assert await refusals(rates, 1, key="2001:db8:0:2::1") == []
+    assert await refusals(rates, 1, key="no address \ud800") == []
+
+
+async def test_what_is_stored_names_nobody(make: Callable[[], Rates], cache: Cache) -> None:
+    rates = make()
+    await rates.hit("login_account", "ada@example.org")
+    await rates.check_request(principal())
+    keys = [key.decode() if isinstance(key, bytes) else key for key in await cache.redis.keys("*")]
+    assert len(keys) == 2
+    assert all(key.startswith(cache.key("rate")) for key in keys)
+    assert {"login_account", "requests"} == {key.split("{")[1].split("/")[0] for key in keys}
+    assert not [key for key in keys if "ada" in key or "acc_1" in key]
+    assert all([await cache.redis.pttl(key) > 0 for key in keys])
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[EmbeddedValkey]:
+    """One that a test may kill."""
+    with EmbeddedValkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def lonely(own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rates]:
+    """Counters on it, which try again at once."""
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
+    cache = Cache.connect(own_valkey.url)
+    rates = Rates(cache, tiers())
+    yield rates
+    await rates.close()
+    await cache.close()
+
+
+async def until(rates: Rates, degraded: bool) -> None:
+    """Each hit tries; the loop ends when one has found out."""
+    async with asyncio.timeout(30):
+        while rates.degraded is not degraded:
+            await rates.hit("upload", os.urandom(8).hex())
+            await asyncio.sleep(0)
+
+
+async def test_a_dead_cache_degrades_and_comes_back(
+    lonely: Rates, own_valkey: EmbeddedValkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="api.limits.rates")
+    assert len(await refusals(lonely, 5)) == 2
+    own_valkey.stop()
+    # Each process counts for itself, from the beginning, but it counts.
+    assert len(await refusals(lonely, 10)) == 7
+    assert lonely.degraded
+    assert (await lonely.check_request(principal())).remaining == 4
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the cache is gone" in caplog.text
+
+
+async def test_a_killed_cache_is_found_again(lonely: Rates, own_valkey: EmbeddedValkey) -> None:
+    assert len(await refusals(lonely, 5)) == 2
+    assert own_valkey.pid is not None
+    os.kill(own_valkey.pid, signal.SIGKILL)
+    # Whatever is sent while it is away and comes back is answered, and no more is let through than by three counters:
+    # the one that died, the one that came back empty, and this process's own.
+    passed = 0
+    for _ in range(20):
+        passed += 5 - len(await refusals(lonely, 5, key="192.0.2.7"))
+    assert 3 <= passed <= 9
+    await until(lonely, degraded=False)  # its supervisor starts it again
+    assert len(await refusals(lonely, 5, key="192.0.2.8")) == 2
+
+
+async def test_a_cache_that_hangs_costs_one_timeout(
+    lonely: Rates, own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await lonely.hit("upload", "warm")
+    assert own_valkey.pid is not None
+    os.kill(own_valkey.pid, signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(module, "RETRY_S", 3600.0)
+        assert len(await refusals(lonely, 20)) == 17  # all at once: they wait together
+        assert lonely.degraded
+        monkeypatch.setattr(module, "TIMEOUT_S", 0.0)  # whoever asked the cache now would fail
+        assert len(await refusals(lonely, 20, key="192.0.2.9")) == 17
+        assert len(caplog.records) == 1
+    finally:
+        os.kill(own_valkey.pid, signal.SIGCONT)
+
+
+async def test_a_cache_that_hung_is_found_again(
+    lonely: Rates, own_valkey: EmbeddedValkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert own_valkey.pid is not None
+    os.kill(own_valkey.pid, signal.SIGSTOP)
+    try:
+        await lonely.hit("upload", "one")
+        assert lonely.degraded
+    finally:
+        os.kill(own_valkey.pid, signal.SIGCONT)
+    await until(lonely, degraded=False)
+    assert [each.message.split(",")[0].split(":")[0] for each in caplog.records] == [
+        "the cache is gone",
+        "the cache is back",
+    ]
+    assert len(await refusals(lonely, 5)) == 2
