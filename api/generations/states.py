@@ -304,15 +304,16 @@ async def _back_to_queue(
     counts: bool,
     refund_s: float,
 ) -> Change:
-    """Its time to wait begins anew; what it was charged it will be charged again."""
+    """What it was charged it will be charged again. Its time to wait begins anew, unless nothing was tried at all."""
     available_at = now + timedelta(seconds=wait_s)
+    anew = available_at + (row["expires_at"] - row["created_at"])
     await books.charge(conn, row["account_id"], -refund_s)
     change = await _set(
         conn,
         row,
         State.QUEUED,
         available_at=available_at,
-        expires_at=max(row["expires_at"], available_at + (row["expires_at"] - row["created_at"])),
+        expires_at=max(row["expires_at"], anew) if counts or error is None else row["expires_at"],
         attempt=row["attempt"] if counts else row["attempt"] - 1,
         error=dict(error) if error is not None else row["error"],
         **_NO_LEASE,

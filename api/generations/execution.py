@@ -1,0 +1,143 @@
+"""One attempt at one generation: its tracks made side by side, told to listeners while they are made, then stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, cast
+
+from api.backend import Backend
+from api.clock import Clock
+from api.generations.states import Lease
+from api.generations.throughput import Throughput
+from api.generations.view import TrackView
+from api.storage.audio import AudioLibrary
+from api.streams.writer import FeedWriter
+from models.errors import ReplicaLostError, TuttiError
+from models.types import AudioChunk, GenerationRequest
+
+
+class Execution:
+    """Cancel ``make`` to stop it: the generators are closed before it returns.
+
+    Attributes:
+        first_audio_at: when the first sample of any track was there.
+        stored: track id → columns of ``tracks`` of what is in the object store already.
+        elapsed_s: seconds that making all tracks took.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        backend: Backend,
+        feed: FeedWriter,
+        audio: AudioLibrary,
+        throughput: Throughput,
+        clock: Clock,
+    ) -> None:
+        self.lease = lease
+        self._backend = backend
+        self._feed = feed
+        self._audio = audio
+        self._throughput = throughput
+        self._clock = clock
+        self._samples_made = 0
+        self._samples_due = 0
+        self.first_audio_at: datetime | None = None
+        self.stored: dict[str, Mapping[str, Any]] = {}
+        self.elapsed_s = 0.0
+
+    @property
+    def unmade(self) -> float:
+        """Fraction of the audio that was not made, by what is known of its length."""
+        return 1.0 - self._samples_made / self._samples_due if self._samples_due else 1.0
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of music per second of work."""
+        view = self.lease.view
+        return round(view.duration_s * view.num_tracks / max(self.elapsed_s, 1e-6), 3)
+
+    async def make(self) -> None:
+        """Make and store all tracks.
+
+        Raises:
+            TuttiError: of the track that failed first; the others are stopped.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        made = await self._make_all()
+        self.elapsed_s = loop.time() - began
+        for track, pcm, chunk in made:
+            await self._store(track, pcm, chunk)
+
+    async def _make_all(self) -> list[tuple[TrackView, bytearray, AudioChunk]]:
+        tasks: list[asyncio.Task[tuple[TrackView, bytearray, AudioChunk]]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for track in self.lease.view.tracks:
+                    tasks.append(group.create_task(self._make(track)))  # noqa: PERF401 kept if one raises
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        # A group takes a child that was cancelled from within for one that ended well.
+        if any(task.cancelled() for task in tasks):
+            raise ReplicaLostError("the call to the replica was cancelled on the way")
+        return [task.result() for task in tasks]
+
+    async def _make(self, track: TrackView) -> tuple[TrackView, bytearray, AudioChunk]:
+        view, loop = self.lease.view, asyncio.get_running_loop()
+        began = loop.time()
+        request = GenerationRequest(
+            request_id=f"{track.id}.{self.lease.attempt}",
+            prompt=view.prompt,
+            duration_s=view.duration_s,
+            seed=track.seed,
+            sampling=view.sampling,
+        )
+        pcm = bytearray()
+        last: AudioChunk | None = None
+        verb = cast("AsyncGenerator[AudioChunk]", self._backend.generate(request))
+        async with self._feed.track(view.id, track.position) as writer, aclosing(verb) as chunks:
+            async for chunk in chunks:
+                writer.write(chunk)
+                pcm += chunk.pcm
+                last = chunk
+                self._note(chunk)
+            if last is not None:
+                self._throughput.finished(view.model_id, view.cost_steps // view.num_tracks, loop.time() - began)
+        assert last is not None, "the writer raises for a track without an end"
+        return track, pcm, last
+
+    def _note(self, chunk: AudioChunk) -> None:
+        if self.first_audio_at is None:
+            self.first_audio_at = self._clock()
+        self._samples_due = chunk.total_samples * self.lease.view.num_tracks
+        self._samples_made += chunk.num_samples
+
+    async def _store(self, track: TrackView, pcm: bytearray, chunk: AudioChunk) -> None:
+        view = self.lease.view
+        stored = await self._audio.store(
+            view.account_id,
+            view.id,
+            track.id,
+            self.lease.attempt,
+            bytes(pcm),
+            chunk.sample_rate,
+            chunk.channels,
+        )
+        self.stored[track.id] = {**asdict(stored), "sample_rate": chunk.sample_rate, "channels": chunk.channels}
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to report: one of ours before a bug's, as the others are often its consequence."""
+    flat = [error for group in errors.exceptions for error in _leaves(group)]
+    return next((error for error in flat if isinstance(error, TuttiError)), flat[0])
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]

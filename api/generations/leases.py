@@ -1,0 +1,227 @@
+"""Who works on what: leases taken in fair order, extended, and taken from workers that are not heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, Subquery, and_, func, or_, select, true, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.generations import states
+from api.generations.queue import Shares, Slots, Tenant, TierRule, Waiting, choose
+from api.generations.view import LEASED, State
+from api.limits.sql import insert
+from api.limits.tiers import Tiers
+from api.store.schema import accounts, generations, workers
+
+MAX_AT_ONCE = 16
+"""Leases per transaction: it holds SQLite's only write lock meanwhile."""
+_MAX_MISSES = 4
+
+
+def rules_of(tiers: Tiers) -> dict[str, TierRule]:
+    """What the fair queue needs of the tiers file."""
+    return {name: TierRule(tier.queue_share, tier.queue_weight, tier.running) for name, tier in tiers.tiers.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What SQL says of a lease that was just extended."""
+
+    generation_id: str
+    attempt: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A generation that somebody has to end or to take back.
+
+    Attributes:
+        charge_audio_s: audio-seconds of all its tracks.
+    """
+
+    generation_id: str
+    account_id: str
+    tier: str
+    state: State
+    attempt: int
+    charge_audio_s: float
+
+
+async def any_queued(conn: AsyncConnection, now: datetime) -> bool:
+    """Whether it is worth a write transaction to look closer."""
+    table = generations.c
+    queued = select(table.id).where(table.state == State.QUEUED, table.expires_at > now).limit(1)
+    return (await conn.execute(queued)).first() is not None
+
+
+async def acquire(
+    conn: AsyncConnection,
+    owner: str,
+    model_id: str,
+    slots: Slots,
+    shares: Shares,
+    now: datetime,
+    *,
+    lease_s: float,
+) -> list[states.Lease]:
+    """Take what is next for a model until its slots are full.
+
+    Args:
+        shares: its books are changed: throw them away if the transaction fails.
+    """
+    taken: list[states.Lease] = []
+    misses = 0
+    while slots.free > 0 and len(taken) < MAX_AT_ONCE and misses < _MAX_MISSES:
+        tenants = await first_tenants(conn, model_id, shares.rules, now)
+        choice = choose(tenants, shares, slots)
+        if choice is None:
+            break
+        tenant, waiting = choice
+        charge_s = shares.rules[tenant.tier].charge_s(waiting.audio_s)
+        lease = await states.start(
+            conn, waiting.generation_id, tenant.account_id, owner, now, charge_s=charge_s, lease_s=lease_s
+        )
+        if lease is None:  # another worker was faster
+            misses += 1
+            continue
+        shares.served(tenant.tier, waiting.audio_s, {each.tier for each in tenants})
+        slots = Slots(slots.total, max(0, slots.free - waiting.num_tracks))
+        taken.append(lease)
+    return taken
+
+
+async def first_tenants(
+    conn: AsyncConnection, model_id: str, rules: Mapping[str, TierRule], now: datetime
+) -> list[Tenant]:
+    """Of each tier the account that is next, with the head of its line for this model.
+
+    An account stands in the index in the order of its clock, and the head of its line in another: however long the
+    line is, neither is read beyond what is asked for.
+    """
+    found: list[tuple[Any, str]] = []
+    for tier, rule in rules.items():
+        row = (await conn.execute(_next_of_tier(tier, rule.running, model_id, now))).first()
+        if row is not None:
+            found.append((row, tier))
+    heads = await _heads(conn, [head for row, _ in found for head in (row.stream_head, row.async_head) if head])
+    return [
+        Tenant(
+            row.id,
+            tier,
+            row.virtual_s,
+            row.running,
+            [heads[head] for head in (row.stream_head, row.async_head) if head in heads],
+        )
+        for row, tier in found
+    ]
+
+
+def _next_of_tier(tier: str, running_limit: int, model_id: str, now: datetime) -> Select[Any]:
+    table = accounts.c
+    running = (
+        select(func.count())
+        .where(generations.c.account_id == table.id, generations.c.state.in_(LEASED))
+        .correlate(accounts)
+        .scalar_subquery()
+    )
+    inner = (
+        select(
+            table.id,
+            table.virtual_s,
+            running.label("running"),
+            _head("stream", model_id, now).label("stream_head"),
+            _head("async", model_id, now).label("async_head"),
+        )
+        .where(table.tier == tier, table.waiting == true())
+        .subquery()
+    )
+    return _filtered(inner, running_limit)
+
+
+def _filtered(inner: Subquery, running_limit: int) -> Select[Any]:
+    return (
+        select(inner)
+        .where(
+            inner.c.running < running_limit,
+            or_(inner.c.stream_head.is_not(None), inner.c.async_head.is_not(None)),
+        )
+        .order_by(inner.c.virtual_s, inner.c.id)
+        .limit(1)
+    )
+
+
+def _head(mode: str, model_id: str, now: datetime) -> Any:
+    """The first of an account's line, of one mode."""
+    table = generations.c
+    return (
+        select(table.id)
+        .where(
+            table.account_id == accounts.c.id,
+            table.state == State.QUEUED,
+            table.mode == mode,
+            table.model_id == model_id,
+            table.available_at <= now,
+            table.expires_at > now,
+        )
+        .order_by(table.deadline_at)
+        .limit(1)
+        .correlate(accounts)
+        .scalar_subquery()
+    )
+
+
+async def _heads(conn: AsyncConnection, ids: Sequence[str]) -> dict[str, Waiting]:
+    table = generations.c
+    rows = await conn.execute(
+        select(table.id, table.num_tracks, table.duration_s, table.mode, table.deadline_at).where(table.id.in_(ids))
+    )
+    return {
+        row.id: Waiting(row.id, row.num_tracks, row.duration_s * row.num_tracks, row.mode, row.deadline_at)
+        for row in rows
+    }
+
+
+# ---------------------------------------------------------------------------------------- while it lasts
+async def extend(
+    conn: AsyncConnection, owner: str, generation_ids: Iterable[str], now: datetime, *, lease_s: float
+) -> list[Held]:
+    """All of a worker's leases in one statement; what is not among the answers is lost."""
+    table = generations.c
+    kept = await conn.execute(
+        update(generations)
+        .where(table.id.in_(list(generation_ids)), table.lease_owner == owner, table.state.in_(LEASED))
+        .values(lease_expires_at=now + timedelta(seconds=lease_s))
+        .returning(table.id, table.attempt, table.state)
+    )
+    return [Held(row.id, row.attempt, State(row.state)) for row in kept]
+
+
+async def overdue(conn: AsyncConnection, now: datetime, limit: int = 50) -> list[Overdue]:
+    """Queued ones that have waited too long, and leases that have run out."""
+    table = generations.c
+    columns = (table.id, table.account_id, table.tier, table.state, table.attempt, table.duration_s * table.num_tracks)
+    conditions = (
+        and_(table.state == State.QUEUED, table.expires_at <= now),
+        and_(table.state.in_(LEASED), table.lease_expires_at <= now),
+    )
+    found: list[Overdue] = []
+    for condition in conditions:
+        rows = await conn.execute(select(*columns).where(condition).limit(limit))
+        found += [Overdue(row[0], row[1], row[2], State(row[3]), row[4], row[5]) for row in rows]
+    return found
+
+
+async def report(
+    conn: AsyncConnection, owner: str, started_at: datetime, now: datetime, capacity: Mapping[str, Any]
+) -> None:
+    """A worker's sign of life, and what it can do."""
+    row = {"id": owner, "started_at": started_at, "seen_at": now, "capacity": dict(capacity)}
+    fresh = {"seen_at": now, "capacity": dict(capacity)}
+    await conn.execute(
+        insert(conn, workers).values(row).on_conflict_do_update(index_elements=[workers.c.id], set_=fresh)
+    )

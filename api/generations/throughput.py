@@ -1,0 +1,36 @@
+"""How fast each model turns out to be: measured on the tracks that this process has finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_KEEP = 0.9  # of what was known, at each finished track: about the last ten count
+
+
+class Throughput:
+    """Decoder steps per second of one track among those beside it, by model."""
+
+    def __init__(self, slots: Mapping[str, int]) -> None:
+        self._slots = dict(slots)
+        self._steps: dict[str, float] = {}
+        self._busy_s: dict[str, float] = {}
+
+    def finished(self, model_id: str, steps: int, took_s: float) -> None:
+        """A track is done.
+
+        Args:
+            steps: its decoder steps.
+            took_s: seconds from the call to its last sample, waiting inside the engine included.
+        """
+        self._steps[model_id] = _KEEP * self._steps.get(model_id, 0.0) + steps
+        self._busy_s[model_id] = _KEEP * self._busy_s.get(model_id, 0.0) + max(took_s, 1e-6)
+
+    def as_capacity(self) -> dict[str, Any]:
+        """For ``workers.capacity``: slots, and steps per second with all of them taken; None before the first track."""
+        return {name: {"slots": slots, "steps_per_s": self._rate(name, slots)} for name, slots in self._slots.items()}
+
+    def _rate(self, model_id: str, slots: int) -> float | None:
+        if model_id not in self._steps:
+            return None
+        return round(slots * self._steps[model_id] / self._busy_s[model_id], 3)

@@ -1,0 +1,270 @@
+"""A worker: takes what is next, has it made, and writes down what became of it.
+
+Everything it knows it can lose. A generation that it holds is safe in SQL under a lease that ends by itself; whatever
+the worker writes is refused once somebody else has taken over. It in turn stops working on what it could not extend in
+time, so that nothing is made twice at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete
+from sqlalchemy.exc import SQLAlchemyError
+from structlog.typing import FilteringBoundLogger
+
+from api.backend import Backend
+from api.cache.bus import Bus
+from api.clock import Clock
+from api.generations import doorbells, leases
+from api.generations.execution import Execution
+from api.generations.housekeeping import Housekeeping
+from api.generations.queue import Shares, Slots
+from api.generations.run import Run
+from api.generations.states import Change, Lease
+from api.generations.throughput import Throughput
+from api.generations.timing import Timing
+from api.generations.view import State
+from api.ids import new_id
+from api.limits.tiers import Tiers
+from api.storage.audio import AudioLibrary
+from api.store.database import Database
+from api.store.errors import StoreError
+from api.store.schema import workers
+from api.streams.writer import FeedWriter
+from models.errors import TuttiError
+
+DATABASE_ERRORS = (StoreError, SQLAlchemyError, TimeoutError)
+
+
+class Worker:
+    """Runs until it is told to stop. Any number of them may run at once.
+
+    Args:
+        backends: model id → what makes its audio.
+        slots: model id → tracks at once; only these models are served.
+        on_end: called after generations have ended, such as the outbox's ``wake``.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        feed: FeedWriter,
+        audio: AudioLibrary,
+        backends: Mapping[str, Backend],
+        slots: Mapping[str, int],
+        tiers: Tiers,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        *,
+        timing: Timing | None = None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.id = new_id("wrk")
+        self._db, self._bus, self._feed, self._audio = db, bus, feed, audio
+        self._backends, self._slots = dict(backends), dict(slots)
+        self._clock, self._log = clock, log.bind(worker=self.id)
+        self._timing = timing or Timing()
+        self._on_end = on_end
+        rules = leases.rules_of(tiers)
+        self._shares = {model_id: Shares(rules) for model_id in slots}
+        self._throughput = Throughput(slots)
+        self._housekeeping = Housekeeping(db, rules, clock, self._tell, self._log)
+        self._runs: dict[Run, asyncio.Task[None]] = {}
+        self._look = asyncio.Event()
+        self._beat = asyncio.Event()
+        self._stopping = False
+        self._started_at = clock()
+        self._reported_at = datetime.min.replace(tzinfo=UTC)
+
+    async def run(self) -> None:
+        """Until ``stop``: then without new leases until those it has have ended or were given back.
+
+        Cancelled, it stops all work at once and writes nothing, as if the process had died.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(self._heartbeats()),
+                    group.create_task(self._housekeeping.run(self._timing.housekeeping_s)),
+                    group.create_task(self._listen(doorbells.JOBS, self._look)),
+                    group.create_task(self._listen(doorbells.CANCEL, self._beat)),
+                ]
+                await self._take_leases()
+                await self._drain()
+                for task in background:
+                    task.cancel()
+        finally:
+            await self._abandon()
+        await self._sign_off()
+
+    async def stop(self) -> None:
+        """Take nothing more; ``run`` returns when it is done."""
+        self._stopping = True
+        self._look.set()
+
+    @property
+    def running(self) -> int:
+        """Generations in its hands."""
+        return len(self._runs)
+
+    # ------------------------------------------------------------------------------------------ the queue
+    async def _take_leases(self) -> None:
+        while not self._stopping:
+            self._look.clear()
+            async with self._patiently("leases_wait_for_the_database"):
+                for model_id, slots in self._free_slots().items():
+                    await self._fill(model_id, slots)
+            await _until(self._look, self._timing.poll_s)
+
+    def _free_slots(self) -> dict[str, Slots]:
+        taken: dict[str, int] = {}
+        for run in self._runs:
+            model_id = run.lease.view.model_id
+            taken[model_id] = taken.get(model_id, 0) + run.num_tracks
+        found = {name: Slots(total, max(0, total - taken.get(name, 0))) for name, total in self._slots.items()}
+        return {name: slots for name, slots in found.items() if slots.free > 0}
+
+    async def _fill(self, model_id: str, slots: Slots) -> None:
+        async with self._db.read() as conn:
+            if not await leases.any_queued(conn, self._clock()):
+                return
+        shares = self._shares[model_id].copy()
+        asked_at = asyncio.get_running_loop().time()
+        async with self._db.begin() as conn:
+            taken = await leases.acquire(
+                conn, self.id, model_id, slots, shares, self._clock(), lease_s=self._timing.lease_s
+            )
+        self._shares[model_id] = shares
+        for lease in taken:
+            self._begin(lease, asked_at + self._timing.lease_s)
+
+    def _begin(self, lease: Lease, lease_until: float) -> None:
+        backend = self._backends[lease.view.model_id]
+        execution = Execution(lease, backend, self._feed, self._audio, self._throughput, self._clock)
+        run = Run(lease, execution, lease_until)
+        self._runs[run] = asyncio.create_task(self._attend(run))
+
+    # ---------------------------------------------------------------------------------------- one of them
+    async def _attend(self, run: Run) -> None:
+        """From the lease to the last transaction. Its slots are free when this ends."""
+        try:
+            view = run.lease.view
+            await asyncio.gather(run.until_done(), self._feed.state_changed(view.id, view.version))
+            self._log_end(run)
+            change = await self._settle(run)
+        finally:
+            await run.abandon()
+            del self._runs[run]
+            self._look.set()
+        if change is not None:
+            await self._tell(change)
+
+    async def _settle(self, run: Run) -> Change | None:
+        """Until it is written down, or the lease has run out and it is somebody else's to do."""
+        loop = asyncio.get_running_loop()
+        written, change = run.reason == "lost", None
+        while not written and loop.time() < run.lease_until:
+            async with self._patiently("result_waits_for_the_database"):
+                async with self._db.begin() as conn:
+                    change = await run.settle(conn, self._clock())
+                written = True
+            if not written:
+                await asyncio.sleep(self._timing.retry_s)
+        return change if written else None
+
+    def _log_end(self, run: Run) -> None:
+        error, view = run.error, run.lease.view
+        log = self._log.bind(generation_id=view.id, request_id=view.request_id, attempt=run.lease.attempt)
+        if run.reason is not None:
+            log.info("attempt_stopped", reason=run.reason)
+        elif isinstance(error, TuttiError):
+            log.warning("attempt_failed", error=str(error), kind=type(error).__name__)
+        elif error is not None:
+            log.error("attempt_failed", exc_info=error)
+
+    async def _tell(self, change: Change) -> None:
+        """What was committed is told to whoever listens; all of them would find out by themselves."""
+        await self._feed.state_changed(change.generation_id, change.version)
+        if change.state.is_terminal:
+            await self._feed.finish(change.generation_id)
+            self._on_end()
+        elif change.state == State.QUEUED:
+            await self._bus.publish(doorbells.JOBS, b"")
+        self._log.info("generation_state", generation_id=change.generation_id, state=change.state.value)
+
+    # ----------------------------------------------------------------------------------------- signs of life
+    async def _heartbeats(self) -> None:
+        while True:
+            self._beat.clear()
+            async with self._patiently("heartbeat_waits_for_the_database"):
+                await self._heartbeat()
+            await _until(self._beat, self._timing.heartbeat_s)
+
+    async def _heartbeat(self) -> None:
+        """One transaction: extend every lease, see which generations are to be cancelled, say how fast it goes."""
+        asked_at = asyncio.get_running_loop().time()
+        asked = {run.lease.generation_id: run for run in self._runs}
+        now = self._clock()
+        if not asked and now - self._reported_at < timedelta(seconds=self._timing.report_s):
+            return
+        async with self._db.begin() as conn:
+            held = await leases.extend(conn, self.id, asked, now, lease_s=self._timing.lease_s) if asked else []
+            await leases.report(conn, self.id, self._started_at, now, self._throughput.as_capacity())
+        self._reported_at = now
+        kept = {each.generation_id: each for each in held}
+        for generation_id, run in asked.items():
+            seen = kept.get(generation_id)
+            if seen is None or seen.attempt != run.lease.attempt:
+                run.stop("lost")
+                continue
+            run.lease_until = asked_at + self._timing.lease_s
+            if seen.state == State.CANCELLING:
+                run.stop("cancel")
+
+    async def _listen(self, channel: str, event: asyncio.Event) -> None:
+        async with self._bus.subscribe(channel) as subscription:
+            while True:
+                await subscription.get(doorbells.PATIENCE_S)
+                event.set()
+
+    # ----------------------------------------------------------------------------------------------- the end
+    async def _drain(self) -> None:
+        """Let them end; when their time is up, give them back."""
+        if self._runs:
+            await asyncio.wait(set(self._runs.values()), timeout=self._timing.drain_s)
+        for run in list(self._runs):
+            run.stop("shutdown")
+        if self._runs:
+            await asyncio.wait(set(self._runs.values()))
+
+    async def _abandon(self) -> None:
+        tasks = list(self._runs.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _sign_off(self) -> None:
+        async with self._patiently("sign_off_failed"), self._db.begin() as conn:
+            await conn.execute(delete(workers).where(workers.c.id == self.id))
+
+    @asynccontextmanager
+    async def _patiently(self, event: str) -> AsyncIterator[None]:
+        """A database that is away, or that does not answer, is no reason to end: whoever asks comes again."""
+        try:
+            async with asyncio.timeout(self._timing.lease_s):
+                yield
+        except DATABASE_ERRORS as error:
+            self._log.warning(event, error=str(error), kind=type(error).__name__)
+
+
+async def _until(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return
