@@ -90,6 +90,13 @@ class Settings(BaseSettings):
     refresh_token_ttl_s: int = Field(
         default=30 * DAY_S, ge=3600, le=366 * DAY_S, description="Seconds a refresh token is valid when it is not used"
     )
+    registration_open: bool = Field(
+        default=True, description="Anybody may make an account; otherwise only `tutti admin users create`"
+    )
+    new_account_tier: str = Field(default="free", description="Tier of new accounts, a name in the tiers file")
+    local_tier: str = Field(
+        default="enterprise", description="Development: tier of requests from this machine that bring no credential"
+    )
 
     default_model: str | None = Field(
         default=None, description="Model of requests that name none; unset: the first one in serve_config.yaml"

@@ -11,9 +11,10 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, InvalidKeyIdError, JoseError
 from joserfc.jwk import OKPKey
 
+from api.auth.challenge import refused
 from api.auth.derivation import subkey
 from api.clock import Clock
-from api.errors import ApiError, ErrorCode
+from api.errors import ErrorCode
 from api.ids import new_id
 
 ISSUER: Final = "tutti"
@@ -80,10 +81,10 @@ class AccessTokens:
                 raise InvalidKeyIdError("another key's")
             self._registry.validate(decoded.claims)
         except ExpiredTokenError:
-            raise ApiError(
+            raise refused(
                 ErrorCode.CREDENTIALS_EXPIRED,
                 "the access token has expired: get a new one from POST /api/v1/auth/refresh",
             ) from None
         except (JoseError, ValueError):
-            raise ApiError(ErrorCode.INVALID_CREDENTIALS, "the access token is not valid here: log in again") from None
+            raise refused(ErrorCode.INVALID_CREDENTIALS, "the access token is not valid here: log in again") from None
         return AccessClaims(str(decoded.claims["sub"]), str(decoded.claims["sid"]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -17,12 +18,15 @@ from api.auth.principal import Scope
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.ids import new_id
+from api.limits import idempotency
 from api.store.database import Database
 from api.store.schema import accounts, api_keys
 
 MAX_ACTIVE_KEYS: Final = 50
 MAX_LISTED: Final = 200
+MIN_LEGACY_CHARACTERS: Final = 16
 LAST_USED_STEP_S: Final = 60.0
+_ID: Final = re.compile(r"key_[0-9a-f]{24}")
 _K = api_keys.c
 
 
@@ -48,8 +52,42 @@ class ApiKey:
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a key shall be."""
+
+    name: str
+    mode: KeyMode
+    scopes: frozenset[Scope]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A key with what it reads, which is never known again.
+
+    Attributes:
+        replayed: made by an earlier call with the same idempotency key.
+    """
+
+    key: ApiKey
+    secret: str = field(repr=False)
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """The client's idempotency key and the hash of its request."""
+
+    key: str
+    request_hash: str
+
+
 class ApiKeys:
     """
+    A call with an idempotency key can be answered again although nothing readable is stored: such a key is an HMAC of
+    the client's idempotency key and its own id. The former is forgotten after a day, and with it the way back.
+
     Args:
         secret: of the installation; keys are stored as HMACs under a key derived from it.
     """
@@ -57,29 +95,32 @@ class ApiKeys:
     def __init__(self, db: Database, secret: str, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self.digest = Digest(secret, "api-key")
+        self._digest = Digest(secret, "api-key")
+        self._made_once = Digest(secret, "api-key-made-once")
 
-    async def create(
-        self,
-        account_id: str,
-        name: str,
-        mode: KeyMode,
-        scopes: Collection[Scope],
-        expires_at: datetime | None,
-        *,
-        key: str | None = None,
-    ) -> tuple[ApiKey, str]:
-        """A new key and, for the only time, what it reads.
+    async def create(self, account_id: str, wanted: NewKey, once: Once | None = None) -> Made:
+        """
+        Raises:
+            ApiError: limit_reached; those of ``idempotency.claim``.
+        """
+        async with self._db.begin() as conn:
+            return await self._once(conn, account_id, once, lambda: self._insert(conn, account_id, wanted, once))
 
-        Args:
-            key: one that exists already and has no prefix, to be taken over as a legacy key.
+    async def adopt(self, account_id: str, wanted: NewKey, legacy: str) -> ApiKey:
+        """Take over a key that exists already and has no prefix; it works, but counts as deprecated.
 
         Raises:
-            ApiError: limit_reached.
+            ApiError: limit_reached; invalid_parameter when it has a prefix, is short or is known here already.
         """
-        secret = key or key_format.new_key(mode)
+        if key_format.is_prefixed(legacy) or len(legacy) < MIN_LEGACY_CHARACTERS:
+            raise ApiError(
+                ErrorCode.INVALID_PARAMETER,
+                f"a legacy key has no prefix and at least {MIN_LEGACY_CHARACTERS} characters: make a new one",
+            )
         async with self._db.begin() as conn:
-            return await self._insert(conn, account_id, name, mode, scopes, expires_at, secret), secret
+            if await self.find(conn, legacy) is not None:
+                raise ApiError(ErrorCode.INVALID_PARAMETER, "this key is known here already: nothing to take over")
+            return await self._store(conn, account_id, new_id("key"), wanted, legacy)
 
     async def of_account(self, account_id: str) -> list[ApiKey]:
         """Those that work first, then the newest; at most 200."""
@@ -93,6 +134,14 @@ class ApiKeys:
         async with self._db.read() as conn:
             return [_from_row(row) for row in (await conn.execute(wanted)).mappings()]
 
+    async def get(self, account_id: str, key_id: str) -> ApiKey:
+        """
+        Raises:
+            ApiError: api_key_not_found.
+        """
+        async with self._db.read() as conn:
+            return await self._own(conn, account_id, key_id, lock=False)
+
     async def revoke(self, account_id: str, key_id: str) -> None:
         """End a key for good; one that has ended stays as it is.
 
@@ -104,27 +153,19 @@ class ApiKeys:
             if key.revoked_at is None:
                 await conn.execute(update(api_keys).where(_K.id == key.id).values(revoked_at=self._clock()))
 
-    async def rotate(self, account_id: str, key_id: str, overlap_s: float) -> tuple[ApiKey, str]:
+    async def rotate(self, account_id: str, key_id: str, overlap_s: float, once: Once | None = None) -> Made:
         """A successor with the same name, mode, scopes and lifetime; the old key works for ``overlap_s`` more seconds.
 
         Raises:
-            ApiError: api_key_not_found, or api_key_inactive for one that has ended or has a successor.
+            ApiError: api_key_not_found, or api_key_inactive for one that has ended or has a successor; limit_reached;
+                those of ``idempotency.claim``.
         """
-        now = self._clock()
         async with self._db.begin() as conn:
             old = await self._own(conn, account_id, key_id)
-            _refuse_rotation(old, now)
-            lifetime = old.expires_at - old.created_at if old.expires_at is not None else None
-            secret = key_format.new_key(old.mode)
-            expires_at = now + lifetime if lifetime is not None else None
-            new = await self._insert(conn, account_id, old.name, old.mode, old.scopes, expires_at, secret)
-            overlap_ends_at = now + timedelta(seconds=overlap_s)
-            ends_at = min(old.expires_at, overlap_ends_at) if old.expires_at is not None else overlap_ends_at
-            await conn.execute(update(api_keys).where(_K.id == old.id).values(expires_at=ends_at, successor_id=new.id))
-        return new, secret
+            return await self._once(conn, account_id, once, lambda: self._succeed(conn, old, overlap_s, once))
 
     async def find(self, conn: AsyncConnection, key: str) -> ApiKey | None:
-        row = (await conn.execute(select(api_keys).where(_K.key_hash == self.digest(key)))).mappings().first()
+        row = (await conn.execute(select(api_keys).where(_K.key_hash == self._digest(key)))).mappings().first()
         return _from_row(row) if row is not None else None
 
     async def touch(self, key: ApiKey) -> None:
@@ -137,23 +178,51 @@ class ApiKeys:
         async with self._db.begin() as conn:
             await conn.execute(update(api_keys).where(_K.id == key.id, stale).values(last_used_at=now))
 
-    async def _own(self, conn: AsyncConnection, account_id: str, key_id: str) -> ApiKey:
-        wanted = select(api_keys).where(_K.id == key_id, _K.account_id == account_id).with_for_update()
+    async def _own(self, conn: AsyncConnection, account_id: str, key_id: str, *, lock: bool = True) -> ApiKey:
+        if _ID.fullmatch(key_id) is None:  # a database refuses some characters with an error of its own
+            raise ApiError(ErrorCode.API_KEY_NOT_FOUND)
+        wanted = select(api_keys).where(_K.id == key_id, _K.account_id == account_id)
+        wanted = wanted.with_for_update() if lock else wanted
         row = (await conn.execute(wanted)).mappings().first()
         if row is None:
             raise ApiError(ErrorCode.API_KEY_NOT_FOUND)
         return _from_row(row)
 
-    async def _insert(
-        self,
-        conn: AsyncConnection,
-        account_id: str,
-        name: str,
-        mode: KeyMode,
-        scopes: Collection[Scope],
-        expires_at: datetime | None,
-        secret: str,
-    ) -> ApiKey:
+    async def _once(
+        self, conn: AsyncConnection, account_id: str, once: Once | None, make: Callable[[], Awaitable[Made]]
+    ) -> Made:
+        """Make a key, or answer as the first call with this idempotency key was."""
+        if once is None:
+            return await make()
+        claimed = await idempotency.claim(conn, account_id, once.key, once.request_hash, self._clock())
+        if claimed.replay is not None:
+            assert claimed.replay.resource_id is not None, "stored with every key that was made"
+            key = await self._own(conn, account_id, claimed.replay.resource_id)
+            return Made(key, self._secret(key.mode, key.id, once), replayed=True)
+        made = await make()
+        await idempotency.complete(conn, claimed, status=201, body=None, resource_id=made.key.id)
+        return made
+
+    async def _succeed(self, conn: AsyncConnection, old: ApiKey, overlap_s: float, once: Once | None) -> Made:
+        now = self._clock()
+        _refuse_rotation(old, now)
+        expires_at = now + (old.expires_at - old.created_at) if old.expires_at is not None else None
+        made = await self._insert(conn, old.account_id, NewKey(old.name, old.mode, old.scopes, expires_at), once)
+        overlap_ends_at = now + timedelta(seconds=overlap_s)
+        ends_at = min(old.expires_at, overlap_ends_at) if old.expires_at is not None else overlap_ends_at
+        rotated = update(api_keys).where(_K.id == old.id).values(expires_at=ends_at, successor_id=made.key.id)
+        await conn.execute(rotated)
+        return made
+
+    async def _insert(self, conn: AsyncConnection, account_id: str, wanted: NewKey, once: Once | None) -> Made:
+        key_id = new_id("key")
+        secret = self._secret(wanted.mode, key_id, once)
+        return Made(await self._store(conn, account_id, key_id, wanted, secret), secret)
+
+    def _secret(self, mode: KeyMode, key_id: str, once: Once | None) -> str:
+        return key_format.new_key(mode, self._made_once.raw(f"{key_id} {once.key}") if once is not None else None)
+
+    async def _store(self, conn: AsyncConnection, account_id: str, key_id: str, wanted: NewKey, secret: str) -> ApiKey:
         now = self._clock()
         # The account's row is the lock that keeps two of these from both taking the last place.
         await conn.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
@@ -163,19 +232,19 @@ class ApiKeys:
                 ErrorCode.LIMIT_REACHED, f"an account has at most {MAX_ACTIVE_KEYS} active API keys: revoke one first"
             )
         row: dict[str, Any] = {
-            "id": new_id("key"),
+            "id": key_id,
             "account_id": account_id,
-            "name": name,
+            "name": wanted.name,
             "hint": key_format.hint(secret),
-            "mode": mode,
-            "scopes": sorted(scopes),
+            "mode": wanted.mode,
+            "scopes": sorted(wanted.scopes),
             "created_at": now,
-            "expires_at": expires_at,
+            "expires_at": wanted.expires_at,
             "revoked_at": None,
             "last_used_at": None,
             "successor_id": None,
         }
-        await conn.execute(insert(api_keys).values(**row, key_hash=self.digest(secret)))
+        await conn.execute(insert(api_keys).values(**row, key_hash=self._digest(secret)))
         return _from_row(row)
 
 

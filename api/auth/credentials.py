@@ -8,7 +8,8 @@ from typing import Final, Literal
 from starlette.requests import HTTPConnection
 
 from api.auth import key_format
-from api.auth.policy import REALM, SESSION_COOKIE
+from api.auth.challenge import refused
+from api.auth.policy import SESSION_COOKIE
 from api.errors import ApiError, ErrorCode
 
 CredentialKind = Literal["api_key", "legacy_key", "token", "cookie"]
@@ -26,12 +27,6 @@ class Credential:
 
     def __repr__(self) -> str:
         return f"Credential({self.kind})"  # the value is in no log and no traceback
-
-
-def refused(code: ErrorCode, message: str) -> ApiError:
-    """A 401 with the challenge that RFC 6750 asks for."""
-    detail = "" if code is ErrorCode.UNAUTHENTICATED else ', error="invalid_token"'
-    return ApiError(code, message, headers={"WWW-Authenticate": REALM + detail})
 
 
 def read_credential(connection: HTTPConnection, cookie: str) -> Credential | None:

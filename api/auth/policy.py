@@ -17,11 +17,11 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.security.base import SecurityBase as SecurityScheme
 from starlette.requests import HTTPConnection
 
+from api.auth.challenge import REALM
 from api.auth.principal import Principal, Role, Scope
 from api.errors import ApiError, ErrorCode
 
 SESSION_COOKIE: Final = "__Host-tutti_session"
-REALM: Final = 'Bearer realm="tutti"'
 _WEBSOCKET = "WEBSOCKET"
 # FastAPI's own route of the OpenAPI document takes no dependencies; it tells nothing that is not in the source.
 _PUBLIC_PATHS = frozenset({"/openapi.json"})

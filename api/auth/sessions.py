@@ -22,6 +22,7 @@ from typing import Final, Literal
 from sqlalchemy import Row, delete, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.auth.challenge import refused
 from api.auth.derivation import Digest
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
@@ -100,7 +101,7 @@ class Sessions:
                 return replace(successor, expires_at=given_until)
             await end(conn, row.family_id, now)
         # Raised outside, or the end of the session would be rolled back.
-        raise ApiError(
+        raise refused(
             ErrorCode.CREDENTIALS_REVOKED,
             "this refresh token was used before, so someone else may hold it: the session has ended, log in again",
         )
@@ -133,7 +134,7 @@ class Sessions:
         )
         row = (await conn.execute(wanted)).first()
         if row is None:
-            raise ApiError(ErrorCode.INVALID_CREDENTIALS, "this refresh token is not known here: log in again")
+            raise refused(ErrorCode.INVALID_CREDENTIALS, "this refresh token is not known here: log in again")
         return row
 
     def _successor(self, row: Row[tuple[object, ...]], token: str, now: datetime) -> Session:
@@ -183,8 +184,8 @@ async def is_live(conn: AsyncConnection, session_id: str, account_id: str) -> bo
 
 def _refuse_dead(row: Row[tuple[object, ...]], now: datetime) -> None:
     if row.revoked_at is not None or row.status == "erased":
-        raise ApiError(ErrorCode.CREDENTIALS_REVOKED, "this session has ended: log in again")
+        raise refused(ErrorCode.CREDENTIALS_REVOKED, "this session has ended: log in again")
     if row.expires_at <= now:
-        raise ApiError(ErrorCode.CREDENTIALS_EXPIRED, "this refresh token has expired: log in again")
+        raise refused(ErrorCode.CREDENTIALS_EXPIRED, "this refresh token has expired: log in again")
     if row.status != "active":
         raise ApiError(ErrorCode.ACCOUNT_SUSPENDED)
