@@ -242,6 +242,15 @@ class ErrorCode(StrEnum):
         "storage_unavailable", 503, "unavailable", True,
         "The store of finished audio does not answer. Nothing is lost: send the request again in a moment.",
     )  # fmt: skip
+    # Streams.
+    GENERATION_CANCELLED = (
+        "generation_cancelled", 409, "conflict", False,
+        "This generation was cancelled, so its audio does not go on. Make a new one.",
+    )  # fmt: skip
+    GENERATION_EXPIRED = (
+        "generation_expired", 503, "overloaded", True,
+        "This generation waited in the queue for as long as it may. Its quota was given back: make it again later.",
+    )  # fmt: skip
 
 
 class ApiError(HTTPException):
