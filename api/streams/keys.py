@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from api.cache.client import Cache
 from api.streams.pieces import Piece, TrackHeader
 
-FEED_TTL_S = 600  # after the last look of the writer
+LIVE_TTL_S = 3600  # after the writer's last look
+FINISHED_TTL_S = 600  # after the generation's end: from then on the stored track is there
+MAX_TRACKS = 16  # of one generation; more than any tier allows
+
+Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
 def channel(generation_id: str) -> str:
@@ -32,7 +36,7 @@ def pack_header(header: TrackHeader) -> bytes:
     return b"%d %d %d" % (header.sample_rate, header.channels, header.total_samples)
 
 
-def unpack(position: int, entry: tuple[bytes, Mapping[bytes, bytes]]) -> Piece:
+def unpack(position: int, entry: Entry) -> Piece:
     """The piece that an entry of a stream is."""
     number, fields = entry
     sample_rate, channels, total_samples = map(int, fields[b"h"].split())

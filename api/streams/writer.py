@@ -85,15 +85,15 @@ class FeedWriter:
         """Tell listeners that the generation's row has this version now. Call it after the commit."""
         await self._bus.publish(keys.channel(generation_id), keys.ring_state(version))
 
-    async def finish(self, generation_id: str, num_tracks: int = 1) -> None:
-        """Let the feed go ten minutes from now. Without this call it goes ten minutes after its writers stopped."""
+    async def finish(self, generation_id: str) -> None:
+        """Let the feed go ten minutes from now; without this call it goes an hour after its writers stopped."""
         try:
             async with self._cache.redis.pipeline(transaction=False) as pipe:
-                for position in range(num_tracks):
-                    pipe.expire(keys.track_key(self._cache, generation_id, position), keys.FEED_TTL_S)
+                for position in range(keys.MAX_TRACKS):
+                    pipe.expire(keys.track_key(self._cache, generation_id, position), keys.FINISHED_TTL_S)
                 await pipe.execute()
         except (RedisError, OSError):
-            return  # it had a time to live from its first piece on
+            return
 
 
 class TrackWriter:
@@ -172,7 +172,7 @@ class TrackWriter:
 
     async def _send(self, first: int, batch: list[Piece]) -> None:
         header = keys.pack_header(self.pieces[0].header)
-        args: list[bytes | str | int] = [first, keys.FEED_TTL_S, self._channel, self._ring, header]
+        args: list[bytes | str | int] = [first, keys.LIVE_TTL_S, self._channel, self._ring, header]
         args += [piece.pcm for piece in batch]
         # More than was made here: an earlier attempt got further. This one makes the same pieces again.
         self._stored = min(int(cast(int, await self._append(keys=[self._key], args=args))), len(self.pieces))

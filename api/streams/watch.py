@@ -1,0 +1,232 @@
+"""One generation as a process watches it, once for all its listeners there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.cache.bus import Bus
+from api.cache.client import Cache
+from api.formats.base import FloatSamples, quantise16
+from api.generations.view import GenerationView, State, TrackView
+from api.store.errors import StoreError
+from api.streams import keys
+from api.streams.errors import GenerationGoneError, TrackEndedError
+from api.streams.pieces import Piece, TrackHeader
+from api.streams.signal import Signal
+from api.streams.window import WINDOW_PIECES, Window
+
+POLL_S = 1.0  # the net under lost doorbells
+BATCH_PIECES = 5  # 1 s: what a listener that is behind holds on its own
+_FETCH_TIMEOUT_S = 2.0
+_CACHE_ERRORS = (RedisError, OSError, TimeoutError)
+_DATABASE_ERRORS = (StoreError, SQLAlchemyError, OSError, TimeoutError)
+
+
+class Snapshots(Protocol):
+    """Where states come from: ``GenerationService``."""
+
+    async def snapshot(self, generation_id: str) -> GenerationView | None:
+        """The generation as it is now; None: there is none any more."""
+        ...
+
+
+class StoredTracks(Protocol):
+    """Where finished tracks come from: ``AudioLibrary``."""
+
+    async def read(self, row: TrackView, first_sample: int, num_samples: int) -> FloatSamples: ...
+
+
+class Watch:
+    """Follows state and pieces for as long as ``run`` runs. Listeners read; nothing is pushed, so none can be too slow.
+
+    Attributes:
+        view: the newest state that is known.
+        listeners: how many there are.
+    """
+
+    def __init__(
+        self, view: GenerationView, cache: Cache, bus: Bus, snapshots: Snapshots, stored: StoredTracks
+    ) -> None:
+        self.view = view
+        self.listeners = 0
+        self._cache, self._bus = cache, bus
+        self._snapshots, self._stored = snapshots, stored
+        self._windows: dict[int, Window] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._changed = Signal()
+        self._gone = False
+        self._someone_is_behind = False
+
+    # ---------------------------------------------------------------------------------------- listeners
+    @property
+    def turn(self) -> asyncio.Event:
+        """Set when anything changes after this moment. Take it before you look."""
+        return self._changed.turn
+
+    def header(self, position: int) -> TrackHeader | None:
+        """What the track is made of, once it is known."""
+        window = self._windows.get(position)
+        if window is not None and window.header is not None:
+            return window.header
+        return _stored_header(self.view.tracks[position])
+
+    def is_at_end(self, position: int, index: int) -> bool:
+        """No piece follows those before ``index``."""
+        header = self.header(position)
+        return header is not None and index >= header.num_pieces
+
+    def check_alive(self, position: int) -> None:
+        """
+        Raises:
+            TrackEndedError: the track will not go on.
+            GenerationGoneError: the generation was removed.
+        """
+        self.check_exists()
+        if self.view.is_terminal and self.view.state != State.SUCCEEDED:
+            raise TrackEndedError(self.view, position)
+
+    def check_exists(self) -> None:
+        """
+        Raises:
+            GenerationGoneError: the generation was removed.
+        """
+        if self._gone:
+            raise GenerationGoneError(self.view.id)
+
+    def note(self, view: GenerationView) -> None:
+        """Somebody has seen this state; a newer one than is known here is taken over."""
+        if view.version > self.view.version:
+            self.view = view
+            self._changed.ring()
+
+    async def read(self, position: int, index: int, limit: int = BATCH_PIECES) -> list[Piece]:
+        """The next pieces, up to ``limit``, from wherever they are; none: wait for the next turn.
+
+        Raises:
+            StorageError: the track is finished, but cannot be read.
+        """
+        window = self._windows.get(position) or await self._open(position)
+        found = window.read(index, limit)
+        if found or (index == window.end and not self.view.is_terminal):
+            return found
+        found = contiguous(await self._fetch(position, index, limit), index)
+        track = self.view.tracks[position]
+        if not found and track.state == State.SUCCEEDED:
+            found = await self._read_stored(track, index, limit)
+        # What the cache has lost comes back without a doorbell for those who are behind.
+        self._someone_is_behind |= not found
+        return found
+
+    # ------------------------------------------------------------------------------------------ following
+    async def run(self) -> None:
+        """Until the generation has ended: from then on everything lies in the cache or in the store."""
+        loop = asyncio.get_running_loop()
+        async with self._bus.subscribe(keys.channel(self.view.id)) as subscription:
+            next_poll = loop.time() + POLL_S
+            while not (self._gone or self.view.is_terminal):
+                message = await subscription.get(max(0.0, next_poll - loop.time()))
+                ring = keys.understand(message[1]) if message else None
+                if ring is None or loop.time() >= next_poll:
+                    await self._look_at_everything()
+                    next_poll = loop.time() + POLL_S
+                elif ring.kind == b"state" and ring.value > self.view.version:
+                    await self._look_at_state()
+                elif ring.kind == b"pieces" and ring.position in self._windows:
+                    await self._advance(ring.position)
+
+    async def _look_at_everything(self) -> None:
+        await self._advance_all()
+        await self._look_at_state()
+        if self._someone_is_behind:
+            self._someone_is_behind = False
+            self._changed.ring()
+
+    async def _look_at_state(self) -> None:
+        try:
+            view = await self._snapshots.snapshot(self.view.id)
+        except _DATABASE_ERRORS:
+            return  # the next poll asks again
+        if view is None:
+            self._gone = True
+            self._changed.ring()
+            return
+        if view.is_terminal:
+            # The last pieces first, so that not every listener has to fetch them by itself.
+            await self._advance_all()
+        self.note(view)
+
+    async def _advance_all(self) -> None:
+        for position in list(self._windows):
+            await self._advance(position)
+
+    async def _open(self, position: int) -> Window:
+        """The window of a track from now on, at the place where the track is being made."""
+        async with self._locks.setdefault(position, asyncio.Lock()):
+            if position not in self._windows:
+                window = Window()
+                window.move(max(0, await self._length(position) - WINDOW_PIECES))
+                self._windows[position] = window
+        await self._advance(position)
+        return self._windows[position]
+
+    async def _advance(self, position: int) -> None:
+        """Take what is new in the cache."""
+        window = self._windows[position]
+        async with self._locks[position]:
+            while not window.is_complete:
+                taken = window.extend(await self._fetch(position, window.end, WINDOW_PIECES))
+                if taken:
+                    self._changed.ring()
+                if taken < WINDOW_PIECES:
+                    return
+
+    # --------------------------------------------------------------------------------- cache and storage
+    async def _length(self, position: int) -> int:
+        try:
+            async with asyncio.timeout(_FETCH_TIMEOUT_S):
+                return int(await self._cache.redis.xlen(keys.track_key(self._cache, self.view.id, position)))
+        except _CACHE_ERRORS:
+            return 0
+
+    async def _fetch(self, position: int, index: int, limit: int) -> list[Piece]:
+        """What the cache has from ``index`` on; it may have lost some, or everything, and may not be there."""
+        key = keys.track_key(self._cache, self.view.id, position)
+        try:
+            async with asyncio.timeout(_FETCH_TIMEOUT_S):
+                found = await self._cache.redis.xrange(key, min=keys.entry_id(index), count=limit)
+        except _CACHE_ERRORS:
+            return []
+        entries = cast(Sequence[keys.Entry], found or ())
+        return [keys.unpack(position, entry) for entry in entries]
+
+    async def _read_stored(self, track: TrackView, index: int, limit: int) -> list[Piece]:
+        """The same pieces once more, from the finished track: the same samples by the same rounding."""
+        header = _stored_header(track)
+        if header is None or index >= header.num_pieces:
+            return []
+        first = header.first_sample(index)
+        until = min(header.first_sample(index + limit), header.total_samples)
+        samples = quantise16(await self._stored.read(track, first, until - first))
+        starts = [*range(0, until - first, header.piece_samples), until - first]
+        return [
+            Piece(track.position, index + number, header, samples[start:stop].tobytes())
+            for number, (start, stop) in enumerate(itertools.pairwise(starts))
+        ]
+
+
+def contiguous(pieces: Sequence[Piece], index: int) -> list[Piece]:
+    """Those from ``index`` on, up to the first gap: after a flush, a stream may begin anywhere."""
+    expected = itertools.count(index)
+    return list(itertools.takewhile(lambda piece: piece.index == next(expected), pieces))
+
+
+def _stored_header(track: TrackView) -> TrackHeader | None:
+    if track.sample_rate is None or track.channels is None or track.total_samples is None:
+        return None
+    return TrackHeader(track.sample_rate, track.channels, track.total_samples)
