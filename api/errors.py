@@ -251,6 +251,15 @@ class ErrorCode(StrEnum):
         "generation_expired", 503, "overloaded", True,
         "This generation waited in the queue for as long as it may. Its quota was given back: make it again later.",
     )  # fmt: skip
+    # Generations.
+    GENERATION_NOT_FOUND = (
+        "generation_not_found", 404, "not_found", False,
+        "This account has no generation of that id. Check the id; it is in the answer to POST /api/v1/generate.",
+    )  # fmt: skip
+    GENERATION_ENDED = (
+        "generation_ended", 409, "conflict", False,
+        "This generation has ended, so there is nothing to cancel. GET it to see its result.",
+    )  # fmt: skip
 
 
 class ApiError(HTTPException):

@@ -116,6 +116,22 @@ class Settings(BaseSettings):
         description="What each tier may do, and the request rates; api/limits/tiers.yaml unless set",
     )
 
+    worker_slots: int = Field(
+        default=8,
+        ge=1,
+        le=10_000,
+        description="Tracks of one model that a worker has made at once, unless serve_config.yaml says how many",
+    )
+    worker_drain_s: float = Field(
+        default=120.0,
+        ge=0,
+        le=3600,
+        description="Seconds that a stopping worker gives running generations before it gives them back",
+    )
+    stream_queue_expiry_s: float = Field(
+        default=60.0, ge=1, le=3600, description="Seconds a streamed generation may wait in the queue before it expires"
+    )
+
     webhook_allow_http: bool = Field(default=False, description="Development: webhooks may go to http:// addresses")
     webhook_allow_private: bool = Field(
         default=False, description="Development: webhooks may go to loopback and private addresses, on any port"
