@@ -1,0 +1,184 @@
+"""What routes and streams do with generations: create, look at, wait for, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.auth.principal import Principal
+from api.cache.bus import Bus
+from api.clock import Clock
+from api.errors import ApiError, ErrorCode
+from api.generations import doorbells, rows, states
+from api.generations.plan import Plan, make_plan, rows_of
+from api.generations.view import Created, CreateGeneration, GenerationView, Mode
+from api.limits import Limits, concurrency, idempotency, quota
+from api.limits.idempotency import Claim
+from api.settings import Settings
+from api.store.database import Database
+from api.streams import keys
+from models.catalog import ModelSpec
+
+MAX_WAIT_S = 60.0
+_LOOK_EVERY_S = 1.0  # while waiting, when no doorbell comes
+_ACCEPTED = 202
+
+
+class GenerationService:
+    """Composed without I/O.
+
+    Args:
+        models: model id → what it is; the first one is the default unless the settings name another.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        limits: Limits,
+        models: Mapping[str, ModelSpec],
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._bus = bus
+        self._limits = limits
+        self._models = dict(models)
+        self._settings = settings
+        self._clock = clock
+        self._ringing: set[asyncio.Task[bool]] = set()
+
+    async def create(
+        self,
+        principal: Principal,
+        wish: CreateGeneration,
+        *,
+        mode: Mode = "async",
+        idempotency_key: str | None = None,
+        request_hash: str = "",
+        request_id: str,
+    ) -> Created:
+        """Accept a generation: all of it in one transaction, or nothing.
+
+        Args:
+            idempotency_key: checked by ``idempotency.validate_key``.
+            request_hash: of the request, by ``idempotency.request_hash``; needed with a key.
+
+        Raises:
+            InvalidRequestError, ModelNotFoundError: what is asked for cannot be had.
+            ApiError: quota_exceeded, concurrency_limit_exceeded, system_overloaded, idempotency_key_reused,
+                idempotency_in_flight.
+        """
+        tier = self._limits.tier(principal.tier)
+        plan = make_plan(wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
+        if idempotency_key is None:
+            self._limits.admission.check_early(model_id=plan.spec.id, tier=tier, mode=mode, num_tracks=wish.num_tracks)
+        async with self._db.begin() as conn:
+            claim = await self._claim(conn, principal, idempotency_key, request_hash)
+            if claim is not None and claim.replay is not None:
+                generation_id = claim.replay.resource_id
+            else:
+                generation_id = await self._accept(conn, principal, plan, mode, request_id)
+                if claim is not None:
+                    await idempotency.complete(conn, claim, status=_ACCEPTED, body=None, resource_id=generation_id)
+        replayed = claim is not None and claim.replay is not None
+        if not replayed:
+            self._ring(doorbells.JOBS, b"")
+        assert generation_id is not None, "what was stored under a key of this route names what it created"
+        return Created(await self.get(principal, generation_id), replayed)
+
+    async def get(self, principal: Principal, generation_id: str) -> GenerationView:
+        """
+        Raises:
+            ApiError: generation_not_found: there is none, or it is another account's.
+        """
+        found = await self._look(generation_id, principal.account_id)
+        if found is None:
+            raise ApiError(ErrorCode.GENERATION_NOT_FOUND)
+        return found
+
+    async def snapshot(self, generation_id: str) -> GenerationView | None:
+        """For those who have checked already whose it is: streams and webhooks."""
+        return await self._look(generation_id, None)
+
+    async def cancel(self, principal: Principal, generation_id: str) -> GenerationView:
+        """Ask for a cancel, whatever state it is in; what has ended stays as it is. Engines stop within two seconds.
+
+        Raises:
+            ApiError: generation_not_found.
+        """
+        async with self._db.begin() as conn:
+            change = await states.request_cancel(conn, generation_id, principal.account_id, self._clock())
+        if change is not None:
+            self._ring(doorbells.CANCEL, generation_id.encode())
+            self._ring(keys.channel(generation_id), keys.ring_state(change.version))
+        return await self.get(principal, generation_id)
+
+    async def wait(self, principal: Principal, generation_id: str, seconds: float) -> GenerationView:
+        """Until it has ended, but no longer than ``seconds`` (at most ``MAX_WAIT_S``): then as it is.
+
+        Raises:
+            ApiError: generation_not_found.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(seconds, MAX_WAIT_S)
+        async with self._bus.subscribe(keys.channel(generation_id)) as doorbell:
+            view = await self.get(principal, generation_id)
+            while not view.is_terminal and (left_s := until - loop.time()) > 0:
+                message = await doorbell.get(min(left_s, _LOOK_EVERY_S))
+                ring = keys.understand(message[1]) if message else None
+                if message is None or (ring is not None and ring.kind == b"state"):
+                    view = await self.get(principal, generation_id)
+        return view
+
+    async def close(self) -> None:
+        """Let doorbells that are being rung ring."""
+        await asyncio.gather(*self._ringing, return_exceptions=True)
+
+    # ------------------------------------------------------------------------------------------- parts
+    async def _claim(
+        self, conn: AsyncConnection, principal: Principal, key: str | None, request_hash: str
+    ) -> Claim | None:
+        if key is None:
+            return None
+        return await idempotency.claim(conn, principal.account_id, key, request_hash, self._clock())
+
+    async def _accept(
+        self, conn: AsyncConnection, principal: Principal, plan: Plan, mode: Mode, request_id: str
+    ) -> str:
+        account_id, tier, now = principal.account_id, plan.tier, self._clock()
+        await concurrency.check(conn, account_id, tier, mode)
+        await self._limits.admission.check(
+            conn,
+            model_id=plan.spec.id,
+            tier=tier,
+            mode=mode,
+            cost_steps=plan.cost_steps,
+            num_tracks=plan.wish.num_tracks,
+        )
+        windows = (
+            []
+            if principal.test_mode
+            else await quota.reserve(conn, account_id, tier, generations=1, audio_s=plan.audio_s, now=now)
+        )
+        expiry_s = self._settings.stream_queue_expiry_s if mode == "stream" else tier.queue_expiry_s
+        row, tracks = rows_of(plan, principal, mode, request_id, now, queue_expiry_s=expiry_s, quota_windows=windows)
+        await states.create(conn, row, tracks)
+        generation_id: str = row["id"]
+        return generation_id
+
+    async def _look(self, generation_id: str, account_id: str | None) -> GenerationView | None:
+        async with self._db.read() as conn:
+            view = await rows.read(conn, generation_id, account_id)
+            if view is None or view.is_terminal:
+                return view
+            outlook = await self._limits.outlook(conn, view)
+        return view.with_progress(outlook.queue_position, outlook.eta_s)
+
+    def _ring(self, channel: str, payload: bytes) -> None:
+        """Beside the answer, which does not wait for Valkey: whoever should hear it looks by itself as well."""
+        task = asyncio.create_task(self._bus.publish(channel, payload))
+        self._ringing.add(task)
+        task.add_done_callback(self._ringing.discard)
