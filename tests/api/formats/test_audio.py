@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from hypothesis import strategies as st
 
 from api.formats import mp3
 from api.formats.audio import LIVE_FORMATS, Encoder, LiveFormat, make_encoder, to_pcm16
+from api.formats.ogg import SerialFixer, checksum
+from api.formats.resample import Resampler, resampled_length
 from models.errors import GenerationFailedError, InvalidRequestError
 from models.types import AudioChunk
 from tests.api.fakes import SAMPLE_RATE, sine
@@ -108,6 +114,106 @@ def test_mp3_needs_a_rate_it_can_carry() -> None:
 def test_rounding_is_to_nearest_and_loud_samples_are_clipped_not_wrapped() -> None:
     floats = np.array([0.0, 1.0, -1.0, 1.5, -7.0, 0.4 / 32767, 0.6 / 32767, -0.6 / 32767], dtype="<f4")
     assert to_pcm16(floats.tobytes(), 1)[:, 0].tolist() == [0, 32767, -32767, 32767, -32767, 0, 1, -1]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_holds_the_music_of_every_channel(channels: int) -> None:
+    """libsndfile hands LAME half of each block of 16-bit stereo; the rest is whatever lay in memory."""
+    track = to_pcm16(sine(3, 64_000, channels).tobytes(), channels)
+    decoded, _ = soundfile.read(io.BytesIO(encode("mp3", track, 6_400)), always_2d=True)
+    clean = track / 32768
+    noise = ((decoded - clean) ** 2).mean(axis=0)
+    assert ((clean**2).mean(axis=0) > 300 * noise).all()  # 25 dB
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("total", [1, 500, 6_400, 33_333, 96_000])
+def test_opus_has_its_exact_length_at_48_khz(total: int, channels: int) -> None:
+    decoded, rate = soundfile.read(io.BytesIO(encode("opus", music(total, channels), 6_400)), always_2d=True)
+    assert (rate, decoded.shape) == (48_000, (resampled_length(total, SAMPLE_RATE, 48_000), channels))
+
+
+def test_opus_holds_the_music() -> None:
+    track = to_pcm16(sine(3, 64_000).tobytes(), 1)
+    decoded, _ = soundfile.read(io.BytesIO(encode("opus", track, 6_400)), always_2d=True)
+    clean = sine_at(3, 48_000, 96_000)
+    assert (clean**2).mean() > 100 * ((decoded - clean) ** 2).mean()  # 20 dB
+
+
+def sine_at(seed: int, rate: int, total: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    return (0.5 * np.sin(2 * np.pi * 220.0 * 2 ** (seed % 24 / 12) * np.arange(total) / rate)).reshape(-1, 1)
+
+
+def test_opus_pages_are_whole_and_carry_the_fixed_serial_number() -> None:
+    data = encode("opus", music(64_000), 6_400)
+    at = 0
+    while at < len(data):
+        segments = data[at + 26]
+        size = 27 + segments + sum(data[at + 27 : at + 27 + segments])
+        page = data[at : at + size]
+        assert page[14:18] == b"TUTT"
+        assert checksum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
+        at += size
+    assert at == len(data)
+
+
+def test_the_checksum_is_oggs() -> None:
+    """Of a page that libsndfile wrote itself, serial number and all."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(48_000), 48_000, format="OGG", subtype="OPUS")
+    page = file.getvalue()[:47]  # OpusHead, 19 bytes
+    assert checksum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
+
+
+def test_what_is_no_ogg_page_is_an_error() -> None:
+    with pytest.raises(GenerationFailedError, match="no page"):
+        SerialFixer().push(b"RIFF" + bytes(40))
+    fixer = SerialFixer()
+    assert fixer.push(b"OggS\0") == b""
+    with pytest.raises(GenerationFailedError, match="within a page"):
+        fixer.finish()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    total=st.integers(1, 9_000),
+    step=st.integers(1, 4_000),
+    channels=st.integers(1, 2),
+    to_hz=st.sampled_from([44_100, 48_000, 96_000, 16_000]),
+)
+def test_resampling_has_an_exact_length_and_chunks_do_not_show(
+    total: int, step: int, channels: int, to_hz: int
+) -> None:
+    track = sine(1, total, channels)
+
+    def resampled(step: int) -> bytes:
+        converter = Resampler(SAMPLE_RATE, to_hz, channels, total)
+        parts = [converter.push(track[at : at + step]) for at in range(0, total, step)]
+        return np.concatenate([*parts, converter.finish()]).tobytes()
+
+    step = max(step, total // 50 + 1)
+    assert resampled(step) == resampled(total)
+    assert len(resampled(total)) == 4 * channels * resampled_length(total, SAMPLE_RATE, to_hz)
+
+
+def test_the_same_track_is_the_same_bytes_in_another_process() -> None:
+    """What would differ is chance, time, and memory that nobody wrote to."""
+    script = (
+        "import hashlib; from tests.api.formats.test_audio import *\n"
+        "for name in LIVE_FORMATS: print(hashlib.sha256(encode(name, music(20_000, 2), 6_400)).hexdigest())"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "MALLOC_PERTURB_": perturb},
+        ).stdout
+        for perturb in ("85", "170")
+    ]
+    here = [hashlib.sha256(encode(name, music(20_000, 2), 3_000)).hexdigest() for name in LIVE_FORMATS]
+    assert runs[0].split() == runs[1].split() == here
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

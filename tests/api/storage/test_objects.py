@@ -32,8 +32,7 @@ async def test_readers_never_see_a_part_of_an_object(objects: ObjectStore) -> No
     seen: list[bytes] = []
 
     async def read() -> None:
-        for _ in range(20):
-            seen.append(await objects.get("a"))
+        seen.extend([await objects.get("a") for _ in range(20)])
 
     reading = asyncio.create_task(read())
     for version in versions[1:]:
