@@ -7,28 +7,22 @@ how many steps it does per second over all of them (``steps_per_s``). So per mod
     run   = steps of one track · slots / steps per second          (its tracks run side by side)
     eta   = wait + run
 
-A tier's line is not only its own: while others have work too it gets at least its share f of the capacity, so what is
-ahead of it is at most its own line / f, and at most everybody's. All of it is an estimate of what is already known;
-later calls of a tier with a larger share may still come first, within that bound.
+What is ahead follows from the order in ``api.generations.queue``: of its own account the earlier ones, of its tier's
+other accounts what begins on a lower clock (by their mean length), and of other tiers as much as their shares let pass
+meanwhile. It is an estimate from what is known now: who comes later may still come first, as far as that order allows.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from api.generations.queue import TierRule
 
-from api.store.schema import generations, workers
-
-FRESH = timedelta(seconds=10)
-"""A worker that was not seen for longer counts as gone."""
-
-Shares = Mapping[str, float]
-"""Tier → the fraction of the capacity it gets at least."""
+Rules = Mapping[str, TierRule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +69,57 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """What one account has waiting for one model.
+
+    Attributes:
+        virtual_s: the account's clock.
+        audio_s: seconds of audio; ``audio_s / weight`` is what its clock will have gained at the end of the line.
+    """
+
+    account_id: str
+    virtual_s: float
+    work: Work
+    audio_s: float
+
+    def before(self, clock_s: float, account_id: str, weight: float) -> Work:
+        """The part of it that begins before another account whose next one begins at ``clock_s``."""
+        gap = (clock_s - self.virtual_s) * weight / (self.audio_s / self.work.generations)
+        if gap < 0:
+            return Work()
+        # Equal clocks go by the account's id.
+        first = math.floor(gap) + (gap % 1 > 0 or self.account_id < account_id)
+        count = min(first, self.work.generations)
+        part = count / self.work.generations
+        return Work(self.work.steps * part, round(self.work.tracks * part), count)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelBacklog:
     """One model's outstanding work.
 
     Attributes:
         capacity: None: no worker that is alive has said how fast it is.
         running: with the steps that are left.
-        queued: by tier.
+        lines: tier → account → its line.
+        queued: tier → the sum of its lines.
     """
 
     capacity: Capacity | None = None
     running: Work = Work()
-    queued: Mapping[str, Work] = field(default_factory=dict)
+    lines: Mapping[str, Mapping[str, Line]] = field(default_factory=dict)
+    queued: Mapping[str, Work] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sums = {tier: sum((line.work for line in lines.values()), Work()) for tier, lines in self.lines.items()}
+        object.__setattr__(self, "queued", sums)
 
     @property
     def waiting(self) -> Work:
         return sum(self.queued.values(), Work())
 
-    def with_queued(self, tier: str, more: Work) -> ModelBacklog:
-        return replace(self, queued={**self.queued, tier: self.queued.get(tier, Work()) + more})
+    def line(self, tier: str, account_id: str) -> Line | None:
+        return self.lines.get(tier, {}).get(account_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,35 +132,49 @@ class Backlog:
     def of(self, model_id: str) -> ModelBacklog:
         return self.models.get(model_id, ModelBacklog())
 
+    def floor_s(self, tier: str) -> float:
+        """The lowest clock of the tier's accounts that wait, if any: who comes back from idle starts no lower."""
+        clocks = (line.virtual_s for model in self.models.values() for line in model.lines.get(tier, {}).values())
+        return min(clocks, default=0.0)
 
-def share_of(tier: str, backlog: ModelBacklog, shares: Shares) -> float:
+
+def share_of(tier: str, backlog: ModelBacklog, rules: Rules) -> float:
     """The fraction of the capacity that a tier gets beside the tiers that have work waiting now. In (0, 1].
 
+    Each gets its share, and the largest of them also what is left over.
+
     Raises:
-        KeyError: no such tier. (Others' lines may be of tiers that are no longer in the file: they have no share.)
+        KeyError: no such tier. (Lines of tiers that are no longer in the file are not served.)
     """
-    busy = [name for name, work in backlog.queued.items() if work.generations > 0 and name != tier]
-    return shares[tier] / (shares[tier] + sum(shares.get(name, 0.0) for name in busy))
+    busy = [name for name in rules if name == tier or backlog.queued.get(name, Work()).generations > 0]
+    largest = max(busy, key=lambda name: rules[name].share)
+    return rules[tier].share if tier != largest else 1 - sum(rules[name].share for name in busy if name != tier)
 
 
-def ahead_of(tier: str, own: Work, backlog: ModelBacklog, shares: Shares) -> Work:
-    """What the model's workers take up before a generation that has ``own`` of its tier's line ahead of it."""
-    others = sum((work for name, work in backlog.queued.items() if name != tier), Work())
-    # For each unit of its own line, the others' lines advance by as much as their shares say.
-    ratio = 1 / share_of(tier, backlog, shares) - 1
-    passing = min(others.steps, own.steps * ratio)
+def tier_ahead(tier: str, account_id: str, clock_s: float, backlog: ModelBacklog, rules: Rules) -> Work:
+    """What the tier's other accounts have ahead of one whose next generation begins at ``clock_s``."""
+    weight = rules[tier].weight
+    lines = (line for line in backlog.lines.get(tier, {}).values() if line.account_id != account_id)
+    return sum((line.before(clock_s, account_id, weight) for line in lines), Work())
+
+
+def ahead_of(tier: str, own: Work, backlog: ModelBacklog, rules: Rules) -> Work:
+    """What the model's workers take up before a generation that has ``own`` of its tier's lines ahead of it."""
+    others = sum((work for name, work in backlog.queued.items() if name != tier and name in rules), Work())
+    # For each unit of its own tier the others advance by as much as their shares say.
+    passing = min(others.steps, own.steps * (1 / share_of(tier, backlog, rules) - 1))
     part = passing / others.steps if others.steps > 0 else 0.0
     return own + Work(passing, round(others.tracks * part), round(others.generations * part))
 
 
-def wait_s(tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, shares: Shares) -> float | None:
-    """Seconds until a generation begins that has ``own`` of its tier's line ahead of it; None: nobody can say.
+def wait_s(tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, rules: Rules) -> float | None:
+    """Seconds until a generation begins that has ``own`` of its tier's lines ahead of it; None: nobody can say.
 
     0 when there are slots for it and for all before it.
     """
     if backlog.capacity is None:
         return None
-    ahead = ahead_of(tier, own, backlog, shares)
+    ahead = ahead_of(tier, own, backlog, rules)
     if backlog.running.tracks + ahead.tracks + num_tracks <= backlog.capacity.slots:
         return 0.0
     return (backlog.running.steps + ahead.steps) / backlog.capacity.steps_per_s
@@ -154,58 +194,6 @@ def own_wait_s(running_s: Iterable[float], ahead_s: Iterable[float], places: int
         begins = heapq.heappop(ends) if len(ends) >= places else 0.0
         heapq.heappush(ends, begins + duration_s)
     return begins
-
-
-async def load(conn: AsyncConnection, now: datetime) -> Backlog:
-    """The outstanding work of all models."""
-    capacities = await capacity(conn, now)
-    queued = await _queued(conn)
-    running = await _running(conn, capacities, now)
-    names = {*capacities, *queued, *running}
-    return Backlog(
-        now,
-        {name: ModelBacklog(capacities.get(name), running.get(name, Work()), queued.get(name, {})) for name in names},
-    )
-
-
-async def capacity(conn: AsyncConnection, now: datetime) -> dict[str, Capacity]:
-    """By model, what the workers seen in the last ten seconds can do. Those that have not measured yet are left out."""
-    rows = await conn.execute(select(workers.c.capacity).where(workers.c.seen_at >= now - FRESH))
-    slots: dict[str, int] = {}
-    rates: dict[str, float] = {}
-    for reported in rows.scalars():
-        for model_id, each in reported.items():
-            if each["slots"] >= 1 and each["steps_per_s"]:
-                slots[model_id] = slots.get(model_id, 0) + int(each["slots"])
-                rates[model_id] = rates.get(model_id, 0.0) + float(each["steps_per_s"])
-    return {model_id: Capacity(slots[model_id], rates[model_id]) for model_id in slots}
-
-
-async def _queued(conn: AsyncConnection) -> dict[str, dict[str, Work]]:
-    table = generations.c
-    rows = await conn.execute(
-        select(table.model_id, table.tier, func.sum(table.cost_steps), func.sum(table.num_tracks), func.count())
-        .where(table.state == "queued")
-        .group_by(table.model_id, table.tier)
-    )
-    found: dict[str, dict[str, Work]] = {}
-    for model_id, tier, steps, tracks, count in rows:
-        found.setdefault(model_id, {})[tier] = Work(float(steps), int(tracks), int(count))
-    return found
-
-
-async def _running(conn: AsyncConnection, capacities: Mapping[str, Capacity], now: datetime) -> dict[str, Work]:
-    table = generations.c
-    rows = await conn.execute(
-        select(table.model_id, table.cost_steps, table.num_tracks, table.started_at).where(
-            table.state.in_(("running", "cancelling"))
-        )
-    )
-    found: dict[str, Work] = {}
-    for model_id, cost_steps, num_tracks, started_at in rows:
-        steps = left(capacities.get(model_id), cost_steps, num_tracks, started_at, now)
-        found[model_id] = found.get(model_id, Work()) + Work(steps, num_tracks, 1)
-    return found
 
 
 def left(

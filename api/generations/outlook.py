@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.generations.backlog import Backlog, Shares, Work, ahead_of, left, load, own_wait_s, wait_s
-from api.store.schema import generations
+from api.generations.backlog import (
+    Backlog,
+    Line,
+    ModelBacklog,
+    Rules,
+    Work,
+    ahead_of,
+    left,
+    own_wait_s,
+    tier_ahead,
+    wait_s,
+)
+from api.generations.backlog_sql import load
+from api.store.schema import accounts, generations
 
 MAX_AGE = timedelta(milliseconds=250)
 
@@ -33,7 +45,9 @@ class Subject(Protocol):
     @property
     def cost_steps(self) -> int: ...
     @property
-    def created_at(self) -> datetime: ...
+    def mode(self) -> str: ...
+    @property
+    def deadline_at(self) -> datetime: ...
     @property
     def started_at(self) -> datetime | None: ...
 
@@ -73,21 +87,21 @@ class Backlogs:
         self._last = backlog
         return backlog
 
-    def add(self, model_id: str, tier: str, work: Work) -> None:
+    def add(self, model_id: str, tier: str, more: Line) -> None:
         """Count what this process has just let in, so that a burst between two readings is seen."""
-        if self._last is not None:
-            models = {**self._last.models, model_id: self._last.of(model_id).with_queued(tier, work)}
-            self._last = replace(self._last, models=models)
+        if self._last is None:
+            return
+        model = self._last.of(model_id)
+        line = model.line(tier, more.account_id)
+        if line is not None:
+            more = replace(more, work=line.work + more.work, audio_s=line.audio_s + more.audio_s)
+        lines = {**model.lines, tier: {**model.lines.get(tier, {}), more.account_id: more}}
+        grown = ModelBacklog(model.capacity, model.running, lines)
+        self._last = replace(self._last, models={**self._last.models, model_id: grown})
 
 
-async def outlook(
-    conn: AsyncConnection, subject: Subject, places: int, backlog: Backlog, shares: Shares, now: datetime
-) -> Outlook:
-    """Place and time of one generation.
-
-    Args:
-        places: generations that its account may run at the same time.
-    """
+async def outlook(conn: AsyncConnection, subject: Subject, backlog: Backlog, rules: Rules, now: datetime) -> Outlook:
+    """Place and time of one generation; one query if it waits, none otherwise."""
     model = backlog.of(subject.model_id)
     if subject.state in {"running", "cancelling"}:
         if model.capacity is None:
@@ -96,56 +110,68 @@ async def outlook(
         return Outlook(None, model.capacity.run_s(steps, subject.num_tracks))
     if subject.state != "queued":
         return Outlook()
-    own = await _tier_ahead(conn, subject)
-    position = 1 + ahead_of(subject.tier, own, model, shares).generations
-    wait = wait_s(subject.tier, own, subject.num_tracks, model, shares)
+    own = await _own(conn, subject, backlog, now)
+    rule = rules.get(own.tier)
+    if rule is None:  # an operator took the account's tier out of the file: the queue does not serve it
+        return Outlook()
+    others = tier_ahead(own.tier, subject.account_id, own.virtual_s + rule.charge_s(own.audio_s), model, rules)
+    ahead = own.work + others
+    position = 1 + ahead_of(own.tier, ahead, model, rules).generations
+    wait = wait_s(own.tier, ahead, subject.num_tracks, model, rules)
     if wait is None or model.capacity is None:
         return Outlook(position, None)
-    own_wait = await _account_wait_s(conn, subject, places, backlog, now)
-    run_s = model.capacity.run_s(subject.cost_steps, subject.num_tracks)
-    return Outlook(position, max(wait, own_wait) + run_s)
+    wait = max(wait, own_wait_s(own.running_s, own.ahead_s, rule.running))
+    return Outlook(position, wait + model.capacity.run_s(subject.cost_steps, subject.num_tracks))
 
 
-async def _tier_ahead(conn: AsyncConnection, subject: Subject) -> Work:
-    """What waits for the same model in the same tier and came earlier."""
-    table = generations.c
-    earlier = or_(
-        table.created_at < subject.created_at, and_(table.created_at == subject.created_at, table.id < subject.id)
-    )
-    row = (
-        await conn.execute(
-            select(
-                func.coalesce(func.sum(table.cost_steps), 0),
-                func.coalesce(func.sum(table.num_tracks), 0),
-                func.count(),
-            ).where(table.state == "queued", table.model_id == subject.model_id, table.tier == subject.tier, earlier)
-        )
-    ).one()
-    return Work(float(row[0]), int(row[1]), int(row[2]))
+@dataclass(slots=True)
+class _Own:
+    """What the subject's own account has under way, and has waiting ahead of the subject.
+
+    Attributes:
+        running_s: seconds left of each that runs, of whatever model.
+        ahead_s: seconds that each will take that waits ahead, of whatever model.
+        work, audio_s: of those that wait ahead for the same model.
+    """
+
+    tier: str
+    virtual_s: float
+    running_s: list[float] = field(default_factory=list)
+    ahead_s: list[float] = field(default_factory=list)
+    work: Work = field(default_factory=Work)
+    audio_s: float = 0.0
 
 
-async def _account_wait_s(
-    conn: AsyncConnection, subject: Subject, places: int, backlog: Backlog, now: datetime
-) -> float:
-    """Seconds until the account has a place for it. Models without a known capacity are left out."""
+async def _own(conn: AsyncConnection, subject: Subject, backlog: Backlog, now: datetime) -> _Own:
     table = generations.c
     rows = await conn.execute(
-        select(table.id, table.state, table.model_id, table.cost_steps, table.num_tracks, table.started_at)
+        select(
+            *(table.id, table.state, table.mode, table.model_id, table.cost_steps, table.num_tracks, table.duration_s),
+            *(table.started_at, table.deadline_at, accounts.c.tier.label("account_tier"), accounts.c.virtual_s),
+        )
+        .join(accounts, accounts.c.id == table.account_id)
         .where(table.account_id == subject.account_id, table.state.in_(("queued", "running", "cancelling")))
-        .where(table.created_at <= subject.created_at)
-        .order_by(table.created_at, table.id)
     )
-    running_s: list[float] = []
-    ahead_s: list[float] = []
-    for row in rows:
+    active = rows.all()
+    if not active:  # it has just ended
+        return _Own(subject.tier, 0.0)
+    own = _Own(active[0].account_tier, active[0].virtual_s)
+    mine = _order(subject.mode, subject.deadline_at, subject.id)
+    for row in active:
         capacity = backlog.of(row.model_id).capacity
-        if row.id == subject.id:
-            break
-        if capacity is None:
-            continue
-        if row.state == "queued":
-            ahead_s.append(capacity.run_s(row.cost_steps, row.num_tracks))
-        else:
-            steps = left(capacity, row.cost_steps, row.num_tracks, row.started_at, now)
-            running_s.append(capacity.run_s(steps, row.num_tracks))
-    return own_wait_s(running_s, ahead_s, places)
+        if row.state != "queued":
+            if capacity is not None:
+                steps = left(capacity, row.cost_steps, row.num_tracks, row.started_at, now)
+                own.running_s.append(capacity.run_s(steps, row.num_tracks))
+        elif _order(row.mode, row.deadline_at, row.id) < mine:
+            if capacity is not None:
+                own.ahead_s.append(capacity.run_s(row.cost_steps, row.num_tracks))
+            if row.model_id == subject.model_id:
+                own.work += Work(row.cost_steps, row.num_tracks, 1)
+                own.audio_s += row.duration_s * row.num_tracks
+    return own
+
+
+def _order(mode: str, deadline_at: datetime, generation_id: str) -> tuple[bool, datetime, str]:
+    """As ``api.generations.queue`` orders the generations of one account."""
+    return (mode != "stream", deadline_at, generation_id)

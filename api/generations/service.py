@@ -14,7 +14,7 @@ from api.errors import ApiError, ErrorCode
 from api.generations import doorbells, rows, states
 from api.generations.plan import Plan, make_plan, rows_of
 from api.generations.view import Created, CreateGeneration, GenerationView, Mode
-from api.limits import Limits, concurrency, idempotency, quota
+from api.limits import Limits, Newcomer, concurrency, idempotency, quota
 from api.limits.idempotency import Claim
 from api.settings import Settings
 from api.store.database import Database
@@ -74,7 +74,7 @@ class GenerationService:
         tier = self._limits.tier(principal.tier)
         plan = make_plan(wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
         if idempotency_key is None:
-            self._limits.admission.check_early(model_id=plan.spec.id, tier=tier, mode=mode, num_tracks=wish.num_tracks)
+            self._limits.admission.check_early(_newcomer(principal, plan, mode))
         async with self._db.begin() as conn:
             claim = await self._claim(conn, principal, idempotency_key, request_hash)
             if claim is not None and claim.replay is not None:
@@ -150,14 +150,7 @@ class GenerationService:
     ) -> str:
         account_id, tier, now = principal.account_id, plan.tier, self._clock()
         await concurrency.check(conn, account_id, tier, mode)
-        await self._limits.admission.check(
-            conn,
-            model_id=plan.spec.id,
-            tier=tier,
-            mode=mode,
-            cost_steps=plan.cost_steps,
-            num_tracks=plan.wish.num_tracks,
-        )
+        await self._limits.admission.check(conn, _newcomer(principal, plan, mode))
         windows = (
             []
             if principal.test_mode
@@ -182,3 +175,9 @@ class GenerationService:
         task = asyncio.create_task(self._bus.publish(channel, payload))
         self._ringing.add(task)
         task.add_done_callback(self._ringing.discard)
+
+
+def _newcomer(principal: Principal, plan: Plan, mode: Mode) -> Newcomer:
+    return Newcomer(
+        principal.account_id, plan.spec.id, plan.tier, mode, plan.cost_steps, plan.wish.num_tracks, plan.audio_s
+    )

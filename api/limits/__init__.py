@@ -15,13 +15,13 @@ from api.cache.client import Cache
 from api.clock import Clock
 from api.generations.outlook import Backlogs, Outlook, Subject, outlook
 from api.limits import idempotency, quota
-from api.limits.admission import Admission
+from api.limits.admission import Admission, Newcomer
 from api.limits.concurrency import ACTIVE
 from api.limits.rates import Rates
 from api.limits.tiers import Tier, Tiers
 from api.settings import Settings
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "Newcomer"]
 
 
 class Limits:
@@ -58,7 +58,7 @@ class Limits:
             return Outlook()
         now = self._clock()
         backlog = await self.backlogs.get(conn, now)
-        return await outlook(conn, subject, self.tier(subject.tier).running, backlog, self.tiers.shares, now)
+        return await outlook(conn, subject, backlog, self.tiers.rules, now)
 
     async def purge(self, conn: AsyncConnection) -> int:
         """Remove expired idempotency keys and old usage windows; says how many. Once an hour is enough."""

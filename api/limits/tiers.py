@@ -10,6 +10,8 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from api.generations.queue import TierRule
+
 TIERS_FILE = Path(__file__).parent / "tiers.yaml"
 
 _Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -168,9 +170,9 @@ class Tiers(_Strict):
         return name in self.tiers
 
     @property
-    def shares(self) -> dict[str, float]:
-        """By tier, the fraction of the capacity that it gets at least."""
-        return {name: tier.queue_share for name, tier in self.tiers.items()}
+    def rules(self) -> dict[str, TierRule]:
+        """What the fair queue needs to know of each."""
+        return {name: TierRule(tier.queue_share, tier.queue_weight, tier.running) for name, tier in self.tiers.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
