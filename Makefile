@@ -13,7 +13,7 @@ TORCH  := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest format bench bench-engine tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest openapi format bench bench-engine tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ contracts: install ## Which package may import which
 
 pytest: install ## The tests alone (ARGS="-k name -x")
 	$(VENV)/bin/pytest $(ARGS)
+
+openapi: install ## Write api/openapi.json anew; refuses changes that break clients and are not announced
+	$(VENV)/bin/python -m api.openapi_changes
 
 format: install ## Let ruff put the code in order
 	$(VENV)/bin/ruff check --fix .

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from fastapi import FastAPI
 from structlog.typing import FilteringBoundLogger
 
-from api import handlers
+from api import handlers, openapi
 from api.backend import Backend
 from api.logs import make_logger
 from api.metrics import Metrics
@@ -23,11 +23,6 @@ from api.settings import Settings
 from api.version import VERSION
 from api.versions import Versions
 from models.catalog import ModelSpec
-
-_DESCRIPTION = (
-    "Type a prompt, hear the music while it is being made. Every response that is no success carries the same error "
-    "envelope; its codes are listed at /errors."
-)
 
 
 def create_app(
@@ -49,11 +44,12 @@ def create_app(
         SettingsError: a TUTTI_* variable is unknown or bad, or there is no model to serve.
     """
     settings = settings or Settings()
-    services = Services(backends, models, settings, Metrics(), log or make_logger(settings.log_level))
+    services = Services(
+        backends, models, settings, Metrics(), log or make_logger(settings.log_level, log_prompts=settings.log_prompts)
+    )
     app = FastAPI(
         title="Tutti",
         version=VERSION,
-        description=_DESCRIPTION,
         # The stock documentation pages load their scripts from a third party.
         docs_url=None,
         redoc_url=None,
@@ -63,6 +59,7 @@ def create_app(
     )
     app.state.services = services
     handlers.install(app)
+    openapi.install(app, settings.public_url)
     for router in (generate.router, model_routes.router, health.router, web.make_router()):
         app.include_router(router)
     # The last one added is the outermost.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Request
+from fastapi import APIRouter, Body, Depends, Header, Request
 from starlette.responses import Response
 
+from api.auth.policy import public
 from api.errors import ErrorCode
 from api.ids import new_id
 from api.negotiation import MEDIA_TYPES, choose_format
@@ -19,7 +20,7 @@ from models.catalog import ModelSpec
 from models.errors import InvalidRequestError
 from models.types import GenerationRequest
 
-router = APIRouter(prefix="/api/v1", tags=["generations"])
+router = APIRouter(prefix="/api/v1", tags=["generations"], dependencies=[Depends(public)])
 
 # A chosen seed is short enough for a browser's number type and for a person to type again.
 _MINTED_SEEDS = 2**32

@@ -13,7 +13,7 @@ class ErrorBody(BaseModel):
     code: ErrorCode = Field(description="Stable; rely on this one")
     message: str = Field(description="This occurrence, for people")
     request_id: str
-    type: str = Field(description="Whose turn it is: invalid_request, not_found, overloaded, unavailable, server_error")
+    type: str = Field(description="The family of the code, such as invalid_request, authentication, quota, overloaded")
     param: str | None = Field(description="The field that is to blame")
     doc_url: str
     retryable: bool = Field(description="The same request may succeed later")
@@ -24,6 +24,27 @@ class ErrorEnvelope(BaseModel):
     """The body of every response that is no success (an RFC 9457 document instead, if Accept asks for one)."""
 
     error: ErrorBody
+
+
+class Problem(BaseModel):
+    """The same as an RFC 9457 problem document, for `Accept: application/problem+json`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: ErrorCode
+    request_id: str
+    param: str | None
+    retryable: bool
+    details: dict[str, Any]
+
+
+class LegacyError(BaseModel):
+    """Deprecated: the older body, for `Accept: application/vnd.tutti.legacy+json`."""
+
+    detail: str
 
 
 def error_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
