@@ -12,11 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from api.store.errors import StoreError
+from api.store.sqlite_connection import BEGIN_IMMEDIATE, OneHopConnection
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
 _DRIVERS = {SQLITE: "sqlite+aiosqlite", POSTGRESQL: "postgresql+asyncpg"}
 
+# SQLite: a commit is on the disk before it is answered. NORMAL would lose the last commits at a power cut, which were
+# accepted work (what it would save: python -m benchmarks.store_bench --synchronous NORMAL).
+SYNCHRONOUS = "FULL"
 BUSY_TIMEOUT_S = 10.0  # how long a writer waits for the writers of other processes
 POOL_TIMEOUT_S = 10.0  # how long a caller waits for a connection of this process
 CONNECT_TIMEOUT_S = 5.0
@@ -106,13 +110,16 @@ def _postgresql(url: URL, read_only: bool) -> AsyncEngine:
 
 def _configure_sqlite(engine: AsyncEngine, *, foreign_keys: bool, read_only: bool) -> None:
     pragmas = [
-        # FULL: a commit is on the disk before it is answered. NORMAL would lose the last commits at a power cut.
-        "PRAGMA synchronous=FULL",
+        f"PRAGMA synchronous={SYNCHRONOUS}",
         f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}",
         f"PRAGMA query_only={'ON' if read_only else 'OFF'}",
     ]
     # IMMEDIATE takes the write lock first: two that read and then write would otherwise both fail at the write.
-    begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+    begin = "BEGIN" if read_only else BEGIN_IMMEDIATE
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> OneHopConnection:
+        return OneHopConnection(dialect.dbapi.connect(*arguments, **options), options["timeout"])
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -137,9 +144,9 @@ def connect_errors(url: URL) -> tuple[type[Exception], ...]:
 
 def explain(url: URL, error: DBAPIError) -> StoreError | None:
     """What a statement's error means for whoever runs this place; None: it is the statement's own affair."""
-    text = str(error.orig)
-    missing = ("no such table", "no such column", "UndefinedTable", "UndefinedColumn")
-    if any(sign in text for sign in missing):
+    missing = ("no such table", "no such column", "has no column named")
+    undefined = ("42P01", "42703")  # PostgreSQL's table and column
+    if getattr(error.orig, "sqlstate", None) in undefined or any(words in str(error.orig) for words in missing):
         return StoreError(f"the schema of {describe(url)} is not this version's: run `tutti db upgrade`")
     if isinstance(error.orig, sqlite3.OperationalError):
         return _explain_sqlite(url, error.orig)

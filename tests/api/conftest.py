@@ -119,18 +119,26 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database of this test's own with the schema in it, once for each kind."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "tutti.db")
-        yield f"sqlite+aiosqlite:///{tmp_path / 'tutti.db'}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
+@pytest.fixture
+def sqlite_database_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A file of this test's own with the schema in it."""
+    shutil.copy(sqlite_template, tmp_path / "tutti.db")
+    return f"sqlite+aiosqlite:///{tmp_path / 'tutti.db'}"
+
+
+@pytest.fixture
+def postgresql_database_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A PostgreSQL database of this test's own with the schema in it."""
     name = new_id("test")
-    server.run(f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue('postgres_template')}")
-    yield server.url(name)
-    server.run(f"DROP DATABASE {name} WITH (FORCE)")
+    postgres.run(f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    yield postgres.url(name)
+    postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database of this test's own with the schema in it, once for each kind."""
+    return str(request.getfixturevalue(f"{request.param}_database_url"))
 
 
 @pytest.fixture
