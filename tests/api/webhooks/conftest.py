@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import structlog
+from sqlalchemy import select
+from structlog.typing import FilteringBoundLogger
 
+from api.ids import new_id
+from api.settings import Settings
+from api.storage.vault import Vault
+from api.store.database import Database
+from api.store.schema import generations
+from api.webhooks.deliverer import Deliverer
+from api.webhooks.events import event_of
+from api.webhooks.service import WebhookService
+from tests.api.limits.rows import add_account, add_generation
 from tests.api.webhooks.certificates import Authority
 from tests.api.webhooks.receiver import Receiver, receiving
 
@@ -67,3 +80,86 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(webhook_allow_http=True, webhook_allow_private=True)
+
+
+@pytest.fixture
+def log() -> structlog.testing.LogCapture:
+    return structlog.testing.LogCapture()
+
+
+@pytest.fixture
+def service(database: Database, clock: ManualClock, settings: Settings) -> WebhookService:
+    return make_service(database, clock, settings)
+
+
+def make_service(
+    database: Database, clock: ManualClock, settings: Settings, master: bytes = bytes(32)
+) -> WebhookService:
+    """All of webhooks, as one process has it."""
+    return WebhookService(database, Vault(database, {"test": master}, clock), settings, clock, resolve=Names({}))
+
+
+@pytest.fixture
+async def account(database: Database) -> str:
+    return await add_account(database, new_id("acc"))
+
+
+@pytest.fixture
+def make_deliverer(service: WebhookService, log: structlog.testing.LogCapture) -> Callable[[], Deliverer]:
+    """One per worker process."""
+
+    def make() -> Deliverer:
+        return service.deliverer(logger_of(log))
+
+    return make
+
+
+@pytest.fixture
+def deliverer(make_deliverer: Callable[[], Deliverer]) -> Deliverer:
+    return make_deliverer()
+
+
+def logger_of(log: structlog.testing.LogCapture) -> FilteringBoundLogger:
+    filtering = structlog.make_filtering_bound_logger(0)
+    bound: FilteringBoundLogger = structlog.wrap_logger(None, processors=[log], wrapper_class=filtering).bind()
+    return bound
+
+
+class Events:
+    """Ends generations, as a worker does, and hands the events to the outbox's handler."""
+
+    def __init__(self, database: Database, service: WebhookService, clock: ManualClock) -> None:
+        self._database = database
+        self._clock = clock
+        self.handler = service.expander(self._render)
+
+    async def end(self, account_id: str, state: str = "succeeded", webhook_url: str | None = None) -> dict[str, str]:
+        """One generation ends; returns the outbox's payload, which was handled once."""
+        async with self._database.begin() as conn:
+            generation_id = await add_generation(
+                conn, account_id, state=state, webhook_url=webhook_url, finished_at=self._clock()
+            )
+        payload = {
+            "event_id": new_id("evt"),
+            "type": event_of(state).value,
+            "account_id": account_id,
+            "generation_id": generation_id,
+        }
+        await self.handler(payload)
+        return payload
+
+    async def _render(self, generation_id: str) -> Mapping[str, Any] | None:
+        async with self._database.read() as conn:
+            wanted = select(generations.c.id, generations.c.state).where(generations.c.id == generation_id)
+            row = (await conn.execute(wanted)).one_or_none()
+        return dict(row._mapping) if row is not None else None
+
+
+@pytest.fixture
+def events(database: Database, service: WebhookService, clock: ManualClock) -> Events:
+    return Events(database, service, clock)
