@@ -34,30 +34,10 @@ def _readable(prompt: str) -> str:
     return prompt
 
 
-class GenerateBody(BaseModel):
-    """One track of music to make."""
+class MusicBody(BaseModel):
+    """What to play, however it leaves."""
 
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"prompt": "a warm lo-fi beat with soft piano and vinyl crackle"},
-                {
-                    "prompt": "driving techno, 128 bpm, deep bass, no vocals",
-                    "model": "tiny",
-                    "duration": 12.5,
-                    "seed": 7,
-                    "guidance": 3.0,
-                    "temperature": 1.0,
-                    "top_k": 250,
-                    "top_p": 0.0,
-                    "greedy": False,
-                    "format": "flac",
-                },
-            ]
-        },
-    )
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     prompt: Annotated[str, AfterValidator(_readable)] = Field(
         max_length=MAX_PROMPT_CHARACTERS,
@@ -100,11 +80,6 @@ class GenerateBody(BaseModel):
         description="Choose among the likeliest tokens of this total probability; above 0, top_k is ignored",
     )
     greedy: bool = Field(default=_DEFAULT.greedy, description="Always the likeliest token: no chance involved")
-    format: LiveFormat | None = Field(
-        default=None,
-        description="wav (16-bit PCM), flac (16-bit), mp3 (192 kbit/s), opus (Ogg, 48 kHz) or pcm (raw little-endian "
-        "signed 16-bit, channels interleaved); left out: by the Accept header, else wav",
-    )
 
     def sampling(self) -> SamplingParams:
         return SamplingParams(
@@ -114,3 +89,33 @@ class GenerateBody(BaseModel):
             top_p=self.top_p,
             greedy=self.greedy,
         )
+
+
+class GenerateBody(MusicBody):
+    """One track of music to make."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a warm lo-fi beat with soft piano and vinyl crackle"},
+                {
+                    "prompt": "driving techno, 128 bpm, deep bass, no vocals",
+                    "model": "tiny",
+                    "duration": 12.5,
+                    "seed": 7,
+                    "guidance": 3.0,
+                    "temperature": 1.0,
+                    "top_k": 250,
+                    "top_p": 0.0,
+                    "greedy": False,
+                    "format": "flac",
+                },
+            ]
+        },
+    )
+
+    format: LiveFormat | None = Field(
+        default=None,
+        description="wav (16-bit PCM), flac (16-bit), mp3 (192 kbit/s), opus (Ogg, 48 kHz) or pcm (raw little-endian "
+        "signed 16-bit, channels interleaved); left out: by the Accept header, else wav",
+    )
