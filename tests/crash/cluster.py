@@ -1,0 +1,144 @@
+"""The whole platform as a process tree of its own, and the process ids of its parts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from api.cache.embedded import EmbeddedValkey
+
+START_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 120.0
+# Part → what the title of its processes holds.
+TITLES = {
+    "gateway": "ServeReplica:tutti:Gateway",
+    "worker": "ServeReplica:tutti:Worker",
+    "replica": "ServeReplica:tutti:musicgen-",
+    "proxy": "ray::ProxyActor",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A platform that runs.
+
+    Attributes:
+        pid: of ``tutti serve``.
+        data: its data folder: database and audio.
+        valkey: its cache, kept alive by this process.
+    """
+
+    url: str
+    pid: int
+    data: Path
+    valkey: EmbeddedValkey
+
+    def pids(self, part: str) -> list[int]:
+        """The processes of one part, below this platform and no other."""
+        if part == "valkey":
+            return [self.valkey.pid] if self.valkey.pid else []
+        return [pid for pid, title in _below(self.pid).items() if TITLES[part] in title]
+
+    def kill(self, part: str) -> int | None:
+        """SIGKILL the first process of a part; None if there is none at the moment."""
+        for pid in self.pids(part)[:1]:
+            os.kill(pid, signal.SIGKILL)
+            return pid
+        return None
+
+
+def _below(root: int) -> dict[int, str]:
+    """Process id → command line of everything that descends from ``root``."""
+    parents, titles = {}, {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+            titles[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has just ended
+        parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = {root}
+    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= grown
+    return {pid: titles[pid] for pid in found if pid in titles}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def write_config(folder: Path, checkpoint: str, base: Path) -> Path:
+    """The repository's own Serve config, with one model and short times, so that the dead are replaced soon."""
+    config = yaml.safe_load(base.read_text())
+    application = config["applications"][0]
+    tiny = application["args"]["models"]["tiny"]
+    application["args"]["models"] = {"tiny": tiny}
+    tiny["checkpoint"] = checkpoint
+    tiny["deployment"]["autoscaling_config"].update(min_replicas=1, max_replicas=1)
+    tiny["deployment"].update(health_check_period_s=1, graceful_shutdown_wait_loop_s=0.1)
+    for deployment in application["deployments"]:
+        deployment.update(health_check_period_s=1)
+    path = folder / "serve.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@contextmanager
+def running(folder: Path, config: Path, **environment: str) -> Iterator[Cluster]:
+    """``tutti serve`` with a data folder of its own; ends with a drained stop.
+
+    Raises:
+        RuntimeError: it does not start; the message is what it printed.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "api.cli", "serve", "--config", str(config), "--port", str(port)]
+    data = folder / "data"
+    with (folder / "serve.log").open("wb") as log, EmbeddedValkey() as valkey:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "TUTTI_DATA_DIR": str(data), "TUTTI_REDIS_URL": valkey.url, **environment},
+        )
+        try:
+            _wait_ready(process, folder / "serve.log")
+            yield Cluster(f"http://127.0.0.1:{port}", process.pid, data, valkey)
+        finally:
+            _stop(process)
+
+
+def _wait_ready(process: subprocess.Popen[str], log: Path) -> None:
+    giving_up = threading.Timer(START_TIMEOUT_S, process.kill)
+    giving_up.start()
+    try:
+        assert process.stdout is not None
+        if not any("ready" in line for line in iter(process.stdout.readline, "")):
+            raise RuntimeError(f"the platform did not start: {log.read_text(errors='replace')[-2000:]}")
+    finally:
+        giving_up.cancel()
+    # Nobody reads the rest; a full pipe would stop the platform.
+    threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
