@@ -160,7 +160,7 @@ class CreateApiKey(BaseModel):
         default="live", description="What a test key makes is marked as a test and not counted against the quota"
     )
     # Not strict: JSON has neither sets nor enums nor times.
-    scopes: frozenset[Scope] | None = Field(
+    scopes: frozenset[Annotated[Scope, Field(strict=False)]] | None = Field(
         default=None,
         strict=False,
         min_length=1,
