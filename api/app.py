@@ -5,17 +5,21 @@ Runs without Ray and without torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from structlog.typing import FilteringBoundLogger
 
 from api import handlers, openapi
+from api.auth.policy import policies
 from api.backend import Backend
+from api.foundation import Foundation
+from api.limits.headers import RateHeaders
 from api.logs import make_logger
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext, StripControlHeaders
-from api.routes import generate, health, web
+from api.routes import account, auth, gallery, generate, generations, health, web, webhooks
 from api.routes import models as model_routes
 from api.schemas.errors import ErrorEnvelope
 from api.services import Services
@@ -30,6 +34,7 @@ def create_app(
     models: Mapping[str, ModelSpec],
     settings: Settings | None = None,
     *,
+    base: Foundation | None = None,
     log: FilteringBoundLogger | None = None,
 ) -> FastAPI:
     """Build the application.
@@ -38,15 +43,23 @@ def create_app(
         backends: model id → what makes its audio.
         models: model id → what it is; the same ids. The first one is the default model unless the settings name one.
         settings: left out: from the environment.
+        base: left out: built from the settings; closed when the application stops.
         log: left out: JSON lines on standard error.
 
     Raises:
         SettingsError: a TUTTI_* variable is unknown or bad, or there is no model to serve.
+        PolicyError: a route does not say who may use it.
     """
     settings = settings or Settings()
-    services = Services(
-        backends, models, settings, Metrics(), log or make_logger(settings.log_level, log_prompts=settings.log_prompts)
-    )
+    base = base or Foundation.build(settings)
+    log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts)
+    services = Services.build(base, backends, models, Metrics(), log)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with base.closing():
+            yield
+
     app = FastAPI(
         title="Tutti",
         version=VERSION,
@@ -56,15 +69,26 @@ def create_app(
         # A redirect would be an answer without an envelope; /health/ is simply not there.
         redirect_slashes=False,
         responses={"default": {"model": ErrorEnvelope, "description": "Any other error"}},
+        lifespan=lifespan,
     )
     app.state.services = services
     handlers.install(app)
     openapi.install(app, settings.public_url)
-    for router in (generate.router, model_routes.router, health.router, web.make_router()):
+    for router in _routers(settings):
         app.include_router(router)
+    policies(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Versions)
+    app.add_middleware(RateHeaders)
     app.add_middleware(StripControlHeaders)
     app.add_middleware(RequestContext, services=services)
     return app
+
+
+def _routers(settings: Settings) -> Iterator[APIRouter]:
+    parts = (generate, generations, gallery, webhooks, auth, account, model_routes, health)
+    yield from (part.router for part in parts)
+    if settings.environment == "development":
+        yield auth.make_development_router()
+    yield web.make_router()

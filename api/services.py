@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 from structlog.typing import FilteringBoundLogger
 
+from api.auth.service import AccountService
 from api.backend import Backend
+from api.cache.bus import Bus
+from api.cache.client import Cache
+from api.clock import Clock
+from api.foundation import Foundation
+from api.generations.service import GenerationService
+from api.limits import Limits
 from api.metrics import Metrics
 from api.settings import Settings, SettingsError
+from api.storage.audio import AudioLibrary
+from api.storage.objects import ObjectStore
+from api.storage.vault import Vault
+from api.store.database import Database
+from api.streams.hub import Feed
+from api.webhooks.service import WebhookService
 from models.catalog import ModelSpec
 from models.errors import ModelNotFoundError
 
@@ -21,7 +35,7 @@ class Services:
     """The parts of one application.
 
     Attributes:
-        backends: model id → what makes its audio.
+        backends: model id → what makes its audio; the gateway only asks them whether they are ready.
         models: model id → what it is; the same ids as ``backends``.
 
     Raises:
@@ -33,6 +47,49 @@ class Services:
     settings: Settings
     metrics: Metrics
     log: FilteringBoundLogger
+    clock: Clock
+    db: Database
+    cache: Cache
+    bus: Bus
+    limits: Limits
+    objects: ObjectStore
+    vault: Vault
+    audio: AudioLibrary
+    accounts: AccountService
+    generations: GenerationService
+    feed: Feed
+    webhooks: WebhookService
+
+    @classmethod
+    def build(
+        cls,
+        base: Foundation,
+        backends: Mapping[str, Backend],
+        models: Mapping[str, ModelSpec],
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+    ) -> Self:
+        """Put a gateway's own parts on the foundation; nothing connects yet."""
+        generations = GenerationService(base.db, base.bus, base.limits, models, base.settings, base.clock)
+        return cls(
+            backends=backends,
+            models=models,
+            settings=base.settings,
+            metrics=metrics,
+            log=log,
+            clock=base.clock,
+            db=base.db,
+            cache=base.cache,
+            bus=base.bus,
+            limits=base.limits,
+            objects=base.objects,
+            vault=base.vault,
+            audio=base.audio,
+            accounts=AccountService(base.db, base.settings, base.clock, base.limits),
+            generations=generations,
+            feed=Feed(base.cache, base.bus, generations, base.audio),
+            webhooks=WebhookService(base.db, base.vault, base.settings, base.clock),
+        )
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -59,8 +116,8 @@ class Services:
         return wanted, self.models[wanted]
 
 
-def services_of(request: Request) -> Services:
-    return cast(Services, request.app.state.services)
+def services_of(connection: HTTPConnection) -> Services:
+    return cast(Services, connection.app.state.services)
 
 
 Provided = Annotated[Services, Depends(services_of)]
