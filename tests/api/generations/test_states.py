@@ -1,0 +1,227 @@
+"""Transitions: random sequences of whatever callers may try, legal or not, in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.auth.principal import Principal
+from api.generations import states
+from api.generations.states import Change, Lease
+from api.generations.view import TERMINAL, State
+from tests.api.generations.conftest import Bench, MakeBench, ManualClock
+
+EDGES = {
+    (State.QUEUED, State.RUNNING),
+    (State.QUEUED, State.CANCELLED),
+    (State.QUEUED, State.EXPIRED),
+    (State.RUNNING, State.QUEUED),
+    (State.RUNNING, State.SUCCEEDED),
+    (State.RUNNING, State.FAILED),
+    (State.RUNNING, State.CANCELLING),
+    (State.CANCELLING, State.CANCELLED),
+}
+ERROR = {"code": "replica_lost", "message": "gone"}
+ACTIONS = (
+    "start", "requeue", "give_back", "expire", "succeed", "fail", "cancel", "cancelled", "reap", "reap_for_good",
+    "old_succeed", "old_requeue", "old_fail", "old_cancelled", "pass_lease", "pass_expiry",
+)  # fmt: skip
+
+
+@dataclass
+class Life:
+    """One generation, its leases so far, and what is done to it."""
+
+    bench: Bench
+    clock: ManualClock
+    owner: Principal
+    id: str
+    leases: list[Lease] = field(default_factory=list)
+
+    async def do(self, action: str) -> Change | Lease | None:
+        if action.startswith("pass_"):
+            self.clock.forward({"pass_lease": 11.0, "pass_expiry": 10_000.0}[action])
+            return None
+        async with self.bench.db.begin() as conn:
+            if action in ("start", "expire", "cancel") or action.startswith("reap"):
+                done = await self._by_anybody(conn, action)
+            else:
+                done = await self._by_holder(conn, action)
+        if isinstance(done, Lease):
+            self.leases.append(done)
+        return done
+
+    async def _by_anybody(self, conn: Any, action: str) -> Change | Lease | None:
+        account, now = self.owner.account_id, self.clock()
+        if action == "start":
+            return await states.start(conn, self.id, account, f"wrk_{len(self.leases)}", now, charge_s=4.0)
+        if action == "expire":
+            return await states.expire(conn, self.id, account, now)
+        if action == "cancel":
+            return await states.request_cancel(conn, self.id, account, now)
+        return await states.reap(conn, self.id, account, ERROR, now, refund_s=4.0, retry=action == "reap")
+
+    async def _by_holder(self, conn: Any, action: str) -> Change | None:
+        old, name = action.startswith("old_"), action.removeprefix("old_")
+        held = self.leases[:-1] if old else self.leases
+        if not held:
+            return None
+        lease, now = held[-1], self.clock()
+        if name == "succeed":
+            audio = {track.id: {"object_key": f"{track.id}-{lease.attempt}"} for track in lease.view.tracks}
+            return await states.succeed(conn, lease, audio, now, first_audio_at=now, real_time_factor=2.0)
+        if name == "fail":
+            return await states.fail(conn, lease, ERROR, now)
+        if name == "cancelled":
+            return await states.cancelled(conn, lease, now, unmade=0.5)
+        return await states.requeue(conn, lease, None if name == "give_back" else ERROR, now, counts=name == "requeue")
+
+
+async def live(make_bench: MakeBench, clock: ManualClock) -> Life:
+    bench = make_bench(clock)
+    owner = await bench.account()
+    return Life(bench, clock, owner, (await bench.create(owner, num_tracks=2)).id)
+
+
+@given(st.lists(st.sampled_from(ACTIONS), max_size=14))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_whatever_is_tried_only_legal_changes_happen(make_bench: MakeBench, actions: list[str]) -> None:
+    life = await live(make_bench, ManualClock())
+    before = await life.bench.row(life.id)
+    for action in actions:
+        change = await life.do(action)
+        after = await life.bench.row(life.id)
+        check_step(action, before, after, change)
+        await check_whole(life, after)
+        before = after
+
+
+def check_step(action: str, before: Mapping[str, Any], after: Mapping[str, Any], change: Change | Lease | None) -> None:
+    if change is None:
+        assert dict(before) == dict(after), action
+        return
+    assert (State(before["state"]), State(after["state"])) in EDGES, action
+    assert not action.startswith("old_")
+    assert after["version"] == before["version"] + 1
+    if isinstance(change, Change):
+        assert (change.state, change.version) == (after["state"], after["version"])
+    else:
+        assert (change.view.state, change.view.version, change.attempt) == (
+            "running",
+            after["version"],
+            after["attempt"],
+        )
+
+
+async def check_whole(life: Life, row: Mapping[str, Any]) -> None:
+    state = State(row["state"])
+    ended = state in TERMINAL
+    assert [track["state"] for track in await life.bench.track_rows(life.id)] == [state] * 2
+    assert await life.bench.events(life.id) == ([f"generation.{state}"] if ended else [])
+    assert (row["finished_at"] is not None) == ended
+    assert (row["lease_owner"] is not None) == (state in (State.RUNNING, State.CANCELLING))
+    account = await life.bench.account_row(life.owner)
+    assert account["waiting"] == (state == State.QUEUED)
+    assert account["virtual_s"] >= -1e-9
+    never_ran = row["attempt"] == 0 and not life.leases
+    given_back = state in (State.FAILED, State.EXPIRED) or (state == State.CANCELLED and never_ran)
+    if state != State.CANCELLED or never_ran:
+        assert await life.bench.used(life.owner) == (0 if given_back else 1)
+
+
+# ----------------------------------------------------------------------------------------- one by one
+async def test_a_cancel_in_the_queue_gives_the_quota_back(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    life = await live(make_bench, manual_clock)
+    assert await life.bench.used(life.owner) == 1
+    await life.do("cancel")
+    assert await life.bench.used(life.owner) == 0
+
+
+async def test_a_cancel_after_work_has_begun_keeps_the_quota(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    life = await live(make_bench, manual_clock)
+    for action in ("start", "cancel", "cancelled"):
+        assert await life.do(action) is not None
+    assert await life.bench.used(life.owner) == 1
+
+
+async def test_the_clock_of_the_queue_is_charged_and_refunded(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    life = await live(make_bench, manual_clock)
+
+    async def virtual_s() -> float:
+        return float((await life.bench.account_row(life.owner))["virtual_s"])
+
+    await life.do("start")
+    assert await virtual_s() == 4.0
+    await life.do("requeue")
+    assert await virtual_s() == 0.0
+    await life.do("start")
+    await life.do("cancel")
+    await life.do("cancelled")
+    assert await virtual_s() == 2.0  # half of it was made
+
+
+async def test_an_attempt_that_does_not_count_is_taken_back(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    life = await live(make_bench, manual_clock)
+    await life.do("start")
+    await life.do("give_back")
+    assert (await life.bench.row(life.id))["attempt"] == 0
+    await life.do("start")
+    await life.do("requeue")
+    assert (await life.bench.row(life.id))["attempt"] == 1
+
+
+async def test_audio_that_came_too_late_is_thrown_away(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    life = await live(make_bench, manual_clock)
+    await life.do("start")
+    await life.do("cancel")
+    change = await life.do("succeed")
+    assert isinstance(change, Change)
+    assert change.state == State.CANCELLED
+    keys = [each["object_key"] for each in await life.bench.outbox("object.delete")]
+    assert keys == [f"{track['id']}-1" for track in await life.bench.track_rows(life.id)]
+
+
+async def test_the_wait_in_the_queue_is_that_before_the_first_attempt(
+    make_bench: MakeBench, manual_clock: ManualClock
+) -> None:
+    life = await live(make_bench, manual_clock)
+    manual_clock.forward(3.0)
+    await life.do("start")
+    await life.do("requeue")
+    manual_clock.forward(5.0)
+    await life.do("start")
+    row = await life.bench.row(life.id)
+    assert row["queue_wait_s"] == pytest.approx(3.0)
+    assert row["started_at"] == manual_clock()
+
+
+async def test_who_comes_back_from_idle_has_saved_nothing_up(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    bench = make_bench(manual_clock)
+    busy, idle = await bench.account(virtual_s=100.0), await bench.account(virtual_s=3.0)
+    await bench.create(busy)
+    await bench.create(idle)
+    assert (await bench.account_row(idle))["virtual_s"] == 100.0
+
+
+async def test_where_nobody_waits_the_clock_starts_where_the_last_one_ended(
+    make_bench: MakeBench, manual_clock: ManualClock
+) -> None:
+    bench = make_bench(manual_clock)
+    await bench.account(virtual_s=70.0)
+    await bench.account("free", virtual_s=900.0)
+    newcomer = await bench.account()
+    await bench.create(newcomer)
+    assert (await bench.account_row(newcomer))["virtual_s"] == 70.0
+
+
+async def test_a_clock_ahead_of_the_others_is_not_set_back(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    bench = make_bench(manual_clock)
+    other, ahead = await bench.account(virtual_s=1.0), await bench.account(virtual_s=9.0)
+    await bench.create(other)
+    await bench.create(ahead)
+    assert (await bench.account_row(ahead))["virtual_s"] == 9.0
