@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from api.auth.loopback import is_local
 from api.auth.policy import public
 from api.errors import ApiError, ErrorCode
 from api.readiness import readiness
@@ -43,8 +44,10 @@ async def ready(services: Provided) -> Readiness:
 
 
 @router.get("/version", summary="Which version is this?")
-async def version() -> Version:
-    return Version(version=VERSION)
+async def version(request: Request, services: Provided) -> Version:
+    """The program's version, the API's, and whether this client needs a credential."""
+    without = services.settings.environment == "development" and is_local(request)
+    return Version(version=VERSION, credentials="optional" if without else "required")
 
 
 @router.get(

@@ -28,3 +28,6 @@ class Version(BaseModel):
     name: Literal["tutti"] = "tutti"
     version: str
     api: Literal["v1"] = "v1"
+    credentials: Literal["optional", "required"] = Field(
+        description="Whether requests from where you are need a credential; optional only in development"
+    )

@@ -10,6 +10,7 @@ const DEFAULT_RATE = 32000;
 const STEP_S = 1;
 const NUMBERS = ["guidance", "temperature", "top_k", "top_p"];
 const MODELS_RETRY_MS = 4000;
+const KEY = "tutti-api-key"; // in sessionStorage: gone when the tab is closed
 
 const $ = (id) => document.getElementById(id);
 const waveform = new Waveform($("canvas"));
@@ -34,6 +35,23 @@ async function loadModels() {
   $("model").replaceChildren(...models.map((model) => new Option(model.id, model.id, false, model.id === chosen)));
   showModel();
   if (!currentModel().health.ready) setTimeout(loadModels, MODELS_RETRY_MS);
+}
+
+/** A server in development needs no key from its own machine; any other asks for one. */
+async function loadVersion() {
+  $("api_key").value = sessionStorage.getItem(KEY) ?? "";
+  try {
+    const { credentials } = await (await fetch("version")).json();
+    $("key").hidden = credentials !== "required";
+  } catch {
+    // Not reachable: the models' line says so, and an answer 401 shows the field as well.
+  }
+}
+
+function keepKey() {
+  const key = $("api_key").value.trim();
+  if (key === "") sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, key);
 }
 
 function currentModel() {
@@ -101,7 +119,7 @@ async function generate() {
   take = mine;
   showAsking();
   try {
-    await streamMusic(readForm(), mine.control.signal, {
+    await streamMusic(readForm(), $("api_key").value.trim(), mine.control.signal, {
       onStart: (track) => startTrack(mine, track),
       onSamples: (pcm) => addSamples(mine, pcm),
     });
@@ -229,7 +247,9 @@ function showIdle() {
 }
 
 function showRefusal({ status, error }) {
-  const found = error.details?.errors ?? [{ param: error.param, message: error.message }];
+  if (status === 401) $("key").hidden = false;
+  const param = status === 401 ? "api_key" : error.param;
+  const found = error.details?.errors ?? [{ param, message: error.message }];
   const marked = found.map(({ param, message }) => markField(param, message));
   if (marked.every(Boolean)) {
     marked[0].focus();
@@ -392,6 +412,7 @@ $("prompt").addEventListener("input", markExample);
 $("examples").addEventListener("click", useExample);
 $("duration").addEventListener("input", showDuration);
 $("model").addEventListener("change", showModel);
+$("api_key").addEventListener("input", keepKey);
 $("fact-seed").addEventListener("click", () => {
   $("seed").value = $("fact-seed").textContent;
   $("advanced").open = true;
@@ -399,5 +420,6 @@ $("fact-seed").addEventListener("click", () => {
 });
 
 showDuration();
+loadVersion();
 loadModels();
 requestAnimationFrame(frame);

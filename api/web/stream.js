@@ -21,12 +21,13 @@ export class Unreachable extends Error {}
  * Ask for music and hand over each piece as it arrives.
  *
  * @param {object} body of POST /api/v1/generate/stream, without its format
+ * @param {string} key an API key, or "" for none
  * @param {AbortSignal} signal aborting it stops the generation on the server
  * @param {{onStart: (track: object) => void, onSamples: (pcm: Uint8Array) => void}} listener
  * @throws {Refused|Cut|Unreachable|DOMException} DOMException (AbortError) if `signal` was used
  */
-export async function streamMusic(body, signal, listener) {
-  const response = await ask(body, signal);
+export async function streamMusic(body, key, signal, listener) {
+  const response = await ask(body, key, signal);
   if (!response.ok) throw await refusal(response);
   const track = describe(response.headers);
   listener.onStart(track);
@@ -34,11 +35,12 @@ export async function streamMusic(body, signal, listener) {
   if (received !== track.totalBytes) throw new Cut();
 }
 
-async function ask(body, signal) {
+async function ask(body, key, signal) {
+  const credential = key === "" ? {} : { Authorization: `Bearer ${key}` };
   try {
     return await fetch("api/v1/generate/stream", {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", ...credential },
       body: JSON.stringify({ ...body, format: "pcm" }),
       signal,
     });

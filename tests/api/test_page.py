@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -13,9 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
+from api.errors import ApiError, ErrorCode, error_response
 from api.routes.web import WEB_FOLDER
 from models.errors import EngineOverloadedError, GenerationFailedError
+from tests.api.asgi import STREAM
 from tests.api.browser import TIMEOUT_S, Page, chromium, find_chromium
 from tests.api.conftest import Serve
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
@@ -197,3 +202,56 @@ async def test_stereo_and_a_seed_beyond_a_browsers_integers(
         assert generator.requests[0].seed == 2**63 - 1
         samples, _ = soundfile.read(await downloaded(page, tmp_path), dtype="int16", always_2d=True)
         assert np.array_equal(samples, np.rint(sine(2**63 - 1, SAMPLE_RATE, 2) * 32767).astype("<i2"))
+
+
+@pytest.mark.browser
+async def test_a_server_that_wants_a_key_is_given_one(
+    make_app: Callable[..., FastAPI], serve: Serve, tmp_path: Path
+) -> None:
+    """What the page sends and keeps; whether a key is valid is the server's business and tested there."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    sent: list[str | None] = []
+
+    async def asks_for_a_key(scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, as it answers without a key and with one."""
+        if scope["type"] == "http" and scope["path"] == STREAM:
+            request = Request(scope | {"state": {"request_id": "req_1"}})
+            sent.append(request.headers.get("authorization"))
+            if sent[-1] is None:
+                await error_response(request, ApiError(ErrorCode.UNAUTHENTICATED))(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    app = make_app(FakeGenerator())
+    async with serve(asks_for_a_key) as url, chromium(program, tmp_path / "profile") as page:
+        await page.open(f"{url}/")
+        await page.wait_for("document.getElementById('model').value === 'tiny'")
+        assert await page.evaluate("document.getElementById('key').hidden")
+        await compose(page, PROMPT, duration="1")
+        await page.wait_for("!document.getElementById('key').hidden")
+        await page.wait_for("document.activeElement.id === 'api_key'")
+        assert "No credential" in await page.text("#api_key-error")
+        await page.write("sk_live_tt_of_this_test")
+        await page.click("#generate")
+        await page.wait_for(f"{STATE} === 'done'")
+        assert sent == [None, "Bearer sk_live_tt_of_this_test"]
+        await page.open(f"{url}/")
+        await page.wait_for("document.getElementById('api_key').value === 'sk_live_tt_of_this_test'")
+        assert await page.evaluate("Object.keys(localStorage).length === 0 && document.cookie === ''")
+
+
+@pytest.mark.browser
+async def test_production_shows_the_field_at_once(
+    make_app: Callable[..., FastAPI], serve: Serve, tmp_path: Path
+) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    secrets = {"secret_key": "s" * 40, "master_keys": f"1:{base64.b64encode(bytes(32)).decode()}"}
+    app = make_app(FakeGenerator(), environment="production", **secrets)
+    async with serve(app) as url, chromium(program, tmp_path / "profile") as page:
+        await page.open(f"{url}/")
+        await page.wait_for("!document.getElementById('key').hidden")
+        assert page.complaints == []

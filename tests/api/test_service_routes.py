@@ -80,7 +80,12 @@ async def test_a_backend_that_does_not_answer_is_not_ready(make_app: Callable[..
 
 
 async def test_version_and_metrics(app: FastAPI) -> None:
-    assert (await get(app, "/version")).json() == {"name": "tutti", "version": VERSION, "api": "v1"}
+    assert (await get(app, "/version")).json() == {
+        "name": "tutti",
+        "version": VERSION,
+        "api": "v1",
+        "credentials": "required",
+    }
     answer = await get(app, "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "tutti_http_requests_total" in answer.text
