@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from api.cli_bench import bench
+from api.cli_db import db
 from api.cli_doctor import doctor
 from api.cli_generate import generate
 from api.cli_output import ExitCode, report_error, stderr
@@ -30,6 +31,7 @@ app.command()(serve)
 app.command()(generate)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
+app.add_typer(db, name="db")
 
 
 def _say_version(wanted: bool) -> None:

@@ -156,8 +156,11 @@ class EmbeddedValkey:
             else:
                 self._started.set()
                 self._wait()
-            wait_s = _BACKOFF_S[0] if time.monotonic() - born > _HEALTHY_S else min(2 * wait_s, _BACKOFF_S[1])
-            self._stopping.wait(wait_s)
+            if time.monotonic() - born > _HEALTHY_S:
+                wait_s = _BACKOFF_S[0]
+            else:
+                self._stopping.wait(wait_s)
+                wait_s = min(2 * wait_s, _BACKOFF_S[1])
         self._started.set()
 
     def _wait(self) -> None:
