@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from api.deprecations import LEGACY_ERROR_BODY, mark
 from api.storage.errors import StorageUnavailableError
+from api.store.errors import StoreError
 from models.errors import (
     CheckpointError,
     EngineDeadError,
@@ -260,6 +261,10 @@ class ErrorCode(StrEnum):
         "generation_ended", 409, "conflict", False,
         "This generation has ended, so there is nothing to cancel. GET it to see its result.",
     )  # fmt: skip
+    STORE_UNAVAILABLE = (
+        "store_unavailable", 503, "unavailable", True,
+        "The database does not answer for now; nothing was changed. Send the request again in a moment.",
+    )  # fmt: skip
 
 
 class ApiError(HTTPException):
@@ -306,6 +311,7 @@ _TABLE: dict[type[TuttiError], ErrorCode] = {
     ReplicaLostError: ErrorCode.REPLICA_LOST,
     GenerationFailedError: ErrorCode.GENERATION_FAILED,
     StorageUnavailableError: ErrorCode.STORAGE_UNAVAILABLE,
+    StoreError: ErrorCode.STORE_UNAVAILABLE,
 }
 
 
