@@ -32,7 +32,7 @@ from api.limits.tiers import RatePolicy, Tiers
 
 RateKind = Literal["anonymous", "login_ip", "login_account", "register", "upload"]
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.5
 RETRY_S = 2.0
 MAX_CONNECTIONS = 16
 _BY_ADDRESS = frozenset({"anonymous", "login_ip", "register"})

@@ -27,9 +27,9 @@ def principal(account_id: str = "acc_1", tier: str = "free") -> Principal:
     return Principal(account_id, Role.USER, tier, ALL_SCOPES, "token")
 
 
-async def add_account(database: Database, account_id: str = "acc_1") -> str:
+async def add_account(database: Database, account_id: str = "acc_1", **values: Any) -> str:
     async with database.begin() as conn:
-        await conn.execute(insert(schema.accounts).values(id=account_id, created_at=NOW))
+        await conn.execute(insert(schema.accounts).values(id=account_id, created_at=NOW, **values))
     return account_id
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.cache.client import Cache
 from api.errors import ApiError, ErrorCode
-from api.generations.backlog import Backlog, Capacity, ModelBacklog, Work
+from api.generations.backlog import Backlog, Capacity, Line, ModelBacklog, Work
 from api.generations.outlook import Backlogs, Outlook, Subject
-from api.limits import Limits
+from api.limits import Limits, Newcomer
 from api.limits.admission import BLIND_QUEUE, Admission
 from api.limits.concurrency import Mode
 from api.limits.tiers import Tier
@@ -48,28 +48,30 @@ def clock() -> Hands:
 
 
 @pytest.fixture
-def limits(cache: Cache, clock: Hands) -> Limits:
-    return Limits(Settings(), cache, clock)
+async def limits(database: Database, cache: Cache, clock: Hands) -> AsyncIterator[Limits]:
+    await add_account(database)
+    limits = Limits(Settings(), cache, clock)
+    yield limits
+    await limits.close()
 
 
-async def fill(database: Database, steps: int, **values: Any) -> None:
+async def fill(database: Database, steps: int) -> None:
+    """A worker of four slots and 200 steps a second, and one generation of four tracks that waits for it."""
     async with database.begin() as conn:
         await add_worker(conn, FOUR)
-        await add_generation(conn, cost_steps=steps, num_tracks=4, **values)
+        await add_generation(conn, cost_steps=steps, num_tracks=4)
 
 
-async def ask(
-    database: Database, limits: Limits, limit: Tier | None = None, mode: Mode = "async", model_id: str = "tiny"
-) -> None:
+def newcomer(
+    account_id: str = "acc_1", limit: Tier | None = None, mode: Mode = "async", model_id: str = "tiny"
+) -> Newcomer:
+    """One track of 10 s."""
+    return Newcomer(account_id, model_id, limit or tier(), mode, 500, 1, 10.0)
+
+
+async def ask(database: Database, limits: Limits, who: Newcomer | None = None) -> None:
     async with database.begin() as conn:
-        await limits.admission.check(
-            conn, model_id=model_id, tier=limit or tier(), mode=mode, cost_steps=500, num_tracks=1
-        )
-
-
-@pytest.fixture(autouse=True)
-async def account(database: Database) -> str:
-    return await add_account(database)
+        await limits.admission.check(conn, who or newcomer())
 
 
 async def test_there_is_room(database: Database, limits: Limits) -> None:
@@ -91,19 +93,35 @@ async def test_who_listens_waits_less(database: Database, limits: Limits) -> Non
     await fill(database, steps=50 * 200)
     await ask(database, limits)
     with pytest.raises(ApiError, match="promised 30 s"):
-        await ask(database, limits, mode="stream")
+        await ask(database, limits, newcomer(mode="stream"))
 
 
 async def test_a_full_free_line_does_not_keep_others_out(database: Database, limits: Limits) -> None:
     await fill(database, steps=10_000 * 200)
+    await add_account(database, "acc_2", tier="enterprise")
     with pytest.raises(ApiError):
         await ask(database, limits)
-    await ask(database, limits, tier("enterprise"), "stream")
+    await ask(database, limits, newcomer("acc_2", tier("enterprise"), "stream"))
+
+
+async def test_a_heavy_account_does_not_keep_others_of_its_tier_out(database: Database, limits: Limits) -> None:
+    async with database.begin() as conn:
+        await add_worker(conn, FOUR)
+        for _ in range(10):
+            await add_generation(conn, cost_steps=100 * 200, num_tracks=4)
+    await add_account(database, "acc_2")
+    await add_account(database, "acc_3", virtual_s=1e6)
+    await ask(database, limits, newcomer("acc_2"))  # its clock starts where the first one's stands
+    with pytest.raises(ApiError):
+        await ask(database, limits, newcomer("acc_3"))  # it was served a lot a moment ago
+    with pytest.raises(ApiError):
+        await ask(database, limits)
+    limits.admission.check_early(newcomer("acc_3"))  # what is not known for sure is not refused
 
 
 async def test_models_have_lines_of_their_own(database: Database, limits: Limits) -> None:
     await fill(database, steps=10_000 * 200)
-    await ask(database, limits, model_id="small")
+    await ask(database, limits, newcomer(model_id="small"))
 
 
 async def test_a_burst_between_two_readings_is_seen(database: Database, limits: Limits) -> None:
@@ -148,16 +166,16 @@ async def test_the_database_is_asked_four_times_a_second(database: Database, lim
 
 async def test_refused_early_only_if_it_is_known(database: Database, limits: Limits, clock: Hands) -> None:
     def early() -> None:
-        limits.admission.check_early(model_id="tiny", tier=tier(), mode="async", num_tracks=1)
+        limits.admission.check_early(newcomer())
 
     await fill(database, steps=345 * 200)
-    early()
+    early()  # nothing was read yet
     with pytest.raises(ApiError):
         await ask(database, limits)
     with pytest.raises(ApiError, match="345 s"):
         early()
     clock.move(1)
-    early()
+    early()  # too long ago
 
 
 async def test_without_workers_some_may_wait(database: Database, limits: Limits, clock: Hands) -> None:
@@ -186,12 +204,13 @@ def test_retry_after_is_honest(slots: int, rate: float, running: float, queued: 
     def attempt(after_s: float) -> ApiError | None:
         done = after_s * rate
         left, line = max(0.0, running - done), max(0.0, queued - max(0.0, done - running))
-        model = ModelBacklog(Capacity(slots, rate), Work(left, slots, slots), {name: Work(line, slots, slots)})
+        own = Line("acc_1", 0.0, Work(line, slots, slots), 10.0 * slots)
+        model = ModelBacklog(Capacity(slots, rate), Work(left, slots, slots), {name: {"acc_1": own}})
         backlogs = Backlogs()
         backlogs.seen(Backlog(NOW, {"tiny": model}))
         admission = Admission(TIERS, backlogs, lambda: NOW)
         try:
-            admission.check_early(model_id="tiny", tier=TIERS[name], mode=mode, num_tracks=1)
+            admission.check_early(newcomer("acc_1", TIERS[name], mode))
         except ApiError as error:
             return error
         return None
@@ -217,17 +236,35 @@ def outlook_of(database: Database, limits: Limits) -> Callable[[str], Any]:
 async def test_the_outlook_of_one_that_waits(
     database: Database, outlook_of: Callable[[str], Any], limits: Limits
 ) -> None:
-    for account in ("acc_2", "acc_3", "acc_4", "acc_5"):
-        await add_account(database, account)
+    clocks = {"acc_2": 0.0, "acc_3": 2.0, "acc_4": 100.0, "acc_5": 0.0}
+    for account, virtual_s in clocks.items():
+        await add_account(database, account, virtual_s=virtual_s)
     async with database.begin() as conn:
         await add_worker(conn, FOUR)
         await add_generation(conn, "acc_2", state="running", num_tracks=4, cost_steps=2000, started_at=NOW)
-        await add_generation(conn, "acc_3", num_tracks=2, cost_steps=1000, created_at=NOW - timedelta(seconds=2))
-        mine = await add_generation(conn, num_tracks=2, cost_steps=1000, created_at=NOW - timedelta(seconds=1))
+        await add_generation(conn, "acc_3", num_tracks=2, cost_steps=1000)
         await add_generation(conn, "acc_4")
-        await add_generation(conn, "acc_5", model_id="small", created_at=NOW - timedelta(seconds=9))
-    # 2,000 steps run and 1,000 are in front, at 200 a second; then 1,000 at twice 50.
-    assert await outlook_of(mine) == Outlook(2, 15.0 + 10.0)
+        await add_generation(conn, "acc_5", model_id="small")
+        await add_generation(conn, model_id="tiny", deadline_at=NOW + timedelta(seconds=2))
+        mine = await add_generation(conn, num_tracks=2, cost_steps=1000, deadline_at=NOW + timedelta(seconds=3))
+    # 2,000 steps run; 500 of the account's own and 1,000 of acc_3 are in front, at 200 a second; then 1,000 at 100.
+    assert await outlook_of(mine) == Outlook(3, 17.5 + 10.0)
+
+
+async def test_an_accounts_streams_come_first(database: Database, outlook_of: Callable[[str], Any]) -> None:
+    async with database.begin() as conn:
+        await add_worker(conn, FOUR)
+        await add_generation(conn, deadline_at=NOW)
+        streamed = await add_generation(conn, mode="stream")
+    assert await outlook_of(streamed) == Outlook(1, 10.0)
+
+
+async def test_a_tier_that_is_no_longer_there(database: Database, outlook_of: Callable[[str], Any]) -> None:
+    await add_account(database, "acc_2", tier="gone")
+    async with database.begin() as conn:
+        await add_worker(conn, FOUR)
+        waiting = await add_generation(conn, "acc_2")
+    assert await outlook_of(waiting) == Outlook()
 
 
 async def test_of_two_at_the_same_instant_one_is_first(database: Database, outlook_of: Callable[[str], Any]) -> None:
@@ -240,10 +277,9 @@ async def test_of_two_at_the_same_instant_one_is_first(database: Database, outlo
 async def test_an_account_waits_for_its_own(database: Database, outlook_of: Callable[[str], Any]) -> None:
     async with database.begin() as conn:
         await add_worker(conn, FOUR)
-        started_at, created_at = NOW - timedelta(seconds=4), NOW - timedelta(seconds=9)
-        await add_generation(conn, state="running", started_at=started_at, created_at=created_at)
-        second = await add_generation(conn, created_at=NOW - timedelta(seconds=8))
-        third = await add_generation(conn, created_at=NOW - timedelta(seconds=7))
+        await add_generation(conn, state="running", started_at=NOW - timedelta(seconds=4))
+        second = await add_generation(conn, deadline_at=NOW + timedelta(seconds=8))
+        third = await add_generation(conn, deadline_at=NOW + timedelta(seconds=9))
     # There are slots, but the free tier runs one at a time.
     assert await outlook_of(second) == Outlook(1, 6.0 + 10.0)
     assert await outlook_of(third) == Outlook(2, 6.0 + 20.0)

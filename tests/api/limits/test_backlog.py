@@ -8,26 +8,53 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.generations import backlog as module
-from api.generations.backlog import Capacity, ModelBacklog, Work, ahead_of, own_wait_s, share_of, wait_s
+from api.generations import backlog_sql
+from api.generations.backlog import (
+    Backlog,
+    Capacity,
+    Line,
+    ModelBacklog,
+    Work,
+    ahead_of,
+    own_wait_s,
+    share_of,
+    tier_ahead,
+    wait_s,
+)
+from api.generations.queue import Shares, Slots, Tenant, TierRule, Waiting, choose
 from api.store.database import Database
-from tests.api.limits.rows import NOW, add_account, add_generation, add_worker
+from tests.api.limits.rows import NOW, TIERS, add_account, add_generation, add_worker
 
-SHARES = {"free": 0.1, "pro": 0.3, "enterprise": 0.6}
+RULES = TIERS.rules
 EIGHT = Capacity(slots=8, steps_per_s=400.0)  # 50 steps/s for each of eight tracks
+CLOSE = 1e-9
+
+
+def line(account_id: str, generations: int = 1, *, virtual_s: float = 0.0, each_s: float = 10.0) -> Line:
+    """Generations of one track, 50 steps for each second."""
+    audio_s = generations * each_s
+    return Line(account_id, virtual_s, Work(50 * audio_s, generations, generations), audio_s)
+
+
+def lines(*each: Line) -> dict[str, Line]:
+    return {one.account_id: one for one in each}
+
 
 works = st.builds(
     lambda generations, tracks, steps: Work(float(generations * tracks * steps), generations * tracks, generations),
-    st.integers(0, 1000),
+    st.integers(1, 1000),
     st.integers(1, 8),
     st.integers(1, 30_000),
 )
+accounts = st.sampled_from(["acc_a", "acc_b", "acc_c", "acc_d"])
+some_lines = st.dictionaries(accounts, st.tuples(st.floats(0, 1e4), works, st.floats(1, 1e5)), max_size=4).map(
+    lambda found: {name: Line(name, clock, work, audio) for name, (clock, work, audio) in found.items()}
+)
 capacities = st.builds(Capacity, st.integers(1, 1000), st.floats(0.1, 1e6))
 backlogs = st.builds(
-    ModelBacklog, capacities, works, st.dictionaries(st.sampled_from([*SHARES, "gone"]), works, max_size=4)
+    ModelBacklog, capacities, works, st.dictionaries(st.sampled_from([*RULES, "gone"]), some_lines, max_size=4)
 )
-tiers = st.sampled_from(list(SHARES))
-CLOSE = 1e-9
+tiers = st.sampled_from(list(RULES))
 
 
 def test_the_figures_of_one_track() -> None:
@@ -48,62 +75,131 @@ def test_what_is_no_capacity(slots: int, rate: float) -> None:
 
 def test_nobody_waits_while_there_are_slots() -> None:
     busy = ModelBacklog(EIGHT, Work(3000, 6, 6))
-    assert wait_s("free", Work(), 2, busy, SHARES) == 0
-    assert wait_s("free", Work(), 3, busy, SHARES) == 3000 / 400
-    assert wait_s("free", Work(), 1, ModelBacklog(EIGHT), SHARES) == 0
+    assert wait_s("free", Work(), 2, busy, RULES) == 0
+    assert wait_s("free", Work(), 3, busy, RULES) == 3000 / 400
+    assert wait_s("free", Work(), 1, ModelBacklog(EIGHT), RULES) == 0
 
 
 def test_without_a_worker_nobody_can_say() -> None:
-    assert wait_s("free", Work(), 1, ModelBacklog(), SHARES) is None
+    assert wait_s("free", Work(), 1, ModelBacklog(), RULES) is None
 
 
-def test_a_line_of_one_tier_has_all_the_capacity() -> None:
-    queued = ModelBacklog(EIGHT, Work(4000, 8, 8), {"free": Work(40_000, 80, 80)})
-    assert share_of("free", queued, SHARES) == 1
-    assert wait_s("free", queued.queued["free"], 1, queued, SHARES) == 110
+def test_a_tier_alone_has_all_the_capacity() -> None:
+    backlog = ModelBacklog(EIGHT, Work(4000, 8, 8), {"free": lines(line("acc_a", 80))})
+    assert share_of("free", backlog, RULES) == 1
+    assert wait_s("free", Work(40_000, 80, 80), 1, backlog, RULES) == 110
 
 
-def test_the_larger_share_waits_less() -> None:
-    queued = ModelBacklog(EIGHT, Work(), {"free": Work(40_000, 80, 80), "enterprise": Work(40_000, 80, 80)})
-    assert share_of("free", queued, SHARES) == pytest.approx(1 / 7)
-    # Its own 40,000 steps, while the free line advances by a sixth of that.
-    assert wait_s("enterprise", Work(40_000, 80, 80), 1, queued, SHARES) == pytest.approx(40_000 * 7 / 6 / 400)
+def test_the_largest_tier_also_gets_what_is_left_over() -> None:
+    backlog = ModelBacklog(EIGHT, Work(), {"free": lines(line("acc_a", 80)), "enterprise": lines(line("acc_b", 80))})
+    assert share_of("free", backlog, RULES) == 0.1
+    assert share_of("enterprise", backlog, RULES) == 0.9
+    assert share_of("pro", backlog, RULES) == 0.3  # if it came too
+    # Its own 40,000 steps, while the free line advances by a ninth of that.
+    assert wait_s("enterprise", Work(40_000, 80, 80), 1, backlog, RULES) == pytest.approx(40_000 / 0.9 / 400)
     # At most everything there is.
-    assert wait_s("free", Work(40_000, 80, 80), 1, queued, SHARES) == pytest.approx(80_000 / 400)
-    # An empty line begins at once when something ends.
-    assert ahead_of("pro", Work(), queued, SHARES) == Work()
+    assert wait_s("free", Work(40_000, 80, 80), 1, backlog, RULES) == pytest.approx(80_000 / 400)
+    # Whose line is empty begins when the next one ends.
+    assert ahead_of("pro", Work(), backlog, RULES) == Work()
+
+
+def test_of_equal_tiers_the_first_is_the_largest() -> None:
+    rules = {"a": TierRule(0.25, 1, 1), "b": TierRule(0.25, 1, 1)}
+    backlog = ModelBacklog(EIGHT, Work(), {"a": lines(line("acc_a")), "b": lines(line("acc_b"))})
+    assert [share_of(name, backlog, rules) for name in rules] == [0.75, 0.25]
+
+
+def test_a_long_line_of_one_account_is_not_in_the_way_of_others() -> None:
+    backlog = ModelBacklog(EIGHT, Work(), {"free": lines(line("acc_a", 100, virtual_s=50))})
+    assert tier_ahead("free", "acc_b", 50, backlog, RULES) == Work(500, 1, 1)  # equal clocks: by the account's id
+    assert tier_ahead("free", "acc_0", 50, backlog, RULES) == Work()
+    assert tier_ahead("free", "acc_b", 49, backlog, RULES) == Work()
+    assert tier_ahead("free", "acc_b", 75, backlog, RULES) == Work(1500, 3, 3)  # those on 50, 60 and 70
+    assert tier_ahead("free", "acc_b", 1e6, backlog, RULES) == Work(50_000, 100, 100)
+    assert tier_ahead("free", "acc_a", 1e6, backlog, RULES) == Work()  # its own is counted elsewhere
+    assert tier_ahead("pro", "acc_b", 1e6, backlog, RULES) == Work()
+
+
+def test_clocks_go_slower_in_tiers_with_more_weight() -> None:
+    backlog = ModelBacklog(EIGHT, Work(), {"pro": lines(line("acc_a", 100))})
+    assert tier_ahead("pro", "acc_b", 10, backlog, RULES).generations == 5  # on 0, 2.5, 5, 7.5 and 10
+
+
+def test_who_comes_back_starts_where_the_others_stand() -> None:
+    tiny = ModelBacklog(EIGHT, Work(), {"free": lines(line("acc_a", virtual_s=7), line("acc_b", virtual_s=5))})
+    small = ModelBacklog(EIGHT, Work(), {"free": lines(line("acc_c", virtual_s=3))})
+    backlog = Backlog(NOW, {"tiny": tiny, "small": small})
+    assert backlog.floor_s("free") == 3
+    assert backlog.floor_s("pro") == 0
+
+
+@given(
+    st.dictionaries(accounts, st.tuples(st.integers(0, 60), st.integers(1, 12)), min_size=1),
+    accounts,
+    st.integers(0, 11),
+    st.sampled_from(list(RULES)),
+)
+def test_the_order_is_the_queues(waiting: dict[str, tuple[int, int]], mine: str, place: int, tier: str) -> None:
+    """Serve the whole line by the queue's own rule: as many come before one as the arithmetic says."""
+    clock_s, count = waiting.setdefault(mine, (0, place + 1))
+    place = min(place, count - 1)
+    rule = TierRule(1.0, RULES[tier].weight, 10**6)
+    rules = {tier: rule}
+    backlog = ModelBacklog(EIGHT, Work(), {tier: lines(*(line(a, n, virtual_s=v) for a, (v, n) in waiting.items()))})
+    begins_s = clock_s + rule.charge_s(10.0 * place)
+    said = place + tier_ahead(tier, mine, begins_s, backlog, rules).generations
+
+    clocks = {account: float(clock) for account, (clock, _) in waiting.items()}
+    left = {
+        account: [Waiting(f"{account}-{i:02}", 1, 10.0, "async", NOW) for i in range(n)]
+        for account, (_, n) in waiting.items()
+    }
+    served = 0
+    while True:
+        tenants = [Tenant(account, tier, clocks[account], 0, line) for account, line in left.items() if line]
+        choice = choose(tenants, Shares(rules), Slots(8, 8))
+        assert choice is not None
+        tenant, generation = choice
+        if generation.generation_id == f"{mine}-{place:02}":
+            break
+        left[tenant.account_id].remove(generation)
+        clocks[tenant.account_id] += rule.charge_s(10.0)
+        served += 1
+    assert served == said
 
 
 @given(backlogs, tiers, works, st.integers(1, 8))
 def test_waiting_is_bounded_by_all_there_is(backlog: ModelBacklog, tier: str, own: Work, tracks: int) -> None:
-    wait = wait_s(tier, own, tracks, backlog, SHARES)
+    wait = wait_s(tier, own, tracks, backlog, RULES)
     assert wait is not None
     assert backlog.capacity is not None
-    others = sum((work.steps for name, work in backlog.queued.items() if name != tier), 0.0)
+    others = sum(work.steps for name, work in backlog.queued.items() if name != tier and name != "gone")
     most = (backlog.running.steps + own.steps + others) / backlog.capacity.steps_per_s
     assert 0 <= wait <= most * (1 + CLOSE)
 
 
 @given(backlogs, tiers, works, works, st.integers(1, 8))
 def test_more_ahead_is_never_sooner(backlog: ModelBacklog, tier: str, own: Work, more: Work, tracks: int) -> None:
-    wait, longer = (wait_s(tier, work, tracks, backlog, SHARES) for work in (own, own + more))
+    wait, longer = (wait_s(tier, work, tracks, backlog, RULES) for work in (own, own + more))
     assert wait is not None
     assert longer is not None
     assert wait <= longer * (1 + CLOSE)
 
 
-@given(backlogs, tiers, works, works)
-def test_another_tiers_work_is_never_a_help(backlog: ModelBacklog, tier: str, own: Work, more: Work) -> None:
-    other = next(name for name in SHARES if name != tier)
-    wait, longer = (wait_s(tier, own, 1, each, SHARES) for each in (backlog, backlog.with_queued(other, more)))
-    assert wait is not None
-    assert longer is not None
-    assert wait <= longer * (1 + CLOSE)
+@given(backlogs, tiers, accounts, st.floats(0, 2e4), st.floats(0, 2e4))
+def test_a_later_clock_is_never_sooner(
+    backlog: ModelBacklog, tier: str, account: str, clock_s: float, more_s: float
+) -> None:
+    ahead, later = (tier_ahead(tier, account, each, backlog, RULES) for each in (clock_s, clock_s + more_s))
+    everything = backlog.queued.get(tier, Work())
+    assert 0 <= ahead.generations <= later.generations <= everything.generations
+    assert 0 <= ahead.tracks <= later.tracks
+    assert 0 <= ahead.steps <= later.steps <= everything.steps * (1 + CLOSE)
 
 
 @given(backlogs, tiers, works)
 def test_of_what_is_ahead_nothing_is_made_up(backlog: ModelBacklog, tier: str, own: Work) -> None:
-    ahead = ahead_of(tier, own, backlog, SHARES)
+    ahead = ahead_of(tier, own, backlog, RULES)
     everything = backlog.waiting + own
     assert own.generations <= ahead.generations <= everything.generations
     assert own.tracks <= ahead.tracks <= everything.tracks
@@ -112,9 +208,10 @@ def test_of_what_is_ahead_nothing_is_made_up(backlog: ModelBacklog, tier: str, o
 
 @given(backlogs)
 def test_shares_of_all_lines_add_up(backlog: ModelBacklog) -> None:
-    busy = [name for name in SHARES if backlog.queued.get(name, Work()).generations > 0]
+    busy = [name for name in RULES if backlog.queued.get(name, Work()).generations > 0]
     if busy:
-        assert sum(share_of(name, backlog, SHARES) for name in busy) == pytest.approx(1)
+        assert sum(share_of(name, backlog, RULES) for name in busy) == pytest.approx(1)
+        assert all(share_of(name, backlog, RULES) >= RULES[name].share - CLOSE for name in busy)
 
 
 @given(capacities, st.integers(1, 10**6), st.integers(1, 8), st.floats(-10, 1e5))
@@ -131,13 +228,9 @@ seconds = st.lists(st.floats(0, 1e4), max_size=40)
 
 def by_hand(running_s: list[float], ahead_s: list[float], places: int) -> float:
     """The same, one place after the other."""
-    free_at = [0.0] * places + sorted(running_s)
-    free_at = (
-        sorted(free_at)[-places:] if len(running_s) >= places else sorted(running_s + [0.0] * (places - len(running_s)))
-    )
+    free_at = sorted([0.0] * places + running_s)[-places:]
     for each in ahead_s:
-        free_at.sort()
-        free_at[0] += each
+        free_at[free_at.index(min(free_at))] += each
     return min(free_at)
 
 
@@ -148,15 +241,17 @@ def test_an_accounts_own_places(running_s: list[float], ahead_s: list[float], pl
 
 async def test_what_is_read(database: Database) -> None:
     await add_account(database)
-    await add_account(database, "acc_2")
+    await add_account(database, "acc_2", virtual_s=2.5)
+    await add_account(database, "acc_3", tier="pro")
     async with database.begin() as conn:
         await add_worker(conn, {"tiny": {"slots": 4, "steps_per_s": 200}, "small": {"slots": 2, "steps_per_s": 20.5}})
         await add_worker(conn, {"tiny": {"slots": 4, "steps_per_s": 200}}, age_s=9)
         await add_worker(conn, {"tiny": {"slots": 4, "steps_per_s": 200}}, age_s=11)  # gone
         await add_worker(conn, {"tiny": {"slots": 4, "steps_per_s": None}, "small": {"slots": 0, "steps_per_s": 1}})
         await add_generation(conn)
+        await add_generation(conn, "acc_2")
         await add_generation(conn, "acc_2", num_tracks=2, cost_steps=1000)
-        await add_generation(conn, tier="pro", num_tracks=2, cost_steps=1000)
+        await add_generation(conn, "acc_3", num_tracks=2, cost_steps=1000)  # made while it was in another tier
         started_at = NOW - timedelta(seconds=4)
         await add_generation(conn, state="running", num_tracks=2, cost_steps=1000, started_at=started_at)
         await add_generation(conn, state="cancelling", started_at=NOW - timedelta(seconds=20))
@@ -165,10 +260,19 @@ async def test_what_is_read(database: Database) -> None:
         for state in ("succeeded", "failed", "cancelled", "expired"):
             await add_generation(conn, state=state)
     async with database.read() as conn:
-        found = await module.load(conn, NOW)
+        found = await backlog_sql.load(conn, NOW)
     assert found.taken_at == NOW
     assert found.models == {
-        "tiny": ModelBacklog(EIGHT, Work(600.0, 3, 2), {"free": Work(1500.0, 3, 2), "pro": Work(1000.0, 2, 1)}),
+        "tiny": ModelBacklog(
+            EIGHT,
+            Work(600.0, 3, 2),
+            {
+                "free": lines(
+                    Line("acc_1", 0.0, Work(500.0, 1, 1), 10.0), Line("acc_2", 2.5, Work(1500.0, 3, 2), 30.0)
+                ),
+                "pro": lines(Line("acc_3", 0.0, Work(1000.0, 2, 1), 20.0)),
+            },
+        ),
         "small": ModelBacklog(Capacity(2, 20.5), Work(500.0, 1, 1)),
         "large": ModelBacklog(None, Work(500.0, 1, 1)),
     }
@@ -177,4 +281,4 @@ async def test_what_is_read(database: Database) -> None:
 
 async def test_an_empty_database(database: Database) -> None:
     async with database.read() as conn:
-        assert (await module.load(conn, NOW)).models == {}
+        assert (await backlog_sql.load(conn, NOW)).models == {}

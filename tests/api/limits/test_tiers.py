@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from api.generations.queue import TierRule
 from api.limits.tiers import TIERS_FILE, Tiers, TiersError
 
 
@@ -34,7 +35,8 @@ def test_the_tiers_that_are_promised() -> None:
     assert "pro" in tiers
     assert tiers["pro"].name == "pro"
     assert tiers["pro"].deadline_s(60) == 30 + 2 * 60
-    assert tiers.shares == {"free": 0.1, "pro": 0.3, "enterprise": 0.6}
+    assert {name: rule.share for name, rule in tiers.rules.items()} == {"free": 0.1, "pro": 0.3, "enterprise": 0.6}
+    assert tiers.rules["pro"] == TierRule(share=0.3, weight=4.0, running=4)
 
 
 def test_a_tier_that_is_not_there_is_named() -> None:
