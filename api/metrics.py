@@ -37,6 +37,9 @@ class Metrics:
         self.active_streams = Gauge(
             "tutti_streams_active", "Audio streams being made now", ["model"], registry=self.registry
         )
+        self.listeners = Gauge(
+            "tutti_listeners", "Open streams of events: sse, websocket", ["kind"], registry=self.registry
+        )
         self.first_audio = Histogram(
             "tutti_time_to_first_audio_seconds",
             "From the parsed request to the first bytes of audio handed to the server",

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     stream_queue_expiry_s: float = Field(
         default=60.0, ge=1, le=3600, description="Seconds a streamed generation may wait in the queue before it expires"
     )
+    slow_listener_timeout_s: float = Field(
+        default=30.0, gt=0, le=600, description="Seconds a listener may take nothing of its stream before it is cut"
+    )
 
     webhook_allow_http: bool = Field(default=False, description="Development: webhooks may go to http:// addresses")
     webhook_allow_private: bool = Field(

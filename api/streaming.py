@@ -1,160 +1,133 @@
-"""Audio leaves while it is made; whichever way the request ends, the backend's iterator is closed.
-
-Everything between the first pull and the last byte happens in one call of the response, so there is no gap in which
-an iterator exists that nobody closes: it is opened inside, and a response that is never sent opens nothing.
-"""
+"""One track's audio on its way to a client, from the feed: while it is made, or from any moment afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import cast
 
-from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+import numpy as np
+from starlette.types import Send
 from structlog.typing import FilteringBoundLogger
 
-from api.backend import Backend
-from api.formats.audio import Encoder, LiveFormat, make_encoder, to_pcm16
+from api.errors import ApiError
+from api.formats.audio import Encoder, LiveFormat, extension, live_encoder
+from api.generations.view import GenerationView, track_seed
 from api.metrics import Metrics
+from api.store.errors import StoreError
+from api.streams.hub import Feed
+from api.streams.live import LiveResponse, Outcome, body
+from api.streams.pieces import Piece, TrackHeader
 from models.errors import ReplicaLostError
-from models.types import AudioChunk, GenerationRequest
 
 
-class AudioResponse(Response):
-    """The audio of one generation, streamed.
+class AudioResponse(LiveResponse):
+    """The audio of one track in a format that is made of 16-bit samples.
 
-    Nothing is sent before the first chunk is there: a refusal is still a clean status. An error after the first byte
-    is raised, so that the server cuts the connection; it is counted and logged.
+    Nothing is sent before the first piece is there: a refusal is still a clean status. An error after the first byte
+    is raised, so that the server cuts the connection; it is counted and logged. A replica that dies on the way is no
+    error: the pieces go on where they stopped.
 
     Args:
-        backend: makes the audio.
-        generation: what to make.
-        model_id: for headers, metrics and logs.
+        view: the generation, as the caller may see it.
         audio_format: of the bytes.
-        request_id: for logs.
+        headers: further ones.
+        is_asker: this request asked for the music, so the time to its first sound is measured.
+        on_leave: awaited unless the track was sent to its end.
+        patience_s: how long a client may take nothing.
     """
 
     def __init__(
         self,
-        backend: Backend,
-        generation: GenerationRequest,
-        model_id: str,
+        feed: Feed,
+        view: GenerationView,
+        position: int,
         audio_format: LiveFormat,
         *,
         request_id: str,
         metrics: Metrics,
         log: FilteringBoundLogger,
+        patience_s: float,
+        headers: dict[str, str] | None = None,
+        is_asker: bool = False,
+        on_leave: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        super().__init__()
-        self._backend = backend
-        self._generation = generation
-        self._model_id = model_id
+        super().__init__(patience_s=patience_s)
+        self._feed, self._view, self._position = feed, view, position
         self._format = audio_format
         self._metrics = metrics
-        self._log = log.bind(request_id=request_id, generation_id=generation.request_id, model=model_id)
+        self._log = log.bind(request_id=request_id, generation_id=view.id, model=view.model_id)
+        self._more_headers = headers or {}
+        self._is_asker = is_asker
+        self._on_leave = on_leave
         self._asked_at = time.perf_counter()
         self._samples_sent = 0
-        self._started = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the track ends, the client leaves, or something breaks.
-
-        Raises:
-            TuttiError: what the backend raised, before or after the first byte.
-            asyncio.CancelledError: the server gives this request up; the backend is closed first.
-        """
-        streaming = asyncio.create_task(self._stream(send))
-        leaving = asyncio.create_task(_client_left(receive))
-        outcome = "disconnected"
-        with self._metrics.active_streams.labels(self._model_id).track_inprogress():
-            try:
-                await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-                if streaming.done():
-                    outcome = self._outcome(streaming)
-                    streaming.result()
-            finally:
-                await _stop(streaming, leaving)
-                self._metrics.streams.labels(self._model_id, self._format, outcome).inc()
-                self._log.info("stream_ended", outcome=outcome, samples_sent=self._samples_sent)
 
     async def _stream(self, send: Send) -> None:
-        # Every backend's verb is an async generator; closing it is what frees the rows.
-        verb = cast("AsyncGenerator[AudioChunk]", self._backend.generate(self._generation))
         encoder: Encoder | None = None
-        ended = False
-        async with aclosing(verb) as chunks:
-            async for chunk in chunks:
-                if encoder is None:
-                    encoder = make_encoder(self._format, chunk)
-                ended = chunk.is_last
-                await self._send_chunk(chunk, encoder, send)
-        if encoder is None or not ended:
-            raise ReplicaLostError("the audio ended before its end marker")
-        await send(_body(encoder.finish(), more=False))
+        with self._metrics.active_streams.labels(self._view.model_id).track_inprogress():
+            async with aclosing(self._feed.pieces(self._view, self._position)) as pieces:
+                async for piece in pieces:
+                    if encoder is None:
+                        header = piece.header
+                        encoder = live_encoder(self._format, header.sample_rate, header.channels, header.total_samples)
+                    await self._send_piece(piece, encoder, send)
+            if encoder is None:
+                raise ReplicaLostError("the track ended before its first sample")
+            await send(body(await _finished(encoder), more=False))
 
-    async def _send_chunk(self, chunk: AudioChunk, encoder: Encoder, send: Send) -> None:
-        if chunk.first_sample != self._samples_sent:
-            raise ReplicaLostError(f"samples {self._samples_sent} to {chunk.first_sample} are missing")
-        samples = to_pcm16(chunk.pcm, chunk.channels)
+    async def _send_piece(self, piece: Piece, encoder: Encoder, send: Send) -> None:
+        samples = np.frombuffer(piece.pcm, "<i2").reshape(-1, piece.header.channels)
         data = await asyncio.to_thread(encoder.encode, samples) if encoder.is_slow else encoder.encode(samples)
         if not self._started:
-            await self._start(chunk, encoder, send)
+            await self._start(send, self._stream_headers(piece.header, encoder))
+            if self._is_asker:
+                first_audio = self._metrics.first_audio.labels(self._view.model_id)
+                first_audio.observe(time.perf_counter() - self._asked_at)
         if data:
-            await send(_body(data, more=True))
-        self._samples_sent += len(samples)
-        self._metrics.audio_seconds.labels(self._model_id).inc(chunk.duration_s)
+            await send(body(data, more=True))
+        self._samples_sent += piece.num_samples
+        self._metrics.audio_seconds.labels(self._view.model_id).inc(piece.num_samples / piece.header.sample_rate)
 
-    async def _start(self, first: AudioChunk, encoder: Encoder, send: Send) -> None:
-        headers = self._stream_headers(first, encoder)
-        self._started = True
-        self._metrics.first_audio.labels(self._model_id).observe(time.perf_counter() - self._asked_at)
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
-
-    def _stream_headers(self, first: AudioChunk, encoder: Encoder) -> dict[str, str]:
-        generation = self._generation
+    def _stream_headers(self, header: TrackHeader, encoder: Encoder) -> dict[str, str]:
+        view = self._view
+        name = view.id if view.num_tracks == 1 else f"{view.id}-{self._position}"
         headers = {
             "Content-Type": encoder.media_type,
-            "Content-Disposition": f'inline; filename="{generation.request_id}.{self._format}"',
+            "Content-Disposition": f'inline; filename="{name}.{extension(self._format)}"',
             "Cache-Control": "no-store",
+            "Accept-Ranges": "none",
             "X-Accel-Buffering": "no",  # a proxy that gathers the whole track would undo the streaming
-            "X-Generation-ID": generation.request_id,
-            "X-Model": self._model_id,
-            "X-Seed": str(generation.seed),
-            "X-Sample-Rate": str(first.sample_rate),
-            "X-Channels": str(first.channels),
-            "X-Audio-Duration": f"{first.total_samples / first.sample_rate:.6f}",
+            "X-Generation-ID": view.id,
+            "X-Model": view.model_id,
+            "X-Seed": str(track_seed(view.seed, self._position)),
+            "X-Sample-Rate": str(header.sample_rate),
+            "X-Channels": str(header.channels),
+            "X-Audio-Duration": f"{header.duration_s:.6f}",
+            **self._more_headers,
         }
         if encoder.content_length is not None:
             headers["Content-Length"] = str(encoder.content_length)
         return headers
 
-    def _outcome(self, streaming: asyncio.Task[None]) -> str:
-        error = streaming.exception()
-        if error is None:
-            return "completed"
-        if not self._started:
-            return "refused"
-        name = type(error).__name__
-        self._metrics.cut_streams.labels(self._model_id, name).inc()
-        self._log.error("stream_cut", error=name, reason=str(error), samples_sent=self._samples_sent)
-        return "cut"
+    async def _ended(self, outcome: Outcome, error: BaseException | None) -> None:
+        model_id = self._view.model_id
+        if error is not None and outcome in ("cut", "too_slow"):
+            name = error.code.value if isinstance(error, ApiError) else type(error).__name__
+            self._metrics.cut_streams.labels(model_id, name).inc()
+            self._log.error("stream_cut", error=name, reason=str(error), samples_sent=self._samples_sent)
+        self._metrics.streams.labels(model_id, self._format, outcome).inc()
+        self._log.info("stream_ended", outcome=outcome, samples_sent=self._samples_sent)
+        if outcome != "completed" and self._on_leave is not None:
+            await self._leave(self._on_leave)
+
+    async def _leave(self, on_leave: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await on_leave()
+        except (ApiError, StoreError) as error:
+            self._log.warning("cancel_on_leaving_failed", error=type(error).__name__, reason=str(error))
 
 
-def _body(data: bytes, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-async def _client_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _stop(*tasks: asyncio.Task[None]) -> None:
-    """Cancel what still runs and wait until it has ended, so that the iterator is closed when this returns."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _finished(encoder: Encoder) -> bytes:
+    return await asyncio.to_thread(encoder.finish) if encoder.is_slow else encoder.finish()

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import secrets
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Request
 from starlette.responses import Response
 
-from api.auth.policy import public
+from api.auth.policy import require
+from api.auth.principal import Principal, Scope
 from api.errors import ErrorCode
-from api.ids import new_id
+from api.formats.audio import LiveFormat, live_encoder
+from api.generations.view import CreateGeneration
+from api.limits.idempotency import HEADER, REPLAYED, request_hash, validate_key
 from api.negotiation import MEDIA_TYPES, choose_format
 from api.schemas.errors import error_responses
-from api.schemas.generate import DEFAULT_DURATION_S, GenerateBody
+from api.schemas.generate import GenerateBody
 from api.services import Provided
 from api.streaming import AudioResponse
 from models.catalog import ModelSpec
-from models.errors import InvalidRequestError
-from models.types import GenerationRequest
 
-router = APIRouter(prefix="/api/v1", tags=["generations"], dependencies=[Depends(public)])
+router = APIRouter(prefix="/api/v1", tags=["generations"])
 
-# A chosen seed is short enough for a browser's number type and for a person to type again.
-_MINTED_SEEDS = 2**32
+Writer = Annotated[Principal, Depends(require(Scope.GENERATIONS_WRITE))]
 
+_ROUTE = "/api/v1/generate/stream"
 _HEADERS = {
     "X-Generation-ID": ("string", "Names this generation"),
     "X-Model": ("string", "The model that plays"),
@@ -33,13 +34,17 @@ _HEADERS = {
     "X-Channels": ("integer", "1 mono, 2 stereo (interleaved)"),
     "X-Audio-Duration": ("number", "Seconds of audio that will come"),
     "X-Request-ID": ("string", "Names this request in the server's log"),
+    "Idempotent-Replayed": ("string", "true: this is the audio of an earlier call with the same Idempotency-Key"),
     "Content-Length": ("integer", "wav and pcm only, exact from the first byte: fewer bytes mean a cut connection"),
+}
+AUDIO_CONTENT: dict[str, Any] = {
+    types[0]: {"schema": {"type": "string", "format": "binary"}} for types in MEDIA_TYPES.values()
 }
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The audio, as it is made. An error after the first byte cuts the connection: a chunked body "
         "then lacks its end, a sized one is shorter than its Content-Length.",
-        "content": {types[0]: {"schema": {"type": "string", "format": "binary"}} for types in MEDIA_TYPES.values()},
+        "content": AUDIO_CONTENT,
         "headers": {name: {"schema": {"type": kind}, "description": text} for name, (kind, text) in _HEADERS.items()},
     }
 }
@@ -53,9 +58,18 @@ _AUDIO: dict[int | str, dict[str, Any]] = {
     | error_responses(
         ErrorCode.INVALID_PARAMETER,
         ErrorCode.MALFORMED_BODY,
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.PERMISSION_DENIED,
         ErrorCode.MODEL_NOT_FOUND,
         ErrorCode.NOT_ACCEPTABLE,
         ErrorCode.PAYLOAD_TOO_LARGE,
+        ErrorCode.QUOTA_EXCEEDED,
+        ErrorCode.CONCURRENCY_LIMIT_EXCEEDED,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        ErrorCode.IDEMPOTENCY_IN_FLIGHT,
+        ErrorCode.GENERATION_CANCELLED,
+        ErrorCode.GENERATION_EXPIRED,
         ErrorCode.SYSTEM_OVERLOADED,
         ErrorCode.MODEL_UNAVAILABLE,
         ErrorCode.REPLICA_LOST,
@@ -66,42 +80,59 @@ _AUDIO: dict[int | str, dict[str, Any]] = {
 async def stream(
     request: Request,
     services: Provided,
+    principal: Writer,
     body: Annotated[GenerateBody, Body()],
     accept: Annotated[str | None, Header(description="The audio format, if the body names none")] = None,
+    idempotency_key: Annotated[str | None, Header(alias=HEADER)] = None,
 ) -> Response:
     """The first bytes come when the first piece of audio is final, long before the last one is made.
 
-    A client that disconnects stops the generation. The prompt is neither stored nor logged.
+    A client that disconnects stops the generation. One that sends an `Idempotency-Key` has said that it may come back:
+    its generation goes on, and the same call with the same key streams the same audio again from its first byte.
+    `GET /api/v1/generate/{id}` and its audio are there for a stream as for any other generation.
     """
     audio_format = body.format or choose_format(accept)
-    model_id, spec = services.model(body.model)
+    _, spec = services.model(body.model)
+    _check_carries(audio_format, spec)
+    key = validate_key(idempotency_key)
+    created = await services.generations.create(
+        principal,
+        _wish(body, audio_format),
+        mode="stream",
+        idempotency_key=key,
+        request_hash=request_hash("POST", _ROUTE, {**body.model_dump(mode="json"), "format": audio_format}),
+        request_id=request.state.request_id,
+    )
     return AudioResponse(
-        services.backends[model_id],
-        _generation(body, spec),
-        model_id,
+        services.feed,
+        created.view,
+        0,
         audio_format,
         request_id=request.state.request_id,
         metrics=services.metrics,
         log=services.log,
+        patience_s=services.settings.slow_listener_timeout_s,
+        headers=REPLAYED if created.replayed else None,
+        is_asker=not created.replayed,
+        on_leave=partial(services.generations.cancel, principal, created.view.id) if key is None else None,
     )
 
 
-def _generation(body: GenerateBody, spec: ModelSpec) -> GenerationRequest:
-    return GenerationRequest(
-        request_id=new_id("gen"),
+def _check_carries(audio_format: LiveFormat, spec: ModelSpec) -> None:
+    """Refuse before anything is made.
+
+    Raises:
+        InvalidRequestError: the format can not carry the model's sample rate.
+    """
+    live_encoder(audio_format, spec.sample_rate, spec.channels, spec.sample_rate)
+
+
+def _wish(body: GenerateBody, audio_format: LiveFormat) -> CreateGeneration:
+    return CreateGeneration(
         prompt=body.prompt,
-        duration_s=_duration_s(body.duration, spec),
-        seed=secrets.randbelow(_MINTED_SEEDS) if body.seed is None else body.seed,
+        model_id=body.model,
+        duration_s=body.duration,
+        seed=body.seed,
         sampling=body.sampling(),
+        format=audio_format,
     )
-
-
-def _duration_s(asked: float | None, spec: ModelSpec) -> float:
-    """Seconds within what the model can make: at least one frame, at most its maximum."""
-    if asked is None:
-        return min(DEFAULT_DURATION_S, spec.max_duration_s)
-    if asked > spec.max_duration_s:
-        raise InvalidRequestError(f"duration must be at most {spec.max_duration_s:g} s for this model", "duration")
-    if int(asked * spec.frame_rate) < 1:
-        raise InvalidRequestError(f"duration must be at least {1 / spec.frame_rate:g} s (one frame)", "duration")
-    return asked

@@ -15,7 +15,7 @@ from api.streams.pieces import Piece, TrackHeader
 
 LIVE_TTL_S = 3600  # after the writer's last look
 FINISHED_TTL_S = 600  # after the generation's end: from then on the stored track is there
-MAX_TRACKS = 16  # of one generation; more than any tier allows
+MAX_TRACKS = 64  # of one generation, as many as a request can ask for
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 

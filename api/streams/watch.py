@@ -22,7 +22,7 @@ from api.streams.signal import Signal
 from api.streams.window import WINDOW_PIECES, Window
 
 POLL_S = 1.0  # the net under lost doorbells
-BATCH_PIECES = 5  # 1 s: what a listener that is behind holds on its own
+BATCH_PIECES = 3  # 0.6 s: the most that a listener that is behind holds on its own
 _FETCH_TIMEOUT_S = 2.0
 _CACHE_ERRORS = (RedisError, OSError, TimeoutError)
 _DATABASE_ERRORS = (StoreError, SQLAlchemyError, OSError, TimeoutError)
@@ -74,10 +74,13 @@ class Watch:
         window = self._windows.get(position)
         if window is not None and window.header is not None:
             return window.header
-        return _stored_header(self.view.tracks[position])
+        track = self._track(position)
+        return None if track is None else stored_header(track)
 
     def is_at_end(self, position: int, index: int) -> bool:
-        """No piece follows those before ``index``."""
+        """No piece follows those before ``index``; of a track that was deleted, none at all."""
+        if self._track(position) is None:
+            return True
         header = self.header(position)
         return header is not None and index >= header.num_pieces
 
@@ -116,12 +119,16 @@ class Watch:
         if found or (index == window.end and not self.view.is_terminal):
             return found
         found = contiguous(await self._fetch(position, index, limit), index)
-        track = self.view.tracks[position]
-        if not found and track.state == State.SUCCEEDED:
+        track = self._track(position)
+        if not found and track is not None and track.state == State.SUCCEEDED:
             found = await self._read_stored(track, index, limit)
         # What the cache has lost comes back without a doorbell for those who are behind.
         self._someone_is_behind |= not found
         return found
+
+    def _track(self, position: int) -> TrackView | None:
+        """None: it was deleted."""
+        return next((track for track in self.view.tracks if track.position == position), None)
 
     # ------------------------------------------------------------------------------------------ following
     async def run(self) -> None:
@@ -207,7 +214,7 @@ class Watch:
 
     async def _read_stored(self, track: TrackView, index: int, limit: int) -> list[Piece]:
         """The same pieces once more, from the finished track: the same samples by the same rounding."""
-        header = _stored_header(track)
+        header = stored_header(track)
         if header is None or index >= header.num_pieces:
             return []
         first = header.first_sample(index)
@@ -226,7 +233,8 @@ def contiguous(pieces: Sequence[Piece], index: int) -> list[Piece]:
     return list(itertools.takewhile(lambda piece: piece.index == next(expected), pieces))
 
 
-def _stored_header(track: TrackView) -> TrackHeader | None:
+def stored_header(track: TrackView) -> TrackHeader | None:
+    """What a finished track is made of; None: it is not finished."""
     if track.sample_rate is None or track.channels is None or track.total_samples is None:
         return None
     return TrackHeader(track.sample_rate, track.channels, track.total_samples)

@@ -1,0 +1,99 @@
+"""Responses that last: sent while something is going on, given up cleanly on every way out.
+
+Everything between the first look and the last byte happens in one call of the response, so there is no gap in which
+something is open that nobody closes: it is opened inside, and a response that is never sent opens nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from api.tasks import stop
+
+Outcome = Literal["completed", "disconnected", "refused", "cut", "too_slow"]
+
+
+class SlowListenerError(Exception):
+    """The client took nothing for longer than the server waits."""
+
+
+class LiveResponse(Response):
+    """What every one of them does; subclasses say in ``_stream`` what is sent, and in ``_ended`` what follows.
+
+    Nothing need be sent before there is something to say: what ``_stream`` raises before its first message becomes a
+    clean answer. What it raises afterwards goes on, so that the server cuts the connection.
+
+    Args:
+        patience_s: how long a message may wait for the client to take it.
+    """
+
+    def __init__(self, *, patience_s: float) -> None:
+        super().__init__()
+        self._patience_s = patience_s
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end, until the client leaves, or until something breaks.
+
+        Raises:
+            SlowListenerError: the client has stopped reading.
+            asyncio.CancelledError: the server gives this request up; everything is closed first.
+        """
+        streaming = asyncio.create_task(self._stream(self._patient(send)))
+        leaving = asyncio.create_task(_client_left(receive))
+        outcome: Outcome = "disconnected"
+        error: BaseException | None = None
+        try:
+            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if streaming.done():
+                error = streaming.exception()
+                outcome = self._outcome(error)
+                streaming.result()
+        finally:
+            await stop(streaming, leaving)
+            await self._ended(outcome, error)
+
+    async def _stream(self, send: Send) -> None:
+        raise NotImplementedError
+
+    async def _ended(self, outcome: Outcome, error: BaseException | None) -> None:
+        """Called once, whichever way it ended, after everything was closed."""
+        raise NotImplementedError
+
+    async def _start(self, send: Send, headers: dict[str, str]) -> None:
+        self._started = True
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+
+    def _outcome(self, error: BaseException | None) -> Outcome:
+        if error is None:
+            return "completed"
+        if isinstance(error, SlowListenerError):
+            return "too_slow"
+        return "cut" if self._started else "refused"
+
+    def _patient(self, send: Send) -> Send:
+        async def within_limit(message: Message) -> None:
+            deadline = asyncio.timeout(self._patience_s)
+            try:
+                async with deadline:
+                    await send(message)
+            except TimeoutError as error:
+                if not deadline.expired():
+                    raise  # the server's own
+                raise SlowListenerError(f"nothing was taken for {self._patience_s:g} s") from error
+
+        return within_limit
+
+
+def body(data: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+async def _client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
