@@ -65,11 +65,25 @@ def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding
     yield partial(check_ray_environment, os.environ)
     yield partial(check_config, config)
     yield partial(check_port, host, port)
+    yield from _store_checks()
     yield partial(check_disk, REPOSITORY)
     yield check_memory
     yield check_shared_memory
     yield check_cpu
     yield check_gpu
+
+
+def _store_checks() -> Iterator[Callable[[], Finding]]:
+    """Of what lies in a module of its own, since it needs packages that may be missing here."""
+    try:
+        from api import doctor_stores
+    except ImportError as error:
+        lacking = Finding("stores", Status.FAIL, f"cannot be checked: {error}", "make install")
+        yield lambda: lacking
+        return
+    yield doctor_stores.check_database
+    yield doctor_stores.check_cache
+    yield doctor_stores.check_storage
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:

@@ -263,7 +263,7 @@ class ErrorCode(StrEnum):
     )  # fmt: skip
     STORE_UNAVAILABLE = (
         "store_unavailable", 503, "unavailable", True,
-        "The database does not answer for now; nothing was changed. Send the request again in a moment.",
+        "The database does not answer for now. Send the request again in a moment, with the same Idempotency-Key.",
     )  # fmt: skip
 
 

