@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
+from api.schemas.generations import Generation
 from api.webhooks.events import ALL_EVENTS, EventType
 from api.webhooks.targets import MAX_URL_CHARACTERS
 
 MAX_EVENTS = 20
-_STRICT = ConfigDict(strict=True, extra="forbid")
 
 DeliveryState = Literal["pending", "delivered", "failed"]
 
@@ -20,9 +22,17 @@ def _once_each(events: list[str]) -> list[str]:
     return list(dict.fromkeys(events))
 
 
-def _no_control_characters(text: str) -> str:
-    if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in text):
-        raise ValueError("must be one line of text without control characters")
+def _known(event: str) -> str:
+    if event != ALL_EVENTS and event not in list(EventType):
+        raise PydanticCustomError(
+            "unknown_event", "There is no such event: choose among *, {events}", {"events": ", ".join(EventType)}
+        )
+    return event
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise PydanticCustomError("control_character", "Holds a control character: write one line of plain text")
     return text
 
 
@@ -35,26 +45,34 @@ Url = Annotated[
         examples=["https://hooks.example.com/tutti"],
     ),
 ]
+EventName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [ALL_EVENTS, *EventType]})]
 Events = Annotated[
-    list[EventType | Literal["*"]],
+    list[EventName],
+    Field(min_length=1, max_length=MAX_EVENTS, description='What to be told of; ["*"] for everything, now and later'),
     AfterValidator(_once_each),
-    # Not strict: JSON has no enums, only their names.
-    Field(
-        strict=False,
-        min_length=1,
-        max_length=MAX_EVENTS,
-        description='What to be told of; ["*"] for everything, now and later',
-    ),
 ]
 Description = Annotated[
-    str, AfterValidator(_no_control_characters), Field(max_length=500, description="In your own words, one line")
+    str, AfterValidator(_one_line), Field(max_length=500, description="In your own words, one line")
 ]
 
 
 class CreateWebhook(BaseModel):
     """A place that shall be told of events."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"url": "https://hooks.example.com/tutti"},
+                {
+                    "url": "https://hooks.example.com:8443/tutti?team=7",
+                    "events": ["generation.succeeded", "generation.failed"],
+                    "description": "Campaign tool",
+                },
+            ]
+        },
+    )
 
     url: Url
     events: Events = [ALL_EVENTS]
@@ -64,7 +82,11 @@ class CreateWebhook(BaseModel):
 class UpdateWebhook(BaseModel):
     """What to change; what is left out stays."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"enabled": False}, {"events": ["*"], "description": "Everything"}]},
+    )
 
     url: Url | None = None
     events: Events | None = None
@@ -151,3 +173,11 @@ class DeliveryList(BaseModel):
 
 class AttemptList(BaseModel):
     data: list[Attempt]
+
+
+class GenerationEvent(BaseModel):
+    """What a delivery holds."""
+
+    type: EventType
+    timestamp: datetime = Field(description="When the generation ended")
+    data: Generation = Field(description="The generation as GET showed it then: ids and links, no audio")

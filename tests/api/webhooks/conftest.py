@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 from sqlalchemy import select
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import FilteringBoundLogger, Processor
 
 from api.ids import new_id
 from api.settings import Settings
@@ -124,7 +124,7 @@ def deliverer(make_deliverer: Callable[[], Deliverer]) -> Deliverer:
     return make_deliverer()
 
 
-def logger_of(log: structlog.testing.LogCapture) -> FilteringBoundLogger:
+def logger_of(log: Processor) -> FilteringBoundLogger:
     filtering = structlog.make_filtering_bound_logger(0)
     bound: FilteringBoundLogger = structlog.wrap_logger(None, processors=[log], wrapper_class=filtering).bind()
     return bound
