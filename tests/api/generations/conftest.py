@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import structlog
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from api.auth.principal import ALL_SCOPES, Principal, Role
 from api.cache.bus import Bus
 from api.cache.client import Cache
 from api.clock import Clock, utc_now
+from api.generations import retries
 from api.generations.service import GenerationService
 from api.generations.timing import Timing
 from api.generations.view import CreateGeneration, GenerationView, State
@@ -49,6 +50,16 @@ class ManualClock:
     def forward(self, seconds: float) -> datetime:
         self.now += timedelta(seconds=seconds)
         return self.now
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Until it is true."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            seen = condition()
+            if seen if isinstance(seen, bool) else await seen:
+                return
+            await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -116,6 +127,12 @@ class Bench:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
+    async def expire_now(self, generation_id: str) -> None:
+        """Its time in the queue is over."""
+        async with self.db.begin() as conn:
+            of = generations.c.id == generation_id
+            await conn.execute(update(generations).where(of).values(expires_at=self.clock()))
+
     async def look(self, generation_id: str) -> GenerationView:
         view = await self.service.snapshot(generation_id)
         assert view is not None
@@ -130,14 +147,26 @@ class Bench:
                     return view
                 await asyncio.sleep(0.01)
 
+    async def until_version(self, generation_id: str, version: int) -> None:
+        async def seen() -> bool:
+            return (await self.look(generation_id)).version >= version
+
+        await eventually(seen)
+
+    async def reached(self, index: int) -> None:
+        """Until a track of the tiny model stands before its chunk ``index``, held there by ``hold``."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self.tiny.reached[index].wait()
+
     async def row(self, generation_id: str) -> Mapping[str, Any]:
         async with self.db.read() as conn:
-            return (await conn.execute(select(generations).where(generations.c.id == generation_id))).mappings().one()
+            found = await conn.execute(select(generations).where(generations.c.id == generation_id))
+            return dict(found.mappings().one())
 
     async def account_row(self, principal: Principal) -> Mapping[str, Any]:
         async with self.db.read() as conn:
             found = await conn.execute(select(accounts).where(accounts.c.id == principal.account_id))
-            return found.mappings().one()
+            return dict(found.mappings().one())
 
     async def used(self, principal: Principal) -> int:
         """Generations counted in this hour."""
@@ -158,7 +187,8 @@ class Bench:
     async def track_rows(self, generation_id: str) -> list[Mapping[str, Any]]:
         async with self.db.read() as conn:
             of = tracks.c.generation_id == generation_id
-            return list((await conn.execute(select(tracks).where(of).order_by(tracks.c.position))).mappings())
+            found = await conn.execute(select(tracks).where(of).order_by(tracks.c.position))
+            return [dict(each) for each in found.mappings()]
 
 
 MakeBench = Callable[..., Bench]
@@ -202,3 +232,9 @@ async def bench(make_bench: MakeBench) -> Bench:
 @pytest.fixture
 def manual_clock() -> ManualClock:
     return ManualClock()
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other at once."""
+    monkeypatch.setattr(retries, "_BACKOFF_S", (0.0, 0.0, 0.0))
