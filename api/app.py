@@ -19,7 +19,7 @@ from api.limits.headers import RateHeaders
 from api.logs import make_logger
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext, StripControlHeaders
-from api.routes import account, auth, gallery, generate, generations, health, web, webhooks
+from api.routes import account, auth, events, gallery, generate, generations, health, web, webhooks, ws
 from api.routes import models as model_routes
 from api.schemas.errors import ErrorEnvelope
 from api.services import Services
@@ -59,6 +59,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with base.closing():
             yield
+            await services.feed.close()
 
     app = FastAPI(
         title="Tutti",
@@ -87,7 +88,7 @@ def create_app(
 
 
 def _routers(settings: Settings) -> Iterator[APIRouter]:
-    parts = (generate, generations, gallery, webhooks, auth, account, model_routes, health)
+    parts = (generate, generations, events, ws, gallery, webhooks, auth, account, model_routes, health)
     yield from (part.router for part in parts)
     if settings.environment == "development":
         yield auth.make_development_router()
