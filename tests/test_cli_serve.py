@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -48,12 +49,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+def serving(config: Path, data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """The command as a process of its own; yields it, its address and what it has printed."""
+    environment = {**os.environ, "TUTTI_DATA_DIR": str(data_dir)}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "api.cli", "serve", "--config", str(config), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     giving_up = threading.Timer(START_TIMEOUT_S, process.kill)
     giving_up.start()
     try:
@@ -72,11 +74,22 @@ def serving(config: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str
         process.communicate()
 
 
-def test_start_play_drain_stop(config: Path) -> None:
-    with serving(config) as (process, url, printed):
+def _valkey_of(parent: int) -> list[Path]:
+    """The cache servers that are children of this process, as folders of /proc."""
+    children = Path(f"/proc/{parent}/task").glob("*/children")
+    found = [Path("/proc", pid) for file in children for pid in file.read_text().split()]
+    return [each for each in found if "valkey-server" in (each / "cmdline").read_text()]
+
+
+def test_start_play_drain_stop(config: Path, tmp_path: Path) -> None:
+    with serving(config, tmp_path / "data") as (process, url, printed):
         text = "".join(printed)
         assert f"Tutti is ready: {url}\n" in text
         assert url + STREAM_PATH in text
+
+        assert {path.name for path in (tmp_path / "data").iterdir()} >= {"tutti.db", "secrets.json"}
+        caches = _valkey_of(process.pid)
+        assert len(caches) == 1
 
         body = json.loads(text.split("-d '", 1)[1].split("'", 1)[0])
         with httpx2.stream("POST", url + STREAM_PATH, json={**body, "duration": 20}, timeout=60) as response:
@@ -93,3 +106,4 @@ def test_start_play_drain_stop(config: Path) -> None:
         assert stderr.rstrip().endswith("Stopped.")
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(url, timeout=5)
+        assert not caches[0].exists()
