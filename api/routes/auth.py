@@ -151,7 +151,8 @@ def _cookie(session: Session, request: Request, response: Response, services: Se
     response.set_cookie(
         name,
         session.token,
-        expires=session.expires_at,
+        # Relative: a browser's clock may be wrong.
+        max_age=int((session.expires_at - services.clock()).total_seconds()),
         path="/",
         secure=name.startswith("__Host-"),
         httponly=True,
