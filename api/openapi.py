@@ -119,15 +119,15 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
         yield from ((path, method, item[method]) for method in _METHODS if method in item)
 
 
-def operation_id(tag: str, name: str) -> str:
+def operation_id(tag: str, name: str, method: str = "GET") -> str:
     """``webhooks``, ``list_webhooks`` → ``webhooks_list``: the tag, then the words that it does not say."""
     said = {tag, tag.removesuffix("s")}
     rest = [word for word in name.split("_") if word not in said]
-    return "_".join([tag, *rest])
+    return "_".join([tag, *rest, *(["head"] if method == "HEAD" else [])])
 
 
 def _complete(operation: Json, facts: Facts, name: str) -> None:
-    operation["operationId"] = operation_id(operation["tags"][0], name)
+    operation["operationId"] = operation_id(operation["tags"][0], name, facts.method)
     operation["security"] = _security(facts.policy)
     if needs := _needs(facts.policy):
         operation["description"] = "\n\n".join(filter(None, [operation.get("description"), needs]))

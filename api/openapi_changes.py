@@ -186,6 +186,7 @@ def application(folder: Path) -> FastAPI:
     settings = Settings(
         environment="production",
         data_dir=folder,
+        redis_url="redis://127.0.0.1",
         secret_key="only this document is made with it",  # noqa: S106
         master_keys=f"1:{base64.b64encode(bytes(32)).decode()}",
     )

@@ -21,7 +21,7 @@ _MAX_DEPTH = 6
 _MIN_HIDDEN_TEXT = 4  # characters: shorter ones would also be cut out of words that have nothing to do with them
 
 _SECRET_PARTS = ("password", "secret", "authorization", "cookie", "credential", "signature", "email")
-_SECRET_ENDS = ("token", "tokens", "api_key", "apikey", "x-api-key", "private_key", "master_key", "master_keys")
+_SECRET_ENDS = ("token", "tokens", "ticket", "api_key", "apikey", "api-key", "private_key", "master_key", "master_keys")
 _SECRET_NAMES = frozenset({"key", "body", "headers", "payload", "query_string"})
 _PROMPT_PARTS = ("prompt", "lyrics")
 
@@ -33,7 +33,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (re.compile(r"\bsk_[A-Za-z0-9_]{8,}"), HIDDEN),
     (re.compile(r"\bwhsec_[A-Za-z0-9+/=_-]+"), HIDDEN),
-    (re.compile(r"\b(?:rt|ttr|tck|csrf)_[A-Za-z0-9_-]{16,}"), HIDDEN),  # refresh tokens, tickets
+    (re.compile(r"\b(?:rt|cs)_tt_[A-Za-z0-9_-]{8,}"), HIDDEN),  # refresh tokens and browsers' sessions
     (re.compile(r"\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), HIDDEN),  # JSON Web Tokens
     (re.compile(r"\$argon2\w*\$\S+"), HIDDEN),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL), HIDDEN),

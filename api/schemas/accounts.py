@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
@@ -24,7 +24,11 @@ MAX_PASSWORD_CHARACTERS = 256
 MAX_OVERLAP_S = 7 * 86_400
 DEFAULT_OVERLAP_S = 86_400.0
 _Number = TypeVar("_Number", int, float)
-_STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+def _strict(example: dict[str, Any]) -> ConfigDict:
+    """Nothing is coerced, nothing unknown is ignored; with an example of the whole."""
+    return ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [example]})
 
 
 def _one_line(text: str) -> str:
@@ -81,7 +85,7 @@ KeyName = Annotated[
 class Register(BaseModel):
     """A new account."""
 
-    model_config = _STRICT
+    model_config = _strict({"email": "ada@example.com", "password": "four calm violet trombones", "name": "Ada"})
 
     email: Email
     password: NewPassword
@@ -91,7 +95,7 @@ class Register(BaseModel):
 class Login(BaseModel):
     """Email and password, once."""
 
-    model_config = _STRICT
+    model_config = _strict({"email": "ada@example.com", "password": "four calm violet trombones"})
 
     email: Email
     password: Password
@@ -105,7 +109,7 @@ class Login(BaseModel):
 class Refresh(BaseModel):
     """A refresh token, which is used up by this."""
 
-    model_config = _STRICT
+    model_config = _strict({"refresh_token": "rt_tt_0123456789abcdefghijklmnop"})
 
     refresh_token: Token
 
@@ -113,7 +117,7 @@ class Refresh(BaseModel):
 class Logout(BaseModel):
     """What to end."""
 
-    model_config = _STRICT
+    model_config = _strict({"refresh_token": "rt_tt_0123456789abcdefghijklmnop"})
 
     refresh_token: Token | None = Field(
         default=None, description="Left out: the session of the access token or cookie that comes with the request"
@@ -153,7 +157,7 @@ class CookieGrant(BaseModel):
 class CreateApiKey(BaseModel):
     """A new API key."""
 
-    model_config = _STRICT
+    model_config = _strict({"name": "studio backend", "mode": "live", "scopes": ["generations:write", "audio:read"]})
 
     name: KeyName
     mode: KeyMode = Field(
@@ -175,7 +179,7 @@ class CreateApiKey(BaseModel):
 class RotateApiKey(BaseModel):
     """How to replace a key."""
 
-    model_config = _STRICT
+    model_config = _strict({"overlap_s": 3600.0})
 
     overlap_s: float = Field(
         default=DEFAULT_OVERLAP_S,

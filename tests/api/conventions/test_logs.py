@@ -16,11 +16,11 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from api.app import create_app
+from api.cache.embedded import EmbeddedValkey
 from api.logs import bridge, correlate, correlation, engine_logger, make_logger, request_scope
 from api.redaction import HIDDEN, hide
-from api.settings import Settings
-from tests.api.fakes import FakeGenerator, spec
+from tests.api.fakes import FakeGenerator
+from tests.api.platform import start
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PROMPT = "a waltz for Aunt Mathilda's 80th birthday"
@@ -30,6 +30,8 @@ SECRETS = {
     "test key": "sk_test_tt_0123456789abcdefghijABCDEFGHIJ012345",
     "old key": "sk_9f8e7d6c5b4a39281706",
     "access token": "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhY2NfMSJ9.c2lnbmF0dXJl_-0",
+    "refresh token": "rt_tt_fedcba9876543210fedcba98",
+    "browser session": "cs_tt_fedcba9876543210fedcba98",
     "bearer": "Bearer abcdefghijklmnop",
     "basic": "Basic dXNlcjpwYXNzd29yZA==",
     "webhook secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -43,8 +45,8 @@ SECRETS = {
     "postgresql": "DETAIL:  Key (prompt)=(a waltz for Aunt) already exists.",
 }
 TELLTALES = (
-    "0123456789abcdef", "9f8e7d6c", "eyJ", "c2lnbmF0", "abcdefghijklmnop", "dXNlcjpw", "MfKQ9r8", "Mathilda", "hunter2",
-    "abc123", "c29tZXNhbHQ", "MC4CAQ", "waltz",
+    "0123456789abcdef", "fedcba98", "9f8e7d6c", "eyJ", "c2lnbmF0", "abcdefghijklmnop", "dXNlcjpw", "MfKQ9r8", "Mathilda",
+    "hunter2", "abc123", "c29tZXNhbHQ", "MC4CAQ", "waltz",
 )  # fmt: skip
 
 
@@ -87,8 +89,8 @@ class _Shown:
     "name",
     [
         "prompt", "prompts", "lyrics", "negative_prompt", "password", "new_password", "Authorization", "set-cookie",
-        "access_token", "refresh_token", "api_key", "X-API-Key", "client_secret", "master_keys", "email", "user_email",
-        "body", "headers", "signature",
+        "access_token", "refresh_token", "ticket", "api_key", "X-API-Key", "client_secret", "master_keys", "email",
+        "user_email", "body", "headers", "signature",
     ],
 )  # fmt: skip
 def test_fields_with_telling_names_are_hidden_whatever_they_hold(stream: io.StringIO, name: str) -> None:
@@ -169,15 +171,16 @@ async def test_requests_in_one_task_do_not_share_ids(stream: io.StringIO) -> Non
     assert "request_id" not in outside
 
 
-async def test_whatever_a_route_logs_has_the_request_id(app: FastAPI, stream: io.StringIO) -> None:
+async def test_whatever_a_route_logs_has_the_request_id(
+    app: FastAPI, client: httpx2.AsyncClient, stream: io.StringIO
+) -> None:
     log = make_logger("info", stream)
 
     @app.get("/speak")
     async def speak() -> None:
         log.info("spoken")
 
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://tutti") as client:
-        answer = await client.get("/speak")
+    answer = await client.get("/speak")
     [line] = lines(stream)
     assert line["request_id"] == answer.headers["x-request-id"]
 
@@ -232,22 +235,30 @@ def test_no_log_call_names_a_secret_or_builds_its_event() -> None:
         assert is_bridge or isinstance(call.args[0], ast.Constant | ast.Name), f"{where}: events are constants"
 
 
-async def test_nothing_a_client_sends_is_logged(stream: io.StringIO) -> None:
-    """Every secret of the corpus, in every place of a request, through the whole application with its real logger."""
-    generator = FakeGenerator()
-    generator.errors[0] = RuntimeError(PROMPT)
-    app = create_app({"tiny": generator}, {"tiny": spec()}, Settings(), log=make_logger("debug", stream))
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://tutti") as client:
+async def test_nothing_a_client_sends_is_logged(
+    stream: io.StringIO, sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """Every secret of the corpus in every place of a request, through application and worker with their real logger."""
+    log = make_logger("debug", stream)
+    where = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": tmp_path / "platform"}
+    generator = FakeGenerator(errors={0: RuntimeError(PROMPT)})
+    async with start(generator, **where, log=log) as platform:
         for secret in SECRETS.values():
-            header = secret.replace("\n", " ").encode("ascii", "ignore").decode()
-            headers = {"authorization": header, "x-api-key": header, "cookie": f"s={header}", "user-agent": header}
-            body = {"prompt": secret.replace("\n", " "), "duration": 0.1, "model": secret, secret: secret}
-            await client.post("/api/v1/generate/stream", json=body, headers=headers, params={"q": secret})
-            await client.get("/nope/" + quote(secret, safe=""), headers=headers)
-        await client.post("/api/v1/generate/stream", json={"prompt": PROMPT, "duration": 0.1})
+            await say(await platform.connect(), secret)
+        owner = await platform.client("owner")
+        for path in ("/api/v1/generate", "/api/v1/generate/stream"):
+            await owner.post(path, json={"prompt": PROMPT, "duration": 0.1}, headers={"Prefer": "wait=10"})
     written = stream.getvalue()
-    assert len(written.splitlines()) > 2 * len(SECRETS)
-    assert "internal_error" in written
-    assert "RuntimeError" in written
+    assert len(written.splitlines()) > 4 * len(SECRETS)
+    assert '"account_id": "acc_' in written
     assert not [telltale for telltale in TELLTALES if telltale in written]
+
+
+async def say(http: httpx2.AsyncClient, secret: str) -> None:
+    header = secret.replace("\n", " ").encode("ascii", "ignore").decode()
+    headers = {"authorization": header, "x-api-key": header, "cookie": f"s={header}", "user-agent": header}
+    body = {"prompt": secret.replace("\n", " "), "duration": 0.1, "model": secret, secret: secret}
+    for given in ({}, headers):
+        await http.post("/api/v1/generate", json=body, headers=given, params={"q": secret, "api_key": secret})
+        await http.post("/api/v1/auth/login", json={"email": secret, "password": secret}, headers=given)
+        await http.get("/nope/" + quote(secret, safe=""), headers=given)
