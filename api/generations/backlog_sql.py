@@ -43,15 +43,25 @@ async def capacity(conn: AsyncConnection, now: datetime) -> dict[str, Capacity]:
 async def _lines(conn: AsyncConnection) -> dict[str, dict[str, dict[str, Line]]]:
     """Model → tier → account → line. The tier is the account's of today, as the queue takes it."""
     table, owner = generations.c, accounts.c
-    audio_s = func.sum(table.duration_s * table.num_tracks)
+    # Grouped before it is joined: an account is looked up once, not for each of its generations.
+    grouped = (
+        select(
+            table.model_id,
+            table.account_id,
+            func.sum(table.cost_steps).label("steps"),
+            func.sum(table.num_tracks).label("tracks"),
+            func.count().label("count"),
+            func.sum(table.duration_s * table.num_tracks).label("audio_s"),
+        )
+        .where(table.state == "queued")
+        .group_by(table.model_id, table.account_id)
+        .subquery()
+    )
+    each = grouped.c
     rows = await conn.execute(
         select(
-            *(table.model_id, owner.tier, owner.id, owner.virtual_s),
-            *(func.sum(table.cost_steps), func.sum(table.num_tracks), func.count(), audio_s),
-        )
-        .join(accounts, owner.id == table.account_id)
-        .where(table.state == "queued")
-        .group_by(table.model_id, owner.tier, owner.id, owner.virtual_s)
+            each.model_id, owner.tier, owner.id, owner.virtual_s, each.steps, each.tracks, each["count"], each.audio_s
+        ).join(accounts, owner.id == each.account_id)
     )
     found: dict[str, dict[str, dict[str, Line]]] = {}
     for model_id, tier, account_id, virtual_s, steps, tracks, count, audio in rows:

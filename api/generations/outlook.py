@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -22,6 +23,7 @@ from api.generations.backlog import (
     wait_s,
 )
 from api.generations.backlog_sql import load
+from api.store.database import Database
 from api.store.schema import accounts, generations
 
 MAX_AGE = timedelta(milliseconds=250)
@@ -69,12 +71,20 @@ class Backlogs:
 
     def __init__(self) -> None:
         self._last: Backlog | None = None
+        self._reading = asyncio.Lock()
 
     def fresh(self, now: datetime) -> Backlog | None:
         """What was read at most 250 ms ago."""
         last = self._last
         # Younger than nothing: the clock was set back.
         return last if last is not None and timedelta(0) <= now - last.taken_at <= MAX_AGE else None
+
+    async def refresh(self, db: Database, now: datetime) -> None:
+        """Read it beside the writers if it is not fresh, so that no transaction has to; one reads, the others wait."""
+        async with self._reading:
+            if self.fresh(now) is None:
+                async with db.read() as conn:
+                    self.seen(await load(conn, now))
 
     async def get(self, conn: AsyncConnection, now: datetime) -> Backlog:
         """Three queries, or none."""

@@ -73,6 +73,7 @@ class GenerationService:
         """
         tier = self._limits.tier(principal.tier)
         plan = make_plan(wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
+        await self._limits.backlogs.refresh(self._db, self._clock())
         if idempotency_key is None:
             self._limits.admission.check_early(_newcomer(principal, plan, mode))
         async with self._db.begin() as conn:

@@ -3,8 +3,9 @@
 ``quota``, ``concurrency`` and ``idempotency`` are functions on the caller's transaction. What has a state of its own,
 one per process, is in ``Limits``.
 
-In the transaction that accepts a call: ``idempotency.claim`` (and stop at a replay), ``concurrency.check``,
-``admission.check``, ``quota.reserve``, the inserts, ``idempotency.complete``. Any error rolls all of it back.
+Before the transaction that accepts a call: ``backlogs.refresh`` and, without a key, ``admission.check_early``. In it:
+``idempotency.claim`` (and stop at a replay), ``concurrency.check``, ``admission.check``, ``quota.reserve``, the
+inserts, ``idempotency.complete``. Any error rolls all of it back.
 """
 
 from __future__ import annotations

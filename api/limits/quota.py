@@ -1,27 +1,26 @@
 """What an account may use per hour and day: reserved in the transaction that accepts a call, given back once.
 
-The row of each window is made if it is missing, then counted up by ``UPDATE … WHERE used + n <= limit``: whatever runs
-at the same time, the database lets exactly the limit through. Windows are whole hours, days and months in UTC. The
-month has no limit; it is counted for the account's own view.
+The row of each window is made if it is missing, and otherwise counted up where ``used + n <= limit``: whatever runs at
+the same time, the database lets exactly the limit through. Windows are whole hours, days and months in UTC. The month
+has no limit; it is counted for the account's own view.
 
 Locks are always taken in the order accounts, then hour, day, month, so that no two transactions wait for each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
-from sqlalchemy import ColumnElement, RowMapping, and_, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, Update, and_, case, delete, false, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import ApiError, ErrorCode
 from api.limits.sql import insert
 from api.limits.tiers import Tier
 from api.store.schema import generations as generations_table
-from api.store.schema import usage_windows as windows_table
+from api.store.schema import usage_windows as table
 
 WindowName = Literal["hour", "day", "month"]
 WINDOWS: tuple[WindowName, ...] = ("hour", "day", "month")
@@ -66,14 +65,30 @@ async def reserve(
 
     Raises:
         ApiError: quota_exceeded, naming the window that is used up and when it begins anew.
+        ValueError: more than an empty window holds; the tier's maxima rule that out, and are to be checked before.
     """
     starts = {window: window_start(window, now) for window in WINDOWS}
-    rows = [{"account_id": account_id, "window": window, "starts_at": at} for window, at in starts.items()]
-    await conn.execute(insert(conn, windows_table).values(rows).on_conflict_do_nothing())
+    for window in WINDOWS:
+        if not _fits(tier, window, generations, audio_s):
+            raise ValueError(
+                f"{generations} generations of {audio_s:g} s are more than a {window} of {tier.name} holds"
+            )
+    rows = [
+        {"account_id": account_id, "window": window, "starts_at": at, "generations": generations, "audio_s": audio_s}
+        for window, at in starts.items()
+    ]
+    statement = insert(conn, table).values(rows)
+    room = [(table.c.window == window, _room(tier, window, generations, audio_s)) for window in WINDOWS]
+    counted = await conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={"generations": table.c.generations + generations, "audio_s": table.c.audio_s + audio_s},
+            where=case(*room, else_=false()),
+        ).returning(table.c.window)
+    )
+    passed = set(counted.scalars())
     for window, starts_at in starts.items():
-        room = _room(tier, window, generations, audio_s)
-        done = await conn.execute(_add(account_id, window, starts_at, generations, audio_s).where(*room))
-        if done.rowcount == 0:
+        if window not in passed:
             raise await _exceeded(conn, account_id, tier, window, starts_at, generations, now)
     return [
         Reservation(window=window, starts_at=at.isoformat(), generations=generations, audio_s=audio_s)
@@ -100,14 +115,13 @@ async def refund(conn: AsyncConnection, generation_id: str) -> bool:
     reservations: list[Reservation] = row.quota_windows
     for each in sorted(reservations, key=lambda one: WINDOWS.index(one["window"])):
         starts_at = datetime.fromisoformat(each["starts_at"])
-        await conn.execute(_add(row.account_id, each["window"], starts_at, -each["generations"], -each["audio_s"]))
+        await conn.execute(_give_back(row.account_id, each["window"], starts_at, each["generations"], each["audio_s"]))
     return True
 
 
 async def usage(conn: AsyncConnection, account_id: str, tier: Tier, now: datetime) -> list[Usage]:
     """The current hour, day and month of an account."""
     starts = {window: window_start(window, now) for window in WINDOWS}
-    table = windows_table
     current = or_(*(and_(table.c.window == window, table.c.starts_at == at) for window, at in starts.items()))
     found = await conn.execute(select(table).where(table.c.account_id == account_id, current))
     used: dict[str, RowMapping] = {row["window"]: row for row in found.mappings()}
@@ -127,7 +141,6 @@ async def usage(conn: AsyncConnection, account_id: str, tier: Tier, now: datetim
 
 async def purge(conn: AsyncConnection, now: datetime) -> int:
     """Remove windows that nobody will ask for again: hours after 2 days, days after 2 months, months after 2 years."""
-    table = windows_table
     old = or_(*(and_(table.c.window == window, table.c.starts_at < now - kept) for window, kept in _KEPT.items()))
     return (await conn.execute(delete(table).where(old))).rowcount
 
@@ -154,24 +167,28 @@ def _audio_limit(tier: Tier, window: WindowName) -> float | None:
     return tier.audio_s_per_day if window == "day" else None
 
 
-def _room(tier: Tier, window: WindowName, generations: int, audio_s: float) -> Sequence[ColumnElement[bool]]:
+def _fits(tier: Tier, window: WindowName, generations: int, audio_s: float) -> bool:
+    count, audio = _generations_limit(tier, window), _audio_limit(tier, window)
+    return (count is None or generations <= count) and (audio is None or audio_s <= audio + _EPSILON_S)
+
+
+def _room(tier: Tier, window: WindowName, generations: int, audio_s: float) -> ColumnElement[bool]:
     count, audio = _generations_limit(tier, window), _audio_limit(tier, window)
     room: list[ColumnElement[bool]] = []
     if count is not None:
-        room.append(windows_table.c.generations + generations <= count)
+        room.append(table.c.generations + generations <= count)
     if audio is not None:
-        room.append(windows_table.c.audio_s + audio_s <= audio + _EPSILON_S)
-    return room
+        room.append(table.c.audio_s + audio_s <= audio + _EPSILON_S)
+    return and_(true(), *room)
 
 
-def _add(account_id: str, window: WindowName, starts_at: datetime, generations: int, audio_s: float) -> Any:
-    """Count one window up or, never below zero, down."""
-    table = windows_table
-    left_s = table.c.audio_s + audio_s
+def _give_back(account_id: str, window: WindowName, starts_at: datetime, generations: int, audio_s: float) -> Update:
+    left_s = table.c.audio_s - audio_s
+    # Sums of floats: what is left of nothing is nothing.
     return (
         update(table)
         .where(table.c.account_id == account_id, table.c.window == window, table.c.starts_at == starts_at)
-        .values(generations=table.c.generations + generations, audio_s=case((left_s < _EPSILON_S, 0.0), else_=left_s))
+        .values(generations=table.c.generations - generations, audio_s=case((left_s < _EPSILON_S, 0.0), else_=left_s))
     )
 
 
@@ -184,7 +201,6 @@ async def _exceeded(
     generations: int,
     now: datetime,
 ) -> ApiError:
-    table = windows_table
     key = (table.c.account_id == account_id, table.c.window == window, table.c.starts_at == starts_at)
     used = (await conn.execute(select(table.c.generations, table.c.audio_s).where(*key))).one()
     count, audio = _generations_limit(tier, window), _audio_limit(tier, window)

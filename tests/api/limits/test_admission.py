@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -162,6 +163,20 @@ async def test_the_database_is_asked_four_times_a_second(database: Database, lim
         assert await asked(conn) == 3
         clock.move(-60)  # the clock was set back
         assert await asked(conn) == 3
+
+
+async def test_of_many_that_look_one_reads(database: Database, limits: Limits, clock: Hands) -> None:
+    await fill(database, steps=100)
+    await asyncio.gather(*(limits.backlogs.refresh(database, clock()) for _ in range(10)))
+    seen = limits.backlogs.fresh(clock())
+    assert seen is not None
+    assert seen.of("tiny").waiting == Work(100.0, 4, 1)
+    await limits.backlogs.refresh(database, clock())
+    assert limits.backlogs.fresh(clock()) is seen
+    clock.move(0.3)
+    assert limits.backlogs.fresh(clock()) is None
+    await limits.backlogs.refresh(database, clock())
+    assert limits.backlogs.fresh(clock()) is not seen
 
 
 async def test_refused_early_only_if_it_is_known(database: Database, limits: Limits, clock: Hands) -> None:

@@ -95,6 +95,14 @@ async def test_seconds_of_audio_are_limited_by_the_day(database: Database, accou
     await take(database, account, limits, audio_s=40)
 
 
+async def test_more_than_an_empty_window_holds_is_a_bug(database: Database, account: str) -> None:
+    async with database.begin() as conn:
+        with pytest.raises(ValueError, match="more than a day of free holds"):
+            await quota.reserve(conn, account, tier(), generations=1, audio_s=1800.1, now=NOW)
+        with pytest.raises(ValueError, match="more than a hour of free holds"):
+            await quota.reserve(conn, account, tier(), generations=11, audio_s=1, now=NOW)
+
+
 async def test_sums_of_floats_fit(database: Database, account: str) -> None:
     limits = tier(audio_s_per_day=1, max_duration_s=0.5, max_tracks=2)
     for _ in range(10):
