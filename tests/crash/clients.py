@@ -111,7 +111,7 @@ class Client:
             try:
                 async for event in self._sse(f"/api/v1/generate/{generation_id}/events?audio=true", headers):
                     last_id = self._heard(generation_id, event, last_id)
-                    done = event["event"] == "done"
+                    done = event["event"] in ("done", "end")
             except httpx2.HTTPError:
                 await asyncio.sleep(_PAUSE_S)
 
@@ -207,6 +207,9 @@ class Client:
 
     async def _sse(self, path: str, headers: dict[str, str]) -> AsyncIterator[dict[str, str]]:
         async with self.http.stream("GET", path, headers={**self._headers(), **headers}) as response:
+            if response.status_code == 204:  # the last event that came was the end
+                yield {"event": "end", "data": "{}"}
+                return
             if response.status_code != 200:
                 await response.aread()
                 if not await self._may_retry(response):

@@ -87,18 +87,14 @@ async def _tenants(http: httpx2.AsyncClient, cluster: Cluster) -> dict[str, str]
     keys = {}
     for number in range(2):
         login = {"email": f"tenant{number}@example.com", "password": f"a long password, number {number}"}
-        registered = (await http.post("/api/v1/auth/register", json=login)).raise_for_status().json()
-        account_id = registered["account"]["id"]
+        grant = (await http.post("/api/v1/auth/register", json=login)).raise_for_status().json()
+        account_id = grant["account_id"]
         database = Database.connect(f"sqlite+aiosqlite:///{cluster.data / 'tutti.db'}")
         async with database.begin() as conn:
             await conn.execute(update(accounts).where(accounts.c.id == account_id).values(tier="enterprise"))
         await database.close()
-        session = (await http.post("/api/v1/auth/login", json=login)).raise_for_status().json()
-        made = await http.post(
-            "/api/v1/user/api-keys",
-            json={"name": "crash"},
-            headers={"Authorization": f"Bearer {session['access_token']}"},
-        )
+        session = {"Authorization": f"Bearer {grant['access_token']}"}
+        made = await http.post("/api/v1/user/api-keys", json={"name": "crash"}, headers=session)
         keys[account_id] = made.raise_for_status().json()["key"]
     return keys
 
