@@ -184,7 +184,7 @@ generations = Table(
     ),
     Index("ix_generations_expiry", "state", "expires_at"),
     Index("ix_generations_leases", "state", "lease_expires_at"),
-    Index("ix_generations_account", "account_id", "state", "mode", "deadline_at"),
+    Index("ix_generations_account", "account_id", "state", "model_id", "mode", "deadline_at"),
     Index("ix_generations_newest", "account_id", "created_at", "id"),
 )
 
