@@ -22,7 +22,7 @@ class GenerationGoneError(ApiError):
     """The generation was removed while it was listened to."""
 
     def __init__(self, generation_id: str) -> None:
-        super().__init__(ErrorCode.NOT_FOUND, details={"generation_id": generation_id})
+        super().__init__(ErrorCode.GENERATION_NOT_FOUND, details={"generation_id": generation_id})
 
 
 def _why(view: GenerationView) -> tuple[ErrorCode, str | None]:

@@ -71,23 +71,6 @@ class Feed:
                     watch.check_alive(position)
                     await turn.wait()
 
-    async def changes(self, view: GenerationView) -> AsyncGenerator[GenerationView]:
-        """The state as it is, then each newer one; ends with a terminal one.
-
-        Raises:
-            GenerationGoneError: the generation was removed.
-        """
-        async with self.watch(view) as watch:
-            told = 0
-            while not (told and watch.view.is_terminal and watch.view.version == told):
-                turn = watch.turn
-                if watch.view.version > told:
-                    told = watch.view.version
-                    yield watch.view
-                    continue
-                watch.check_exists()
-                await turn.wait()
-
     async def close(self) -> None:
         """Stop watching. Listeners that are still there hear nothing more."""
         watches, self._watches = self._watches, {}

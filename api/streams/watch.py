@@ -175,23 +175,26 @@ class Watch:
     async def _open(self, position: int) -> Window:
         """The window of a track from now on, at the place where the track is being made."""
         async with self._locks.setdefault(position, asyncio.Lock()):
-            if position not in self._windows:
+            window = self._windows.get(position)
+            if window is None:
                 window = Window()
                 window.move(max(0, await self._length(position) - WINDOW_PIECES))
+                await self._fill(position, window)
                 self._windows[position] = window
-        await self._advance(position)
-        return self._windows[position]
+        return window
 
     async def _advance(self, position: int) -> None:
         """Take what is new in the cache."""
-        window = self._windows[position]
         async with self._locks[position]:
-            while not window.is_complete:
-                taken = window.extend(await self._fetch(position, window.end, WINDOW_PIECES))
-                if taken:
-                    self._changed.ring()
-                if taken < WINDOW_PIECES:
-                    return
+            await self._fill(position, self._windows[position])
+
+    async def _fill(self, position: int, window: Window) -> None:
+        while not window.is_complete:
+            taken = window.extend(await self._fetch(position, window.end, WINDOW_PIECES))
+            if taken:
+                self._changed.ring()
+            if taken < WINDOW_PIECES:
+                return
 
     # --------------------------------------------------------------------------------- cache and storage
     async def _length(self, position: int) -> int:

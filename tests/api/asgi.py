@@ -34,7 +34,7 @@ class Exchange:
     ) -> None:
         self._app = app
         self._pieces = pieces if pieces is not None else [json.dumps(body).encode()]
-        names = {"content-type": "application/json", **(headers or {})}
+        names = {"host": "localhost", "content-type": "application/json", **(headers or {})}
         self._scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
