@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from api.ids import new_id
 from api.store import engines
-from api.store.database import Database, StoreError, check
+from api.store.database import Database
 from api.store.schema import accounts, api_keys, outbox, usage_windows
-from tests.api.postgres import PostgresServer
+from tests.api.store.locks import writing_elsewhere
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -140,7 +137,7 @@ async def test_cancelled_while_waiting_for_the_lock(database: Database) -> None:
         async with database.begin() as connection:
             await connection.execute(insert(accounts).values(_account()))
 
-    async with _writing_elsewhere(database):
+    async with writing_elsewhere(database):
         tasks = [asyncio.create_task(work()) for _ in range(5)]
         await asyncio.sleep(0)
         await _count(database)  # readers pass, and meanwhile the tasks have come as far as they can
@@ -153,19 +150,6 @@ async def test_cancelled_while_waiting_for_the_lock(database: Database) -> None:
     assert await _count(database) == expected
     await work()
     assert await _count(database) == expected + 1
-
-
-@asynccontextmanager
-async def _writing_elsewhere(database: Database) -> AsyncIterator[None]:
-    """A second process's transaction, as far as this one can tell: another Database."""
-    if database.dialect == "postgresql":
-        yield
-        return
-    file = str(database._url.database)
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("COMMIT")
 
 
 async def test_processes_share_one_database(database: Database, database_url: str) -> None:
@@ -199,94 +183,3 @@ async def test_sqlite_keeps_what_it_says(tmp_path: Path, sqlite_template: Path) 
         }
     await db.close()
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}  # 2: FULL
-
-
-async def test_sqlite_that_stays_locked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_database_url: str
-) -> None:
-    monkeypatch.setattr(engines, "BUSY_TIMEOUT_S", 0.05)
-    db = Database.connect(sqlite_database_url)
-    async with _writing_elsewhere(db):
-        with pytest.raises(StoreError, match=r"was locked for 0\.05 s: end the program"):
-            async with db.begin():
-                pass
-        assert await check(db) is True
-    await db.close()
-
-
-async def test_a_transaction_inside_another_is_refused_in_the_end(
-    monkeypatch: pytest.MonkeyPatch, sqlite_database_url: str
-) -> None:
-    monkeypatch.setattr(engines, "POOL_TIMEOUT_S", 0.05)
-    db = Database.connect(sqlite_database_url)
-    async with db.begin():
-        with pytest.raises(StoreError, match="one transaction is opened inside another"):
-            async with db.begin():
-                pass
-    await db.close()
-
-
-async def test_a_postgresql_that_restarts_is_found_again(postgresql_database_url: str) -> None:
-    database = Database.connect(postgresql_database_url)
-    assert await _count(database) == 0
-    with pytest.raises(StoreError, match="broke: try again"):
-        async with database.begin() as connection:
-            await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-    async with database.begin() as connection:
-        everyone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-        await connection.execute(text(f"{everyone} AND pid <> pg_backend_pid()"))
-    assert await _count(database) == 0  # its connection was ended, and replaced before it was used
-    await database.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("nonsense", "cannot be read: use sqlite"),
-        ("mysql://host/db", "mysql is not supported: use sqlite"),
-        ("sqlite://", "SQLite needs a file"),
-        ("sqlite+aiosqlite:///:memory:", "SQLite needs a file"),
-        ("sqlite+aiosqlite:///relative.db", "needs its whole path"),
-    ],
-)
-def test_urls_that_cannot_be(url: str, message: str) -> None:
-    with pytest.raises(StoreError, match=message):
-        Database.connect(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("postgresql://tutti:hush@127.0.0.1:1/tutti", r"cannot connect to postgresql\+asyncpg://tutti:\*\*\*@127"),
-        ("sqlite+aiosqlite:////no/such/folder/tutti.db", "does the folder exist, and is it writable"),
-    ],
-)
-async def test_unreachable(url: str, message: str) -> None:
-    db = Database.connect(url)
-    with pytest.raises(StoreError, match=message) as caught:
-        async with db.begin():
-            pass
-    assert "hush" not in str(caught.value)
-    assert "hush" not in str(await check(db))
-    await db.close()
-
-
-async def test_postgresql_refuses_a_database_that_is_not_there(postgres: PostgresServer) -> None:
-    wrong = Database.connect(postgres.url("absent"))
-    assert 'database "absent" does not exist' in str(await check(wrong))
-    await wrong.close()
-
-
-async def test_a_table_that_is_missing_points_to_the_upgrade(database: Database) -> None:
-    async with database.begin() as connection:
-        await connection.execute(text("DROP TABLE webhook_attempts"))
-    with pytest.raises(StoreError, match="run `tutti db upgrade`"):
-        async with database.read() as connection:
-            await connection.execute(text("SELECT * FROM webhook_attempts"))
-
-
-async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    (tmp_path / "tutti.db").write_bytes(b"x" * 4096)
-    db = Database.connect(f"sqlite+aiosqlite:///{tmp_path}/tutti.db")
-    assert "not a database" in str(await check(db))
-    await db.close()

@@ -87,9 +87,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_generations"),
     )
     op.create_index("ix_generations_account", "generations", ["account_id", "state", "model_id", "mode", "deadline_at"])
+    op.create_index("ix_generations_expiry", "generations", ["state", "expires_at"])
     op.create_index("ix_generations_leases", "generations", ["state", "lease_expires_at"])
     op.create_index("ix_generations_newest", "generations", ["account_id", "created_at", "id"])
-    op.create_index("ix_generations_expiry", "generations", ["state", "expires_at"])
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(40), nullable=False),
