@@ -161,6 +161,10 @@ class ErrorCode(StrEnum):
         "email_taken", 409, "conflict", False,
         "An account with this email exists. Log in, or register with another one.",
     )  # fmt: skip
+    ACCOUNT_NOT_FOUND = (
+        "account_not_found", 404, "not_found", False,
+        "There is no account of that id or email. `tutti admin users list` lists those there are.",
+    )  # fmt: skip
     API_KEY_NOT_FOUND = (
         "api_key_not_found", 404, "not_found", False,
         "This account has no API key of that id. GET /api/v1/user/api-keys lists those it has.",
