@@ -16,6 +16,21 @@ from api.store.database import Database
 
 NOW = datetime(2026, 3, 31, 22, 40, 30, tzinfo=UTC)
 TIERS = Tiers.load()
+FOUR = {"tiny": {"slots": 4, "steps_per_s": 200.0}}
+"""The capacity of a worker with four slots of 50 steps a second."""
+
+
+class Hands:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
 
 def tier(name: str = "free", **changes: Any) -> Tier:

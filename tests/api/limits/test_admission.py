@@ -1,12 +1,9 @@
-"""Who is let in while there is much to do, when the others may come back, and what is told to those who wait."""
+"""Who is let in while there is much to do, and when the others may come back."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,46 +11,16 @@ from hypothesis import strategies as st
 from sqlalchemy import event, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.cache.client import Cache
 from api.errors import ApiError, ErrorCode
 from api.generations.backlog import Backlog, Capacity, Line, ModelBacklog, Work
-from api.generations.outlook import Backlogs, Outlook, Subject
+from api.generations.outlook import Backlogs
 from api.limits import Limits, Newcomer
 from api.limits.admission import BLIND_QUEUE, Admission
 from api.limits.concurrency import Mode
 from api.limits.tiers import Tier
-from api.settings import Settings
 from api.store import schema
 from api.store.database import Database
-from tests.api.limits.rows import NOW, TIERS, add_account, add_generation, add_worker, tier
-
-FOUR = {"tiny": {"slots": 4, "steps_per_s": 200.0}}
-
-
-class Hands:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def move(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock() -> Hands:
-    return Hands()
-
-
-@pytest.fixture
-async def limits(database: Database, cache: Cache, clock: Hands) -> AsyncIterator[Limits]:
-    await add_account(database)
-    limits = Limits(Settings(), cache, clock)
-    yield limits
-    await limits.close()
+from tests.api.limits.rows import FOUR, NOW, TIERS, Hands, add_account, add_generation, add_worker, tier
 
 
 async def fill(database: Database, steps: int) -> None:
@@ -236,93 +203,6 @@ def test_retry_after_is_honest(slots: int, rate: float, running: float, queued: 
         assert attempt(retry_after_s * (1 + 1e-9)) is None
         if retry_after_s > 1:
             assert attempt(retry_after_s - 1.001) is not None
-
-
-@pytest.fixture
-def outlook_of(database: Database, limits: Limits) -> Callable[[str], Any]:
-    async def outlook_of(generation_id: str) -> Outlook:
-        async with database.read() as conn:
-            found = await conn.execute(select(schema.generations).where(schema.generations.c.id == generation_id))
-            return await limits.outlook(conn, cast(Subject, SimpleNamespace(**found.mappings().one())))
-
-    return outlook_of
-
-
-async def test_the_outlook_of_one_that_waits(
-    database: Database, outlook_of: Callable[[str], Any], limits: Limits
-) -> None:
-    clocks = {"acc_2": 0.0, "acc_3": 2.0, "acc_4": 100.0, "acc_5": 0.0}
-    for account, virtual_s in clocks.items():
-        await add_account(database, account, virtual_s=virtual_s)
-    async with database.begin() as conn:
-        await add_worker(conn, FOUR)
-        await add_generation(conn, "acc_2", state="running", num_tracks=4, cost_steps=2000, started_at=NOW)
-        await add_generation(conn, "acc_3", num_tracks=2, cost_steps=1000)
-        await add_generation(conn, "acc_4")
-        await add_generation(conn, "acc_5", model_id="small")
-        await add_generation(conn, model_id="tiny", deadline_at=NOW + timedelta(seconds=2))
-        mine = await add_generation(conn, num_tracks=2, cost_steps=1000, deadline_at=NOW + timedelta(seconds=3))
-    # 2,000 steps run; 500 of the account's own and 1,000 of acc_3 are in front, at 200 a second; then 1,000 at 100.
-    assert await outlook_of(mine) == Outlook(3, 17.5 + 10.0)
-
-
-async def test_an_accounts_streams_come_first(database: Database, outlook_of: Callable[[str], Any]) -> None:
-    async with database.begin() as conn:
-        await add_worker(conn, FOUR)
-        await add_generation(conn, deadline_at=NOW)
-        streamed = await add_generation(conn, mode="stream")
-    assert await outlook_of(streamed) == Outlook(1, 10.0)
-
-
-async def test_a_tier_that_is_no_longer_there(database: Database, outlook_of: Callable[[str], Any]) -> None:
-    await add_account(database, "acc_2", tier="gone")
-    async with database.begin() as conn:
-        await add_worker(conn, FOUR)
-        waiting = await add_generation(conn, "acc_2")
-    assert await outlook_of(waiting) == Outlook()
-
-
-async def test_of_two_at_the_same_instant_one_is_first(database: Database, outlook_of: Callable[[str], Any]) -> None:
-    async with database.begin() as conn:
-        await add_worker(conn, FOUR)
-        names = [await add_generation(conn, id=f"gen_{letter}") for letter in "ab"]
-    assert [(await outlook_of(name)).queue_position for name in names] == [1, 2]
-
-
-async def test_an_account_waits_for_its_own(database: Database, outlook_of: Callable[[str], Any]) -> None:
-    async with database.begin() as conn:
-        await add_worker(conn, FOUR)
-        await add_generation(conn, state="running", started_at=NOW - timedelta(seconds=4))
-        second = await add_generation(conn, deadline_at=NOW + timedelta(seconds=8))
-        third = await add_generation(conn, deadline_at=NOW + timedelta(seconds=9))
-    # There are slots, but the free tier runs one at a time.
-    assert await outlook_of(second) == Outlook(1, 6.0 + 10.0)
-    assert await outlook_of(third) == Outlook(2, 6.0 + 20.0)
-
-
-async def test_the_outlook_of_one_that_runs(database: Database, outlook_of: Callable[[str], Any]) -> None:
-    async with database.begin() as conn:
-        await add_worker(conn, FOUR)
-        started_at = NOW - timedelta(seconds=4)
-        begun = await add_generation(conn, state="running", num_tracks=2, cost_steps=1000, started_at=started_at)
-        late = await add_generation(conn, state="running", started_at=NOW - timedelta(minutes=1))
-    assert await outlook_of(begun) == Outlook(None, 6.0)
-    assert await outlook_of(late) == Outlook(None, 0.0)
-
-
-async def test_without_workers_only_the_place_is_known(database: Database, outlook_of: Callable[[str], Any]) -> None:
-    async with database.begin() as conn:
-        running = await add_generation(conn, state="running", started_at=NOW)
-        waiting = await add_generation(conn)
-    assert await outlook_of(running) == Outlook(None, None)
-    assert await outlook_of(waiting) == Outlook(1, None)
-
-
-@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired"])
-async def test_what_has_ended_has_no_outlook(database: Database, outlook_of: Callable[[str], Any], state: str) -> None:
-    async with database.begin() as conn:
-        ended = await add_generation(conn, state=state)
-    assert await outlook_of(ended) == Outlook()
 
 
 async def test_the_bundle(limits: Limits, database: Database, clock: Hands) -> None:
