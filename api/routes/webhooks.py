@@ -160,7 +160,11 @@ async def rotate(webhook_id: str, response: Response, services: Provided, princi
     return WebhookWithSecret.model_validate(rotated)
 
 
-@router.post("/{webhook_id}/test", summary="Send a test event", responses=_ONE)
+@router.post(
+    "/{webhook_id}/test",
+    summary="Send a test event",
+    responses=error_responses(ErrorCode.WEBHOOK_NOT_FOUND, ErrorCode.WEBHOOK_CONFLICT),
+)
 async def test(webhook_id: str, services: Provided, principal: Writer) -> DeliveryDetails:
     """Sends a `webhook.test` event now, once, and answers with what came of it. Works while the webhook is switched
     off, and has no say in whether it is."""

@@ -26,14 +26,18 @@ class ResolutionError(OSError):
 
 
 class SystemResolver:
-    """The operating system's resolver, in threads of its own."""
+    """The operating system's resolver, in threads of its own.
 
-    def __init__(self) -> None:
+    Args:
+        absolute: names are whole names. Otherwise this machine's search domains and its hosts file apply too.
+    """
+
+    def __init__(self, *, absolute: bool) -> None:
+        self._absolute = absolute
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="webhook-resolver")
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        # The final dot makes the name absolute: no search domain of this machine is tried.
-        name = f"{host}." if "." in host else host
+        name = f"{host}." if self._absolute else host
         look_up = asyncio.get_running_loop().run_in_executor(self._threads, _getaddrinfo, name, port)
         return list(dict.fromkeys(await look_up))
 
@@ -57,7 +61,7 @@ class Guard:
 
     def __init__(self, rules: Rules, resolve: Resolve | None = None) -> None:
         self._rules = rules
-        self._system = None if resolve else SystemResolver()
+        self._system = None if resolve else SystemResolver(absolute=not rules.allow_private)
         self._resolve: Resolve = resolve or self._system  # type: ignore[assignment]
 
     def read(self, url: str) -> Target:

@@ -120,12 +120,13 @@ class DeliveryLog:
         """Send a ``webhook.test`` event now, once, and return its delivery with the attempt.
 
         Raises:
-            ApiError: webhook_not_found.
+            ApiError: webhook_not_found; webhook_conflict: a test of this endpoint is under way.
         """
         now = self._clock()
         owner = new_id("lse")
         async with self._db.begin() as conn:
-            endpoint = await find(conn, account_id, endpoint_id)
+            endpoint = await find(conn, account_id, endpoint_id, lock=True)
+            await _refuse_a_second_test(conn, endpoint_id, now)
             data = {"webhook_id": endpoint_id, "message": "This is a test. Nothing was generated."}
             values = {
                 **new_delivery(new_id("evt"), account_id, endpoint_id, endpoint.url, TEST_EVENT, now),
@@ -138,6 +139,19 @@ class DeliveryLog:
         names = ("id", "account_id", "endpoint_id", "event_id", "event_type", "url", "body", "attempts")
         await self._courier.deliver(Lease(owner=owner, **{name: values[name] for name in names}))
         return await self.get(account_id, values["id"])
+
+
+async def _refuse_a_second_test(conn: AsyncConnection, endpoint_id: str, now: datetime) -> None:
+    """A test occupies a request for as long as its receiver likes; one at a time does for finding out."""
+    under_way = select(table.c.id).where(
+        table.c.endpoint_id == endpoint_id,
+        table.c.event_type == TEST_EVENT,
+        table.c.state == "pending",
+        table.c.lease_expires_at > now,
+    )
+    if (await conn.execute(under_way.limit(1))).first() is not None:
+        message = "a test of this webhook is under way: wait for its outcome"
+        raise ApiError(ErrorCode.WEBHOOK_CONFLICT, message)
 
 
 async def _find(conn: AsyncConnection, account_id: str, delivery_id: str) -> Row[Any]:

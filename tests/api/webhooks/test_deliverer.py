@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-import pytest
 from structlog import DropEvent
 from structlog.testing import LogCapture
 from structlog.typing import EventDict
 
-from api.ids import new_id
 from api.settings import Settings
 from api.store.database import Database
 from api.webhooks.deliverer import Deliverer
-from api.webhooks.leases import Candidate, Share, choose
-from api.webhooks.log import Filters
 from api.webhooks.service import WebhookService
-from tests.api.limits.rows import add_account
+from tests.api.webhooks.calls import Gate, at_work, listed, register, states
 from tests.api.webhooks.conftest import Events, ManualClock, logger_of, make_service
-from tests.api.webhooks.receiver import TIMEOUT_S, Received, Receiver, receiving
+from tests.api.webhooks.receiver import TIMEOUT_S, Receiver, receiving
 
 MakeDeliverer = Callable[[], Deliverer]
-
-
-class Gate:
-    """A receiver that answers when the gate is opened."""
-
-    def __init__(self) -> None:
-        self.opened = asyncio.Event()
-
-    async def __call__(self, _request: Received, writer: asyncio.StreamWriter) -> None:
-        await self.opened.wait()
-        writer.write(b"HTTP/1.1 204 X\r\n\r\n")
-
-
-@asynccontextmanager
-async def at_work(deliverer: Deliverer) -> AsyncIterator[asyncio.Task[None]]:
-    """A worker; at the end it is stopped as one that is shut down in order, unless it ended before."""
-    running = asyncio.create_task(deliverer.run())
-    try:
-        yield running
-    finally:
-        await deliverer.stop()
-        async with asyncio.timeout(TIMEOUT_S):
-            await asyncio.wait([running])
-
-
-async def register(service: WebhookService, account: str, url: str) -> str:
-    created, _ = await service.endpoints.create(account, url, ["*"], "")
-    return str(created["id"])
-
-
-async def states(service: WebhookService, account: str) -> list[str]:
-    page, _ = await service.log.page(account, Filters(), 100, None)
-    return [delivery["state"] for delivery in page]
 
 
 # --------------------------------------------------------------------------------------------- crashes
@@ -87,7 +49,7 @@ async def test_a_crash_between_sending_and_writing_down_sends_again_with_the_sam
 
     assert [request.headers["webhook-id"] for request in receiver.requests] == [event["event_id"]] * 2
     assert receiver.requests[0].body == receiver.requests[1].body
-    (delivery,), _ = await service.log.page(account, Filters(), 10, None)
+    (delivery,) = await listed(service, account)
     assert (delivery["state"], delivery["attempts"]) == ("delivered", 1)
 
 
@@ -111,7 +73,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(
         gate.opened.set()
     written = [entry["recorded"] for entry in log.entries if entry["event"] == "webhook_attempt"]
     assert sorted(written) == [False, True]
-    (delivery,), _ = await service.log.page(account, Filters(), 10, None)
+    (delivery,) = await listed(service, account)
     assert (delivery["state"], delivery["attempts"]) == ("delivered", 1)
     assert len(await service.log.attempts(account, delivery["id"])) == 1
 
@@ -119,7 +81,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(
 async def test_an_endpoint_deleted_while_its_delivery_is_under_way(
     service: WebhookService, account: str, events: Events, make_deliverer: MakeDeliverer, receiver: Receiver
 ) -> None:
-    endpoint_id = await register(service, account, receiver.url())
+    endpoint_id = (await register(service, account, receiver.url()))["id"]
     await events.end(account)
     gate = Gate()
     receiver.behaviours = [gate]
@@ -138,7 +100,7 @@ async def test_an_endpoint_switched_off_while_its_delivery_is_under_way_is_not_t
     receiver: Receiver,
     clock: ManualClock,
 ) -> None:
-    endpoint_id = await register(service, account, receiver.url())
+    endpoint_id = (await register(service, account, receiver.url()))["id"]
     await events.end(account)
     crashing = asyncio.create_task(make_deliverer().run())
     receiver.default = Gate()
@@ -193,7 +155,7 @@ async def test_the_limit_of_an_endpoint_holds_over_all_workers(
     async with at_work(make_deliverer()), at_work(make_deliverer()), at_work(make_deliverer()), receiving() as fast:
         await receiver.until(4)
         # All that is due elsewhere is done meanwhile: so everybody has looked, and nobody took a fifth.
-        other = await register(service, account, fast.url())
+        other = (await register(service, account, fast.url()))["id"]
         for _ in range(6):
             await service.endpoints.update(account, other, {"enabled": True})
             await events.end(account)
@@ -201,68 +163,6 @@ async def test_the_limit_of_an_endpoint_holds_over_all_workers(
         assert len(receiver.requests) == 4
         gate.opened.set()
         await receiver.until(18)
-
-
-# -------------------------------------------------------------------------------------- slow receivers
-async def test_a_slow_receiver_holds_up_nobody_else(
-    service: WebhookService, account: str, database: Database, events: Events, deliverer: Deliverer, receiver: Receiver
-) -> None:
-    """Forty deliveries to a receiver that hangs; the account's other endpoint and another account are told at once."""
-    gate = Gate()
-    receiver.default = gate
-    await register(service, account, receiver.url())
-    for _ in range(40):
-        await events.end(account)
-    other = await add_account(database, new_id("acc"))
-    async with receiving() as fast, at_work(deliverer):
-        await receiver.until(4)
-        await register(service, account, fast.url("/same-account"))
-        await register(service, other, fast.url("/other-account"))
-        for _ in range(5):
-            await events.end(account)
-            await events.end(other)
-        deliverer.wake()
-        await fast.until(10)
-        assert Counter(request.path for request in fast.requests) == {"/same-account": 5, "/other-account": 5}
-        assert len(receiver.requests) == 4
-        gate.opened.set()
-
-
-@pytest.mark.parametrize(
-    "settings", [Settings(webhook_allow_http=True, webhook_allow_private=True, webhook_concurrency=4)]
-)
-async def test_an_account_of_slow_receivers_leaves_half_of_the_places_to_others(
-    service: WebhookService, account: str, database: Database, events: Events, deliverer: Deliverer, receiver: Receiver
-) -> None:
-    gate = Gate()
-    receiver.default = gate
-    for name in range(5):
-        await register(service, account, receiver.url(f"/{name}"))
-    for _ in range(3):
-        await events.end(account)
-    other = await add_account(database, new_id("acc"))
-    async with receiving() as fast, at_work(deliverer):
-        await receiver.until(2)
-        await register(service, other, fast.url())
-        for _ in range(5):
-            await events.end(other)
-        deliverer.wake()
-        await fast.until(5)
-        assert len(receiver.requests) == 2
-        gate.opened.set()
-
-
-def test_choosing_is_in_order_within_the_shares() -> None:
-    due = [
-        Candidate(f"d{i}", account, lane)
-        for i, (account, lane) in enumerate([("a", "x")] * 3 + [("a", "y"), ("b", "z")])
-    ]
-    flying = [Candidate("f", "a", "x")]
-    assert choose(due, flying, Share(lane=2, account=10), 10) == ["d0", "d3", "d4"]
-    assert choose(due, flying, Share(lane=10, account=2), 10) == ["d0", "d4"]
-    assert choose(due, flying, Share(lane=10, account=10), 2) == ["d0", "d1"]
-    assert choose(due, flying, Share(lane=1, account=1), 10) == ["d4"]
-    assert choose(due, flying, Share(lane=10, account=10), 0) == []
 
 
 # --------------------------------------------------------------------------------------- the rest of it

@@ -1,4 +1,4 @@
-"""From an event to what receivers get: expansion, signatures, retries, what switches an endpoint off."""
+"""From an event to what receivers get: expansion, signatures, retries, rotation."""
 
 from __future__ import annotations
 
@@ -16,22 +16,12 @@ from api.settings import Settings
 from api.store.database import Database
 from api.store.schema import webhook_deliveries
 from api.webhooks.deliverer import Deliverer
-from api.webhooks.log import Filters
 from api.webhooks.schedule import JITTER, MAX_ATTEMPTS, WAITS_S
 from api.webhooks.service import WebhookService
 from tests.api.limits.rows import add_account
+from tests.api.webhooks.calls import listed, register
 from tests.api.webhooks.conftest import Events, ManualClock, logger_of, make_service
 from tests.api.webhooks.receiver import Received, Receiver, answer
-
-
-async def register(service: WebhookService, account: str, url: str, *events: str) -> dict[str, Any]:
-    created, _ = await service.endpoints.create(account, url, list(events) or ["*"], "")
-    return created
-
-
-async def deliveries(service: WebhookService, account: str) -> list[dict[str, Any]]:
-    page, _ = await service.log.page(account, Filters(), 100, None)
-    return page
 
 
 def verified(request: Received, secret: str) -> dict[str, Any]:
@@ -63,7 +53,7 @@ async def test_an_event_reaches_those_who_ask_for_it_signed_each_with_its_own_se
         assert told["data"] == {"id": event["generation_id"], "state": "failed"}
         assert got[path].headers["webhook-id"] == event["event_id"]
     assert len({request.body for request in receiver.requests}) == 1
-    assert await deliveries(service, other) == []
+    assert await listed(service, other) == []
 
 
 async def test_nobody_is_told_what_he_did_not_ask_for(
@@ -129,7 +119,7 @@ async def test_ten_attempts_with_one_id_and_one_body_and_then_it_failed(
     assert {request.headers["webhook-id"] for request in receiver.requests} == {event["event_id"]}
     assert len({request.body for request in receiver.requests}) == 1
     assert len({request.headers["webhook-timestamp"] for request in receiver.requests}) == MAX_ATTEMPTS
-    (delivery,) = await deliveries(service, account)
+    (delivery,) = await listed(service, account)
     assert (delivery["state"], delivery["attempts"], delivery["next_attempt_at"]) == ("failed", MAX_ATTEMPTS, None)
     log = await service.log.attempts(account, delivery["id"])
     assert [entry["number"] for entry in log] == list(range(1, MAX_ATTEMPTS + 1))
@@ -147,7 +137,7 @@ async def test_a_receiver_that_comes_back_is_told(
     for _ in range(5):
         await deliverer.deliver_due()
         clock.advance(hours=1)
-    (delivery,) = await deliveries(service, account)
+    (delivery,) = await listed(service, account)
     assert (delivery["state"], delivery["attempts"]) == ("delivered", 3)
     assert [e["status"] for e in await service.log.attempts(account, delivery["id"])] == [500, 404, 204]
     assert (await service.endpoints.get(account, endpoint["id"]))["failing_since"] is None
@@ -182,7 +172,7 @@ async def test_a_private_address_is_not_called_although_it_was_stored(
     strict = make_service(database, clock, Settings())
     await strict.deliverer(logger_of(LogCapture())).deliver_due()
     assert receiver.requests == []
-    (delivery,) = await deliveries(strict, account)
+    (delivery,) = await listed(strict, account)
     (attempt,) = await strict.log.attempts(account, delivery["id"])
     assert delivery["state"] == "pending"
     assert attempt["error"].startswith("not sent: the url must start with https")
@@ -201,81 +191,10 @@ async def test_a_secret_that_can_not_be_opened_is_an_attempt_that_failed(
     await events.end(account)
     without_key = make_service(database, clock, settings, master=b"\1" * 32)
     await without_key.deliverer(logger_of(LogCapture())).deliver_due()
-    (delivery,) = await deliveries(service, account)
+    (delivery,) = await listed(service, account)
     (attempt,) = await service.log.attempts(account, delivery["id"])
     assert attempt["error"] == "not sent: the signing secret can not be opened"
     assert receiver.requests == []
-
-
-# ------------------------------------------------------------------------------- switching endpoints off
-async def test_410_switches_the_endpoint_off_and_ends_what_waits_for_it(
-    service: WebhookService, account: str, events: Events, deliverer: Deliverer, receiver: Receiver, clock: ManualClock
-) -> None:
-    endpoint = await register(service, account, receiver.url("/gone"))
-    receiver.behaviours = [answer(500), answer(410)]
-    await events.end(account)
-    await deliverer.deliver_due()
-    await events.end(account)
-    assert await deliverer.deliver_due() == 1
-    clock.advance(days=1)
-    await events.end(account)
-    assert await deliverer.deliver_due() == 0
-
-    shown = await service.endpoints.get(account, endpoint["id"])
-    assert not shown["enabled"]
-    assert "410" in shown["disabled_reason"]
-    assert [d["state"] for d in await deliveries(service, account)] == ["failed", "failed"]
-    assert len(receiver.requests) == 2
-
-
-async def test_410_of_a_generations_own_address_ends_that_delivery_only(
-    service: WebhookService, account: str, events: Events, deliverer: Deliverer, receiver: Receiver, clock: ManualClock
-) -> None:
-    receiver.default = answer(410)
-    for _ in range(2):
-        await events.end(account, webhook_url=receiver.url())
-        await deliverer.deliver_due()
-    clock.advance(days=1)
-    assert await deliverer.deliver_due() == 0
-    assert [d["state"] for d in await deliveries(service, account)] == ["failed", "failed"]
-    assert len(receiver.requests) == 2
-
-
-async def test_five_days_of_nothing_but_failures_switch_an_endpoint_off(
-    service: WebhookService, account: str, events: Events, deliverer: Deliverer, receiver: Receiver, clock: ManualClock
-) -> None:
-    endpoint = await register(service, account, receiver.url())
-    receiver.default = answer(500)
-    for hours in (0, 60, 119):
-        await events.end(account)
-        await deliverer.deliver_due()
-        assert (await service.endpoints.get(account, endpoint["id"]))["enabled"], hours
-        clock.advance(hours={0: 60, 60: 59, 119: 2}[hours])
-    await events.end(account)
-    await deliverer.deliver_due()
-    shown = await service.endpoints.get(account, endpoint["id"])
-    assert not shown["enabled"]
-    assert "answered 500" in shown["disabled_reason"]
-    assert {d["state"] for d in await deliveries(service, account)} == {"failed"}
-
-    await service.endpoints.update(account, endpoint["id"], {"enabled": True})
-    await events.end(account)
-    await deliverer.deliver_due()
-    shown = await service.endpoints.get(account, endpoint["id"])
-    assert (shown["enabled"], shown["disabled_reason"], shown["failing_since"]) == (True, None, clock.now)
-
-
-async def test_one_success_begins_the_five_days_anew(
-    service: WebhookService, account: str, events: Events, deliverer: Deliverer, receiver: Receiver, clock: ManualClock
-) -> None:
-    endpoint = await register(service, account, receiver.url())
-    for day, status in enumerate([500, 500, 500, 500, 200, 500, 500, 500, 500, 500]):
-        receiver.behaviours = [answer(status)]
-        receiver.default = answer(status)
-        await events.end(account)
-        await deliverer.deliver_due()
-        assert (await service.endpoints.get(account, endpoint["id"]))["enabled"], day
-        clock.advance(days=1)
 
 
 # -------------------------------------------------------------------------------------------- rotation

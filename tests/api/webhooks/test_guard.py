@@ -91,10 +91,20 @@ async def test_the_private_setting_lets_a_name_lead_to_loopback() -> None:
 
 
 async def test_the_systems_resolver_knows_this_machine() -> None:
-    resolver = SystemResolver()
+    resolver = SystemResolver(absolute=False)
     assert set(await resolver("localhost", 80)) <= {"127.0.0.1", "::1"}
     resolver.close()
-    guard = Guard(Rules())
-    with pytest.raises(UrlRefusedError):
-        guard.read("https://localhost/")
+
+
+async def test_whole_names_are_not_looked_for_among_this_machines_own() -> None:
+    """ "hooks" could be hooks.svc.cluster.local; "hooks." is nothing but itself."""
+    resolver = SystemResolver(absolute=True)
+    with pytest.raises(socket.gaierror):
+        await resolver(socket.gethostname().partition(".")[0], 80)
+    resolver.close()
+
+
+async def test_without_a_resolver_the_systems_is_asked() -> None:
+    guard = Guard(Rules(allow_private=True))
+    assert set(await addresses(guard, "https://localhost/")) <= {"127.0.0.1", "::1"}
     guard.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -15,18 +16,9 @@ from api.webhooks.deliverer import Deliverer
 from api.webhooks.log import Filters
 from api.webhooks.service import WebhookService
 from tests.api.limits.rows import add_account
+from tests.api.webhooks.calls import listed, register
 from tests.api.webhooks.conftest import Events, ManualClock
-from tests.api.webhooks.receiver import Receiver, answer
-
-
-async def register(service: WebhookService, account: str, url: str) -> str:
-    created, _ = await service.endpoints.create(account, url, ["*"], "")
-    return str(created["id"])
-
-
-async def listed(service: WebhookService, account: str, **filters: Any) -> list[dict[str, Any]]:
-    page, _ = await service.log.page(account, Filters(**filters), 100, None)
-    return page
+from tests.api.webhooks.receiver import Received, Receiver, answer
 
 
 async def only(service: WebhookService, account: str) -> dict[str, Any]:
@@ -60,7 +52,7 @@ async def test_pages_show_everything_once_although_more_comes_meanwhile(
 async def test_filters(
     service: WebhookService, account: str, events: Events, deliverer: Deliverer, receiver: Receiver
 ) -> None:
-    endpoint = await register(service, account, receiver.url("/a"))
+    endpoint = (await register(service, account, receiver.url("/a")))["id"]
     first = await events.end(account, "failed", webhook_url=receiver.url("/own"))
     await deliverer.deliver_due()
     second = await events.end(account)
@@ -99,7 +91,7 @@ async def test_a_delivery_is_shown_with_its_body_and_attempts_to_its_account_onl
     receiver: Receiver,
     clock: ManualClock,
 ) -> None:
-    endpoint = await register(service, account, receiver.url())
+    endpoint = (await register(service, account, receiver.url()))["id"]
     receiver.behaviours = [answer(503, b"busy"), answer(200, b"ok")]
     event = await events.end(account)
     began = clock.now
@@ -182,7 +174,7 @@ async def test_what_waits_for_its_next_attempt_can_be_sent_now(
 async def test_nothing_is_replayed_to_an_endpoint_that_is_switched_off(
     service: WebhookService, account: str, events: Events, deliverer: Deliverer, receiver: Receiver
 ) -> None:
-    endpoint = await register(service, account, receiver.url())
+    endpoint = (await register(service, account, receiver.url()))["id"]
     await events.end(account)
     await service.endpoints.update(account, endpoint, {"enabled": False})
     delivery = await only(service, account)
@@ -199,7 +191,7 @@ async def test_nothing_is_replayed_to_an_endpoint_that_is_switched_off(
 async def test_a_test_is_sent_at_once_and_tells_what_came_of_it(
     service: WebhookService, account: str, deliverer: Deliverer, receiver: Receiver
 ) -> None:
-    endpoint = await register(service, account, receiver.url())
+    endpoint = (await register(service, account, receiver.url()))["id"]
     receiver.default = answer(201, b"hello")
     shown = await service.log.test(account, endpoint)
     assert (shown["event_type"], shown["state"], shown["body"]["data"]["webhook_id"]) == (
@@ -217,7 +209,7 @@ async def test_a_test_is_sent_at_once_and_tells_what_came_of_it(
 async def test_a_test_that_fails_is_not_repeated_and_does_not_switch_the_endpoint_off(
     service: WebhookService, account: str, deliverer: Deliverer, receiver: Receiver, clock: ManualClock, status: int
 ) -> None:
-    endpoint = await register(service, account, receiver.url())
+    endpoint = (await register(service, account, receiver.url()))["id"]
     receiver.default = answer(status)
     shown = await service.log.test(account, endpoint)
     assert (shown["state"], shown["log"][0]["error"]) == ("failed", f"answered {status}")
@@ -228,10 +220,51 @@ async def test_a_test_that_fails_is_not_repeated_and_does_not_switch_the_endpoin
     assert (after["enabled"], after["failing_since"]) == (True, None)
 
 
+async def test_one_test_of_an_endpoint_at_a_time(
+    service: WebhookService, account: str, receiver: Receiver, clock: ManualClock, deliverer: Deliverer
+) -> None:
+    endpoint = (await register(service, account, receiver.url()))["id"]
+    opened = asyncio.Event()
+
+    async def wait(_request: Received, writer: asyncio.StreamWriter) -> None:
+        await opened.wait()
+        writer.write(b"HTTP/1.1 204 X\r\n\r\n")
+
+    receiver.behaviours = [wait]
+    first = asyncio.create_task(service.log.test(account, endpoint))
+    await receiver.until(1)
+    with pytest.raises(ApiError) as raised:
+        await service.log.test(account, endpoint)
+    assert raised.value.code == ErrorCode.WEBHOOK_CONFLICT
+    opened.set()
+    assert (await first)["state"] == "delivered"
+    assert (await service.log.test(account, endpoint))["state"] == "delivered"
+
+
+async def test_a_test_whose_process_died_is_finished_by_a_worker(
+    service: WebhookService, account: str, receiver: Receiver, clock: ManualClock, deliverer: Deliverer
+) -> None:
+    endpoint = (await register(service, account, receiver.url()))["id"]
+
+    async def wait(_request: Received, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    receiver.behaviours = [wait]
+    dying = asyncio.create_task(service.log.test(account, endpoint))
+    await receiver.until(1)
+    dying.cancel()
+    await asyncio.wait([dying])
+    assert await deliverer.deliver_due() == 0
+    clock.advance(seconds=61)
+    assert await deliverer.deliver_due() == 1
+    assert (await only(service, account))["state"] == "delivered"
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+
+
 async def test_an_endpoint_that_is_switched_off_can_be_tested(
     service: WebhookService, account: str, receiver: Receiver
 ) -> None:
-    endpoint = await register(service, account, receiver.url())
+    endpoint = (await register(service, account, receiver.url()))["id"]
     await service.endpoints.update(account, endpoint, {"enabled": False})
     assert (await service.log.test(account, endpoint))["state"] == "delivered"
     assert not (await service.endpoints.get(account, endpoint))["enabled"]
