@@ -17,6 +17,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 HIDDEN = "[redacted]"
 MAX_TEXT = 8_192  # characters of one value; a traceback fits, an upload does not
+_LONGEST_SECRET = 1_024  # characters; one that was cut in two is not recognised, so this much beside a cut goes as well
 _MAX_DEPTH = 6
 _MIN_HIDDEN_TEXT = 4  # characters: shorter ones would also be cut out of words that have nothing to do with them
 
@@ -38,8 +39,8 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\$argon2\w*\$\S+"), HIDDEN),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL), HIDDEN),
     (re.compile(r"(?<=://)[^/\s@\"']+@"), f"{HIDDEN}@"),  # user and password of a URL
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*"), rf"\1?{HIDDEN}"),  # a URL's query
-    (re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), HIDDEN),  # email addresses
+    (re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://[^\s?#\"'<>]*)[?#][^\s\"'<>]*"), rf"\1?{HIDDEN}"),  # a URL's query
+    (re.compile(r"(?<![A-Za-z0-9._%+'-])[A-Za-z0-9._%+'-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), HIDDEN),  # email
 )
 
 _texts: ContextVar[tuple[str, ...]] = ContextVar("hidden_texts", default=())
@@ -99,10 +100,16 @@ class Redactor:
         return self._text(value if isinstance(value, str) else repr(value))
 
     def _text(self, text: str) -> str:
+        if len(text) > MAX_TEXT:
+            kept = self._without_secrets(text[:MAX_TEXT])
+            return f"{kept[: -min(_LONGEST_SECRET, len(kept))]}… ({len(text)} characters)"
+        return self._without_secrets(text)
+
+    def _without_secrets(self, text: str) -> str:
         if self._hides_prompts:
             for hidden in self._texts():
                 if len(hidden) >= _MIN_HIDDEN_TEXT:
                     text = text.replace(hidden, HIDDEN).replace(repr(hidden)[1:-1], HIDDEN)
         for shape, replacement in _SHAPES:
             text = shape.sub(replacement, text)
-        return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
+        return text

@@ -57,7 +57,7 @@ class _LogEntry:
 
     def __init__(self, log: Any, request: GenerationRequest) -> None:
         # Bound, not in a context variable: an async generator may be resumed and closed in different contexts.
-        self._log = log.bind(**{"generation_id": request.request_id, **request.trace})
+        self._log = log.bind(track=request.request_id, **request.trace)
         self._began_at = time.perf_counter()
         self._made_s = 0.0
         self.outcome = "closed"

@@ -96,6 +96,7 @@ class Execution:
             duration_s=view.duration_s,
             seed=track.seed,
             sampling=view.sampling,
+            trace={"request_id": view.request_id, "generation_id": view.id, "account_id": view.account_id},
         )
         pcm = bytearray()
         last: AudioChunk | None = None

@@ -30,6 +30,8 @@ from api.generations.timing import Timing
 from api.generations.view import State
 from api.ids import new_id
 from api.limits.tiers import Tiers
+from api.logs import correlation
+from api.redaction import hiding
 from api.storage.audio import AudioLibrary
 from api.store.database import Database
 from api.store.errors import StoreError
@@ -146,8 +148,12 @@ class Worker:
     def _begin(self, lease: Lease, lease_until: float) -> None:
         backend = self._backends[lease.view.model_id]
         execution = Execution(lease, backend, self._feed, self._audio, self._throughput, self._clock)
-        run = Run(lease, execution, lease_until)
-        self._runs[run] = asyncio.create_task(self._attend(run))
+        view = lease.view
+        ids = {"request_id": view.request_id, "generation_id": view.id, "account_id": view.account_id}
+        # Tasks take the context along that they are made in: every line about this lease has its ids.
+        with correlation(**ids), hiding(view.prompt):
+            run = Run(lease, execution, lease_until)
+            self._runs[run] = asyncio.create_task(self._attend(run))
 
     # ---------------------------------------------------------------------------------------- one of them
     async def _attend(self, run: Run) -> None:

@@ -142,7 +142,7 @@ async def start(
     from api.worker import create_worker
 
     app = create_app(made, models, configured, log=log)
-    worker = create_worker(made, models, configured)
+    worker = create_worker(made, models, configured, log=log)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         platform = Platform(app, made)

@@ -18,12 +18,13 @@ from fastapi import FastAPI
 
 from api.cache.embedded import EmbeddedValkey
 from api.logs import bridge, correlate, correlation, engine_logger, make_logger, request_scope
-from api.redaction import HIDDEN, hide
+from api.redaction import HIDDEN, MAX_TEXT, hide
 from tests.api.fakes import FakeGenerator
 from tests.api.platform import start
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PROMPT = "a waltz for Aunt Mathilda's 80th birthday"
+WAIT = {"Prefer": "wait=20"}
 # What must never be seen in a log, wherever in a value it stands.
 SECRETS = {
     "live key": "sk_live_tt_0123456789abcdefghijABCDEFGHIJ012345",
@@ -45,8 +46,8 @@ SECRETS = {
     "postgresql": "DETAIL:  Key (prompt)=(a waltz for Aunt) already exists.",
 }
 TELLTALES = (
-    "0123456789abcdef", "fedcba98", "9f8e7d6c", "eyJ", "c2lnbmF0", "abcdefghijklmnop", "dXNlcjpw", "MfKQ9r8", "Mathilda",
-    "hunter2", "abc123", "c29tZXNhbHQ", "MC4CAQ", "waltz",
+    "0123456789abcdef", "fedcba98", "9f8e7d6c", "eyJ", "c2lnbmF0", "abcdefghijklmnop", "dXNlcjpw", "MfKQ9r8",
+    "Mathilda", "hunter2", "abc123", "c29tZXNhbHQ", "MC4CAQ", "waltz",
 )  # fmt: skip
 
 
@@ -136,9 +137,12 @@ def test_hidden_texts_are_cut_out_of_tracebacks(stream: io.StringIO) -> None:
     assert "Mathilda" in stream.getvalue(), "the next request hides nothing of this one"
 
 
-def test_long_values_are_cut(stream: io.StringIO) -> None:
-    make_logger("info", stream).info("said", note="x" * 100_000)
-    assert len(stream.getvalue()) < 10_000
+def test_long_values_are_cut_and_no_secret_with_them(stream: io.StringIO) -> None:
+    log = make_logger("info", stream)
+    for text in ("x" * 100_000, "a.b." * 25_000, "://" * 30_000, "x" * (MAX_TEXT - 10) + SECRETS["live key"]):
+        log.info("said", note=text)
+    assert len(stream.getvalue()) < 4 * (MAX_TEXT + 500)
+    assert "sk_live" not in stream.getvalue()
 
 
 # ------------------------------------------------------------------------------------ correlation
@@ -235,6 +239,28 @@ def test_no_log_call_names_a_secret_or_builds_its_event() -> None:
         assert is_bridge or isinstance(call.args[0], ast.Constant | ast.Name), f"{where}: events are constants"
 
 
+async def test_one_request_is_followed_from_the_gateway_to_the_engine(
+    stream: io.StringIO, sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """The same three ids in the gateway's lines, the worker's, and what the replica is given."""
+    where = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": tmp_path / "platform"}
+    generator = FakeGenerator()
+    async with start(generator, **where, log=make_logger("info", stream)) as platform:
+        owner = await platform.client("owner")
+        answer = await owner.post("/api/v1/generate", json={"prompt": "piano", "duration": 0.1}, headers=WAIT)
+    generation = answer.json()
+    ids = {
+        "request_id": answer.headers["x-request-id"],
+        "generation_id": generation["id"],
+        "account_id": platform.accounts["owner"],
+    }
+    assert dict(generator.requests[0].trace) == ids
+    ended = [line for line in lines(stream) if line["event"] == "generation_state" and line["state"] == "succeeded"]
+    assert [{name: line.get(name) for name in ids} for line in ended] == [ids]
+    [access] = [line for line in lines(stream) if line["event"] == "request"]
+    assert (access["request_id"], access["account_id"]) == (ids["request_id"], ids["account_id"])
+
+
 async def test_nothing_a_client_sends_is_logged(
     stream: io.StringIO, sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
@@ -246,11 +272,11 @@ async def test_nothing_a_client_sends_is_logged(
         for secret in SECRETS.values():
             await say(await platform.connect(), secret)
         owner = await platform.client("owner")
-        for path in ("/api/v1/generate", "/api/v1/generate/stream"):
-            await owner.post(path, json={"prompt": PROMPT, "duration": 0.1}, headers={"Prefer": "wait=10"})
+        await owner.post("/api/v1/generate", json={"prompt": PROMPT, "duration": 0.1}, headers={"Prefer": "wait=2"})
     written = stream.getvalue()
     assert len(written.splitlines()) > 4 * len(SECRETS)
     assert '"account_id": "acc_' in written
+    assert "RuntimeError" in written
     assert not [telltale for telltale in TELLTALES if telltale in written]
 
 
