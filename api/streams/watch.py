@@ -179,8 +179,9 @@ class Watch:
             if window is None:
                 window = Window()
                 window.move(max(0, await self._length(position) - WINDOW_PIECES))
-                await self._fill(position, window)
+                # Before it is filled: a doorbell that rings meanwhile must find it.
                 self._windows[position] = window
+                await self._fill(position, window)
         return window
 
     async def _advance(self, position: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from api.settings import Settings
 from api.store.database import Database, migrate
 from tests.api.fakes import FakeGenerator, spec
 from tests.api.postgres import PostgresServer, running_postgres
+from tests.api.streams.stage import Stage
 
 Serve = Callable[[FastAPI], AbstractAsyncContextManager[str]]
 
@@ -164,3 +165,31 @@ async def cache(valkey: EmbeddedValkey) -> AsyncIterator[Cache]:
     await connected.redis.flushall()
     yield connected
     await connected.close()
+
+
+# ---------------------------------------------------------------------------------------------- streams
+@pytest.fixture
+async def make_stage(
+    valkey: EmbeddedValkey,
+    cache: Cache,
+    sqlite_database_url: str,
+    tmp_path: Path,
+    log: structlog.testing.LogCapture,
+) -> AsyncIterator[Callable[..., Awaitable[Stage]]]:
+    """Gateways and workers around these generators; keyword arguments are settings. (``cache`` flushed the Valkey.)"""
+    async with AsyncExitStack() as stack:
+
+        async def make(*generators: FakeGenerator, **settings: Any) -> Stage:
+            given = {"data_dir": tmp_path, "database_url": sqlite_database_url, "redis_url": valkey.url, **settings}
+            stage = Stage(Settings(**given), dict(zip(["tiny", "small"], generators, strict=False)), log)
+            await stack.enter_async_context(stage.open)
+            await stage.gateway()
+            return stage
+
+        yield make
+
+
+@pytest.fixture
+async def stage(make_stage: Callable[..., Awaitable[Stage]], generator: FakeGenerator) -> Stage:
+    """One gateway, no worker yet."""
+    return await make_stage(generator)

@@ -8,9 +8,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import structlog
 from fastapi import FastAPI
 
@@ -41,7 +41,7 @@ class Stage:
     """
 
     settings: Settings
-    generator: FakeGenerator
+    generators: dict[str, FakeGenerator]
     log: structlog.testing.LogCapture
     gateways: list[FastAPI] = field(default_factory=list)
     open: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -61,11 +61,13 @@ class Stage:
 
     async def gateway(self) -> FastAPI:
         """One more, with connections of its own."""
-        names = {"tiny": self.generator}
-        specs = {"tiny": spec("tiny", channels=self.generator.channels, max_duration_s=600.0)}
+        specs = {
+            name: spec(name, channels=generator.channels, max_duration_s=600.0)
+            for name, generator in self.generators.items()
+        }
         wrapper = structlog.make_filtering_bound_logger(0)
         logger: Any = structlog.wrap_logger(None, processors=[self.log], wrapper_class=wrapper)
-        app = create_app(names, specs, self.settings, log=logger.bind())
+        app = create_app(self.generators, specs, self.settings, log=logger.bind())
         await self.open.enter_async_context(app.router.lifespan_context(app))
         self.gateways.append(app)
         return app
@@ -79,8 +81,8 @@ class Stage:
         )
         feed = FeedWriter(base.cache, base.bus)
         worker = Worker(
-            base.db, base.bus, feed, base.audio, {"tiny": self.generator}, {"tiny": 64}, base.limits.tiers,
-            base.clock, logger.bind(), timing=QUICK,
+            base.db, base.bus, feed, base.audio, self.generators, dict.fromkeys(self.generators, 64),
+            base.limits.tiers, base.clock, logger.bind(), timing=QUICK,
         )  # fmt: skip
         async with base.closing():
             running = asyncio.create_task(worker.run())
@@ -131,14 +133,8 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
-def settings_of(folder: Path, database_url: str, redis_url: str, **values: Any) -> Settings:
-    return Settings(data_dir=folder, database_url=database_url, redis_url=redis_url, **values)
-
-
 def track(seed: int, seconds: float, channels: int = 1) -> bytes:
     """All samples of a fake track, as the pieces have them."""
-    import numpy as np
-
     return bytes(np.rint(sine(seed, int(seconds * SAMPLE_RATE), channels) * 32767).astype("<i2").tobytes())
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
-import structlog
 from sqlalchemy import delete
 
 from api.cache.bus import Bus
@@ -25,7 +24,7 @@ from api.streams.pieces import Piece
 from api.streams.window import WINDOW_PIECES
 from models.errors import GenerationFailedError, InvalidRequestError
 from tests.api.fakes import FakeGenerator
-from tests.api.streams.stage import PATIENCE_S, Stage, eventually, joined, settings_of, track
+from tests.api.streams.stage import PATIENCE_S, Stage, eventually, joined, track
 
 LONG_S = 15.0  # more than a window
 
@@ -203,35 +202,27 @@ async def test_without_doorbells_listeners_find_out_by_themselves(stage: Stage) 
 
 
 async def test_without_valkey_the_track_is_heard_when_it_is_stored(
-    sqlite_database_url: str, tmp_path: Path, generator: FakeGenerator, log: structlog.testing.LogCapture
+    make_stage: Callable[..., Awaitable[Stage]], generator: FakeGenerator
 ) -> None:
-    stage = Stage(settings_of(tmp_path, sqlite_database_url, "redis://127.0.0.1:1/0"), generator, log)
-    async with stage.open:
-        await stage.gateway()
-        view = await stage.create()
-        async with stage.working():
-            assert joined(await listen(stage.services.feed, view)) == track(1, 2.0)
+    stage = await make_stage(generator, redis_url="redis://127.0.0.1:1/0")
+    view = await stage.create()
+    async with stage.working():
+        assert joined(await listen(stage.services.feed, view)) == track(1, 2.0)
 
 
 async def test_valkey_killed_in_the_middle_is_not_heard(
-    own_valkey: EmbeddedValkey,
-    sqlite_database_url: str,
-    tmp_path: Path,
-    generator: FakeGenerator,
-    log: structlog.testing.LogCapture,
+    make_stage: Callable[..., Awaitable[Stage]], own_valkey: EmbeddedValkey, generator: FakeGenerator
 ) -> None:
-    stage = Stage(settings_of(tmp_path, sqlite_database_url, own_valkey.url), generator, log)
+    stage = await make_stage(generator, redis_url=own_valkey.url)
     gate = generator.hold(5)
-    async with stage.open:
-        await stage.gateway()
-        view = await stage.create()
-        async with stage.working():
-            listening = asyncio.create_task(listen(stage.services.feed, view))
-            await has(stage, view, 6)
-            assert own_valkey.pid is not None
-            os.kill(own_valkey.pid, signal.SIGKILL)
-            gate.set()
-            assert joined(await listening) == track(1, 2.0)
+    view = await stage.create()
+    async with stage.working():
+        listening = asyncio.create_task(listen(stage.services.feed, view))
+        await has(stage, view, 6)
+        assert own_valkey.pid is not None
+        os.kill(own_valkey.pid, signal.SIGKILL)
+        gate.set()
+        assert joined(await listening) == track(1, 2.0)
 
 
 async def test_many_listeners_cost_what_one_costs(stage: Stage, generator: FakeGenerator) -> None:
