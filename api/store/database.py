@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, Self
@@ -31,6 +32,8 @@ class Database:
         self._url = url
         self._writer = writer
         self._reader = reader
+        # A pool hands a connection to whoever asks first after it came back, which is its last user; a lock has a line.
+        self._turn = asyncio.Lock() if url.get_backend_name() == engines.SQLITE else None
         self.dialect = url.get_backend_name()
         self.url = engines.describe(url)
 
@@ -55,7 +58,7 @@ class Database:
             StoreError: unreachable, busy, or the schema is another version's.
             IntegrityError, …: what a statement of the block does wrong comes through as it is.
         """
-        async with self._open(self._writer) as connection, connection.begin():
+        async with self._in_turn(), self._open(self._writer) as connection, connection.begin():
             yield connection
 
     @asynccontextmanager
@@ -77,6 +80,27 @@ class Database:
         await self._reader.dispose()
 
     @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        if self._turn is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(engines.POOL_TIMEOUT_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise self._crowded() from None
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _crowded(self) -> StoreError:
+        return StoreError(
+            f"no connection to {self.url} became free in {engines.POOL_TIMEOUT_S:g} s: too much is asked of it, or one "
+            "transaction is opened inside another"
+        )
+
+    @asynccontextmanager
     async def _open(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         opened = False
         try:
@@ -84,10 +108,7 @@ class Database:
                 opened = True
                 yield connection
         except PoolTimeoutError as error:
-            raise StoreError(
-                f"no connection to {self.url} became free in {engines.POOL_TIMEOUT_S:g} s: too much is asked of it, or "
-                "one transaction is opened inside another"
-            ) from error
+            raise self._crowded() from error
         except engines.connect_errors(self._url) as error:
             if opened and not isinstance(error, DBAPIError):
                 raise  # the block's own

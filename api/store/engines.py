@@ -60,7 +60,7 @@ def describe(url: URL) -> str:
 def make_engine(url: URL, *, read_only: bool) -> AsyncEngine:
     """A pool of connections; opens none of them.
 
-    SQLite has one writer at a time anyway, so one connection writes and callers wait for it in the order they came,
+    SQLite has one writer at a time anyway, so one connection writes and callers wait for it in a line (see Database),
     which polling the file's lock would not give them. Readers have connections of their own and never wait (WAL).
     """
     if url.get_backend_name() == POSTGRESQL:

@@ -104,6 +104,20 @@ async def test_counters_lose_nothing_among_many_writers(database: Database) -> N
     assert sum(await asyncio.gather(*(take() for _ in range(30)))) == 10
 
 
+async def test_writers_of_one_process_come_in_their_order(sqlite_database_url: str) -> None:
+    database = Database.connect(sqlite_database_url)
+    order: list[int] = []
+
+    async def write(number: int) -> None:
+        for _ in range(3):
+            async with database.begin():
+                order.append(number)
+
+    await asyncio.gather(*(write(number) for number in range(5)))
+    await database.close()
+    assert order == [0, 1, 2, 3, 4] * 3
+
+
 @pytest.mark.parametrize("where", ["body", "statement"])
 async def test_a_cancelled_transaction_is_undone_and_frees_its_connection(database: Database, where: str) -> None:
     slow = {
