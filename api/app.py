@@ -19,7 +19,7 @@ from api.limits.headers import RateHeaders
 from api.logs import make_logger
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext, StripControlHeaders
-from api.routes import account, auth, events, gallery, generate, generations, health, web, webhooks, ws
+from api.routes import account, auth, events, gallery, generate, generations, health, uploads, web, webhooks, ws
 from api.routes import models as model_routes
 from api.schemas.errors import ErrorEnvelope
 from api.services import Services
@@ -60,6 +60,7 @@ def create_app(
         async with base.closing():
             yield
             await services.feed.close()
+            await services.webhooks.close()
 
     app = FastAPI(
         title="Tutti",
@@ -71,6 +72,7 @@ def create_app(
         redirect_slashes=False,
         responses={"default": {"model": ErrorEnvelope, "description": "Any other error"}},
         lifespan=lifespan,
+        webhooks=webhooks.sent,
     )
     app.state.services = services
     handlers.install(app)
@@ -88,7 +90,7 @@ def create_app(
 
 
 def _routers(settings: Settings) -> Iterator[APIRouter]:
-    parts = (generate, generations, events, ws, gallery, webhooks, auth, account, model_routes, health)
+    parts = (generate, generations, events, ws, gallery, webhooks, uploads, auth, account, model_routes, health)
     yield from (part.router for part in parts)
     if settings.environment == "development":
         yield auth.make_development_router()
