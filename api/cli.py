@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from api.cli_admin import admin
 from api.cli_bench import bench
 from api.cli_db import db
 from api.cli_doctor import doctor
@@ -32,6 +33,7 @@ app.command()(generate)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")
+app.add_typer(admin, name="admin")
 
 
 def _say_version(wanted: bool) -> None:
