@@ -61,6 +61,7 @@ def create_app(
             yield
             await services.feed.close()
             await services.webhooks.close()
+            services.uploads.close()
 
     app = FastAPI(
         title="Tutti",

@@ -25,6 +25,7 @@ from api.storage.objects import ObjectStore
 from api.storage.vault import Vault
 from api.store.database import Database
 from api.streams.hub import Feed
+from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
 from models.catalog import ModelSpec
 from models.errors import ModelNotFoundError
@@ -59,6 +60,7 @@ class Services:
     generations: GenerationService
     feed: Feed
     webhooks: WebhookService
+    uploads: Uploads
 
     @classmethod
     def build(
@@ -89,6 +91,7 @@ class Services:
             generations=generations,
             feed=Feed(base.cache, base.bus, generations, base.audio),
             webhooks=WebhookService(base.db, base.vault, base.settings, base.clock),
+            uploads=Uploads(base.db, base.audio, base.settings, base.clock),
         )
 
     def __post_init__(self) -> None:

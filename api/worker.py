@@ -1,0 +1,130 @@
+"""The composition root of a worker: everything that is done after a request was answered.
+
+It leases generations and has them made, empties the outbox, sends webhooks and clears away what has expired. Any number
+of workers may run; each of them may die at any moment. Runs without Ray and without torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from structlog.typing import FilteringBoundLogger
+
+from api.auth.erasure import ACCOUNT_SWEEP, Eraser
+from api.backend import Backend
+from api.foundation import Foundation
+from api.generations import outbox
+from api.generations.outbox import OutboxRelay
+from api.generations.service import GenerationService
+from api.generations.worker import Worker
+from api.logs import make_logger
+from api.schemas.generations import render
+from api.settings import Settings
+from api.store.errors import StoreError
+from api.streams.writer import FeedWriter
+from api.uploads.service import Uploads
+from api.webhooks.service import WebhookService
+from models.catalog import ModelSpec
+
+PURGE_EVERY_S = 3600.0
+
+
+def create_worker(
+    backends: Mapping[str, Backend],
+    models: Mapping[str, ModelSpec],
+    settings: Settings | None = None,
+    *,
+    slots: Mapping[str, int] | None = None,
+    base: Foundation | None = None,
+    log: FilteringBoundLogger | None = None,
+) -> WorkerProcess:
+    """Compose a worker; nothing connects before it runs.
+
+    Args:
+        backends: model id → what makes its audio.
+        models: model id → what it is; the same ids.
+        settings: left out: from the environment.
+        slots: model id → tracks that this worker has made at once; left out: ``settings.worker_slots`` of each.
+        base: left out: built from the settings; closed when the worker has stopped.
+        log: left out: JSON lines on standard error.
+
+    Raises:
+        SettingsError: a TUTTI_* variable is unknown or bad, or no cache is configured.
+    """
+    settings = settings or Settings()
+    log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts, service="tutti-worker")
+    base = base or Foundation.build(settings)
+    places = {name: (slots or {}).get(name, settings.worker_slots) for name in models}
+    return WorkerProcess(base, backends, models, places, log)
+
+
+class WorkerProcess:
+    """All that one worker does, side by side."""
+
+    def __init__(
+        self,
+        base: Foundation,
+        backends: Mapping[str, Backend],
+        models: Mapping[str, ModelSpec],
+        slots: Mapping[str, int],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._base, self._log = base, log
+        self._generations = GenerationService(base.db, base.bus, base.limits, models, base.settings, base.clock)
+        self._webhooks = WebhookService(base.db, base.vault, base.settings, base.clock)
+        self._uploads = Uploads(base.db, base.audio, base.settings, base.clock)
+        self._deliverer = self._webhooks.deliverer(log)
+        handlers: dict[str, outbox.Handler] = {
+            outbox.WEBHOOK_EVENT: self._webhooks.expander(self._render, self._deliverer.wake),
+            outbox.OBJECT_DELETE: self._delete_object,
+            ACCOUNT_SWEEP: Eraser(base.db, base.clock).handle,
+        }
+        self._relay = OutboxRelay(base.db, handlers, base.clock, log)
+        feed = FeedWriter(base.cache, base.bus)
+        self._worker = Worker(
+            base.db, base.bus, feed, base.audio, backends, slots, base.limits.tiers, base.clock, log,
+            on_end=self._relay.wake,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Until ``stop``, then until what is in hand has ended or was given back."""
+        async with self._base.closing(), AsyncExitStack() as closing:
+            closing.push_async_callback(self._webhooks.close)
+            closing.callback(self._uploads.close)
+            async with asyncio.TaskGroup() as group:
+                relaying = group.create_task(self._relay.run())
+                delivering = group.create_task(self._deliverer.run())
+                purging = group.create_task(self._purge())
+                await self._worker.run()
+                # What the last generations have left behind is done by whoever runs next, if not by this one.
+                await self._relay.stop()
+                await relaying
+                await self._deliverer.stop()
+                await delivering
+                purging.cancel()
+
+    async def stop(self) -> None:
+        """Take nothing more; ``run`` returns when it is done."""
+        await self._worker.stop()
+
+    async def _purge(self) -> None:
+        while True:
+            try:
+                async with self._base.db.begin() as conn:
+                    removed = await self._base.limits.purge(conn)
+                removed += await self._uploads.purge()
+                self._log.info("purged", rows=removed)
+            except (StoreError, SQLAlchemyError) as error:
+                self._log.warning("purge_waits_for_the_database", error=str(error))
+            await asyncio.sleep(PURGE_EVERY_S)
+
+    async def _render(self, generation_id: str) -> Mapping[str, Any] | None:
+        view = await self._generations.snapshot(generation_id)
+        return None if view is None else render(view, self._base.settings.public_url)
+
+    async def _delete_object(self, payload: Mapping[str, Any]) -> None:
+        await self._base.audio.delete(str(payload["object_key"]))
