@@ -6,6 +6,7 @@ Never ``BaseHTTPMiddleware``: it would turn a stream that broke into one that en
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -148,19 +149,25 @@ class StripControlHeaders:
 
 
 class BodyLimit:
-    """Refuse bodies over the cap: by their Content-Length, or while they arrive if they have none (or lie)."""
+    """Refuse bodies over the cap: by their Content-Length, or while they arrive if they have none (or lie).
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    Args:
+        exceptions: method and path → another cap.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, exceptions: Mapping[tuple[str, str], int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._exceptions = dict(exceptions or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        most = self._exceptions.get((scope["method"], scope["path"]), self._max_bytes)
         declared = Request(scope).headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:20]) > self._max_bytes:
-            await error_response(Request(scope), self._too_large())(scope, receive, send)
+        if declared.isdecimal() and int(declared[:20]) > most:
+            await error_response(Request(scope), _too_large(most))(scope, receive, send)
             return
         received = 0
 
@@ -169,12 +176,13 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self._max_bytes:
-                    raise self._too_large()
+                if received > most:
+                    raise _too_large(most)
             return message
 
         await self._app(scope, counted, send)
 
-    def _too_large(self) -> ApiError:
-        message = f"the body is larger than {self._max_bytes} bytes: send a smaller one"
-        return ApiError(ErrorCode.PAYLOAD_TOO_LARGE, message, details={"max_bytes": self._max_bytes})
+
+def _too_large(max_bytes: int) -> ApiError:
+    message = f"the body is larger than {max_bytes} bytes: send a smaller one"
+    return ApiError(ErrorCode.PAYLOAD_TOO_LARGE, message, details={"max_bytes": max_bytes})

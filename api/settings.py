@@ -116,6 +116,14 @@ class Settings(BaseSettings):
         description="What each tier may do, and the request rates; api/limits/tiers.yaml unless set",
     )
 
+    max_upload_bytes: int = Field(
+        default=32 * 2**20, ge=64 * 1024, le=2**30, description="Largest file of audio that a client may upload"
+    )
+    max_upload_s: float = Field(
+        default=120.0, gt=0, le=600, description="Longest uploaded audio, in seconds; more is not even decoded"
+    )
+    upload_ttl_s: int = Field(default=DAY_S, ge=60, le=30 * DAY_S, description="Seconds until an upload is removed")
+
     worker_slots: int = Field(
         default=8,
         ge=1,

@@ -1,0 +1,62 @@
+"""``melody`` and ``continuation``: audio that a generation refers to, by the id of an upload or of an own track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.clock import utc_now
+from api.errors import ApiError, ErrorCode
+from api.gallery import tracks
+from api.uploads import service
+
+Use = Literal["melody", "continuation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Audio that is there, and where: an ``AudioRow``, which ``AudioLibrary`` reads.
+
+    Attributes:
+        id: of the track or upload.
+        sample_rate: Hz.
+    """
+
+    id: str
+    account_id: str
+    object_key: str
+    sample_rate: int
+    channels: int
+    total_samples: int
+
+    @property
+    def duration_s(self) -> float:
+        return self.total_samples / self.sample_rate
+
+
+async def resolve(conn: AsyncConnection, account_id: str, ref: str, now: datetime | None = None) -> Reference:
+    """The audio behind an id.
+
+    Args:
+        now: left out: the present; uploads expire.
+
+    Raises:
+        ApiError: audio_not_found: no track or upload of this account, or an upload that has expired;
+            audio_not_ready: the track has no audio.
+    """
+    if ref.startswith("upl_"):
+        row = await service.find(conn, account_id, ref, now or utc_now())
+    else:
+        row = await tracks.get(conn, account_id, ref)
+    if row.object_key is None:
+        raise ApiError(ErrorCode.AUDIO_NOT_READY)
+    return Reference(row.id, row.account_id, row.object_key, row.sample_rate, row.channels, row.total_samples)
+
+
+def refuse(model_id: str, use: Use) -> ApiError:
+    """What to raise when a model can not take it."""
+    message = f"the model {model_id} can not take a {use}: leave it out, or choose a model that can"
+    return ApiError(ErrorCode.CONDITIONING_UNSUPPORTED, message, param=use)
