@@ -82,7 +82,8 @@ def create_app(
         app.include_router(router)
     policies(app)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    larger = {("POST", uploads.PATH): settings.max_upload_bytes}
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, exceptions=larger)
     app.add_middleware(Versions)
     app.add_middleware(RateHeaders)
     app.add_middleware(StripControlHeaders)
