@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import key_format
 from api.auth.derivation import Digest
+from api.auth.identity import lock_account
 from api.auth.key_format import KeyMode
 from api.auth.principal import Scope
 from api.clock import Clock
@@ -20,7 +21,7 @@ from api.errors import ApiError, ErrorCode
 from api.ids import new_id
 from api.limits import idempotency
 from api.store.database import Database
-from api.store.schema import accounts, api_keys
+from api.store.schema import api_keys
 
 MAX_ACTIVE_KEYS: Final = 50
 MAX_LISTED: Final = 200
@@ -104,6 +105,7 @@ class ApiKeys:
             ApiError: limit_reached; those of ``idempotency.claim``.
         """
         async with self._db.begin() as conn:
+            await lock_account(conn, account_id)
             return await self._once(conn, account_id, once, lambda: self._insert(conn, account_id, wanted, once))
 
     async def adopt(self, account_id: str, wanted: NewKey, legacy: str) -> ApiKey:
@@ -118,6 +120,7 @@ class ApiKeys:
                 f"a legacy key has no prefix and at least {MIN_LEGACY_CHARACTERS} characters: make a new one",
             )
         async with self._db.begin() as conn:
+            await lock_account(conn, account_id)
             if await self.find(conn, legacy) is not None:
                 raise ApiError(ErrorCode.INVALID_PARAMETER, "this key is known here already: nothing to take over")
             return await self._store(conn, account_id, new_id("key"), wanted, legacy)
@@ -140,7 +143,7 @@ class ApiKeys:
             ApiError: api_key_not_found.
         """
         async with self._db.read() as conn:
-            return await self._own(conn, account_id, key_id, lock=False)
+            return await self._own(conn, account_id, key_id)
 
     async def revoke(self, account_id: str, key_id: str) -> None:
         """End a key for good; one that has ended stays as it is.
@@ -149,6 +152,7 @@ class ApiKeys:
             ApiError: api_key_not_found.
         """
         async with self._db.begin() as conn:
+            await lock_account(conn, account_id)
             key = await self._own(conn, account_id, key_id)
             if key.revoked_at is None:
                 await conn.execute(update(api_keys).where(_K.id == key.id).values(revoked_at=self._clock()))
@@ -161,6 +165,7 @@ class ApiKeys:
                 those of ``idempotency.claim``.
         """
         async with self._db.begin() as conn:
+            await lock_account(conn, account_id)
             old = await self._own(conn, account_id, key_id)
             return await self._once(conn, account_id, once, lambda: self._succeed(conn, old, overlap_s, once))
 
@@ -178,11 +183,10 @@ class ApiKeys:
         async with self._db.begin() as conn:
             await conn.execute(update(api_keys).where(_K.id == key.id, stale).values(last_used_at=now))
 
-    async def _own(self, conn: AsyncConnection, account_id: str, key_id: str, *, lock: bool = True) -> ApiKey:
+    async def _own(self, conn: AsyncConnection, account_id: str, key_id: str) -> ApiKey:
         if _ID.fullmatch(key_id) is None:  # a database refuses some characters with an error of its own
             raise ApiError(ErrorCode.API_KEY_NOT_FOUND)
         wanted = select(api_keys).where(_K.id == key_id, _K.account_id == account_id)
-        wanted = wanted.with_for_update() if lock else wanted
         row = (await conn.execute(wanted)).mappings().first()
         if row is None:
             raise ApiError(ErrorCode.API_KEY_NOT_FOUND)
@@ -224,8 +228,6 @@ class ApiKeys:
 
     async def _store(self, conn: AsyncConnection, account_id: str, key_id: str, wanted: NewKey, secret: str) -> ApiKey:
         now = self._clock()
-        # The account's row is the lock that keeps two of these from both taking the last place.
-        await conn.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
         active = select(func.count()).select_from(api_keys).where(_K.account_id == account_id, _active(now))
         if (await conn.execute(active)).scalar_one() >= MAX_ACTIVE_KEYS:
             raise ApiError(

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import sessions
-from api.auth.identity import Account, find_account
+from api.auth.identity import Account, find_account, lock_account
 from api.auth.passwords import Passwords
 from api.auth.principal import Role
 from api.clock import Clock
@@ -118,6 +118,7 @@ class Directory:
     async def set_status(self, account_id: str, status: Literal["active", "suspended"]) -> None:
         """Suspended accounts keep everything and may do nothing; their sessions end, their keys only rest."""
         async with self._db.begin() as conn:
+            await lock_account(conn, account_id)
             await self._update(conn, account_id, status=status)
             if status == "suspended":
                 await sessions.end_all(conn, account_id, self._clock())
@@ -126,6 +127,7 @@ class Directory:
         """Every session ends: whoever knew the old password is out."""
         password_hash = await self._passwords.hash(password)
         async with self._db.begin() as conn:
+            await lock_account(conn, account_id)
             await self._update(conn, account_id, password_hash=password_hash)
             await sessions.end_all(conn, account_id, self._clock())
 

@@ -46,6 +46,12 @@ class Account:
         return cls(**fields, role=Role(row["role"]))
 
 
+async def lock_account(conn: AsyncConnection, account_id: str) -> None:
+    """One writer at a time for each account's credentials. Always the first lock of a transaction, so that no two wait
+    for each other. FOR NO KEY UPDATE lets rows that refer to the account be inserted meanwhile."""
+    await conn.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True))
+
+
 async def find_account(conn: AsyncConnection, account_id: str) -> Account | None:
     columns = [accounts.c[name] for name in Account.__slots__]
     row = (await conn.execute(select(*columns).where(accounts.c.id == account_id))).mappings().first()

@@ -170,7 +170,7 @@ class AccountService:
                     "(an API key is ended by DELETE /api/v1/user/api-keys/{id})",
                     param="refresh_token",
                 )
-            await self._sessions.end_by_id(identity.session_id)
+            await self._sessions.end_by_id(identity.session_id, identity.principal.account_id)
         self._authenticator.forget()
 
     async def dev_token(self) -> Grant:

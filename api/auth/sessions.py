@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth.challenge import refused
 from api.auth.derivation import Digest
+from api.auth.identity import lock_account
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.ids import new_id
@@ -115,23 +116,23 @@ class Sessions:
     async def end_by_token(self, token: str) -> None:
         """End the session of a refresh token or cookie, if there is one."""
         hashes = [digest(token) for digest in self._digests.values()]
-        async with self._db.begin() as conn:
-            found = await conn.execute(select(_T.family_id).where(_T.token_hash.in_(hashes)))
-            for row in found.all():
-                await end(conn, row.family_id, self._clock())
+        wanted = select(_T.family_id, _T.account_id).where(_T.token_hash.in_(hashes))
+        async with self._db.read() as conn:
+            row = (await conn.execute(wanted)).first()
+        if row is not None:
+            await self.end_by_id(row.family_id, row.account_id)
 
-    async def end_by_id(self, session_id: str) -> None:
+    async def end_by_id(self, session_id: str, account_id: str) -> None:
         async with self._db.begin() as conn:
+            await lock_account(conn, account_id)
             await end(conn, session_id, self._clock())
 
     async def _locked(self, conn: AsyncConnection, token: str) -> Row[tuple[object, ...]]:
-        # On SQLite the write transaction is alone; elsewhere the second of two refreshes waits here for the first.
-        wanted = (
-            select(refresh_tokens, accounts.c.status)
-            .join(accounts, accounts.c.id == _T.account_id)
-            .where(_T.token_hash == self._digests["token"](token))
-            .with_for_update(of=refresh_tokens)
-        )
+        mine = _T.token_hash == self._digests["token"](token)
+        account_id = (await conn.execute(select(_T.account_id).where(mine))).scalar()
+        if account_id is not None:
+            await lock_account(conn, account_id)  # the second of two refreshes waits here for the first
+        wanted = select(refresh_tokens, accounts.c.status).join(accounts, accounts.c.id == _T.account_id).where(mine)
         row = (await conn.execute(wanted)).first()
         if row is None:
             raise refused(ErrorCode.INVALID_CREDENTIALS, "this refresh token is not known here: log in again")

@@ -85,6 +85,23 @@ async def test_of_many_at_once_all_get_the_same_successor(sessions: Sessions, da
     await sessions.refresh(got[0].token)
 
 
+async def test_reuse_refresh_and_logout_at_once_do_not_wait_for_each_other(
+    sessions: Sessions, clock: ManualClock
+) -> None:
+    first = await sessions.open("acc_1", "token")
+    second = await sessions.refresh(first.token)
+    third = await sessions.refresh(second.token)
+    clock.advance(GRACE_S + 1)
+    answers = await asyncio.gather(
+        *(sessions.refresh(token) for token in [first.token, second.token, third.token] * 3),
+        *(sessions.end_by_id(first.id, "acc_1") for _ in range(3)),
+        return_exceptions=True,
+    )
+    codes = {getattr(answer, "code", None) for answer in answers if isinstance(answer, Exception)}
+    assert codes == {ErrorCode.CREDENTIALS_REVOKED}
+    assert await refusal(sessions, third.token) is ErrorCode.CREDENTIALS_REVOKED
+
+
 async def test_an_expired_token_is_refused_and_its_session_goes_on_elsewhere(
     sessions: Sessions, clock: ManualClock
 ) -> None:
@@ -105,7 +122,7 @@ async def test_an_unknown_token_is_refused(sessions: Sessions, token: str) -> No
 
 async def test_an_ended_session_is_over(sessions: Sessions) -> None:
     by_id, by_token = [await sessions.open("acc_1", "token") for _ in range(2)]
-    await sessions.end_by_id(by_id.id)
+    await sessions.end_by_id(by_id.id, "acc_1")
     await sessions.end_by_token(by_token.token)
     await sessions.end_by_token("unknown")
     for session in (by_id, by_token):
@@ -134,7 +151,7 @@ async def test_a_cookie_cannot_be_refreshed_nor_a_refresh_token_be_a_cookie(
     async with database.read() as conn:
         assert await sessions.by_cookie(conn, token.token) is None
         assert await sessions.by_cookie(conn, cookie.token) == (cookie.id, "acc_1", cookie.expires_at)
-    await sessions.end_by_id(cookie.id)
+    await sessions.end_by_id(cookie.id, "acc_1")
     async with database.read() as conn:
         assert await sessions.by_cookie(conn, cookie.token) is None
 
