@@ -1,23 +1,47 @@
-"""The streaming route: what is asked for reaches the model, what it makes reaches the client."""
+"""The streaming route: what is asked for reaches the model, what it makes reaches the client.
+
+Through everything that lies between: SQL, a worker, Valkey, storage.
+"""
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import httpx2
 import numpy as np
 import pytest
 import soundfile
-from fastapi import FastAPI
 
 from api.schemas.generate import DEFAULT_DURATION_S
 from models.types import SamplingParams
 from tests.api.asgi import STREAM
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
+from tests.api.streams.stage import Stage
 
 PROMPT = "calm solo piano, slow"
+
+MakeClient = Callable[..., Awaitable[httpx2.AsyncClient]]
+
+
+@pytest.fixture
+async def make_client(make_stage: Callable[..., Awaitable[Stage]]) -> AsyncIterator[MakeClient]:
+    """A client of a gateway whose worker runs; arguments are the generators, keywords settings."""
+    async with AsyncExitStack() as stack:
+
+        async def make(*generators: FakeGenerator, **settings: str) -> httpx2.AsyncClient:
+            stage = await make_stage(*generators, **settings)
+            await stack.enter_async_context(stage.working())
+            return await stack.enter_async_context(stage.client())
+
+        yield make
+
+
+@pytest.fixture
+async def client(make_client: MakeClient, generator: FakeGenerator) -> httpx2.AsyncClient:
+    return await make_client(generator)
 
 
 def expected(seed: int, seconds: float, channels: int = 1) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
@@ -44,10 +68,9 @@ async def test_headers_tell_what_is_made(client: httpx2.AsyncClient) -> None:
     assert float(answer.headers["x-audio-duration"]) == 1.24  # 62 whole frames of 20 ms
 
 
-async def test_pcm_stereo_is_raw_and_interleaved(make_app: Callable[..., FastAPI]) -> None:
-    transport = httpx2.ASGITransport(make_app(FakeGenerator(channels=2)))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://tutti") as client:
-        answer = await client.post(STREAM, json={"prompt": PROMPT, "duration": 0.6, "seed": 2, "format": "pcm"})
+async def test_pcm_stereo_is_raw_and_interleaved(make_client: MakeClient) -> None:
+    client = await make_client(FakeGenerator(channels=2))
+    answer = await client.post(STREAM, json={"prompt": PROMPT, "duration": 0.6, "seed": 2, "format": "pcm"})
     assert answer.headers["content-type"] == "audio/pcm;rate=32000;channels=2;encoding=s16le"
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert answer.content == expected(2, 0.6, 2).tobytes()
@@ -91,15 +114,15 @@ async def test_defaults_are_the_vocabularys(client: httpx2.AsyncClient, generato
     assert generator.requests[0].duration_s == DEFAULT_DURATION_S
 
 
-async def test_the_default_model_is_the_first_or_the_configured_one(make_app: Callable[..., FastAPI]) -> None:
-    async def model_of(app: FastAPI, body: dict[str, str]) -> str:
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://tutti") as client:
-            answer = await client.post(STREAM, json={"prompt": PROMPT, **body})
+async def test_the_default_model_is_the_first_or_the_configured_one(make_client: MakeClient) -> None:
+    async def model_of(body: dict[str, str], **settings: str) -> str:
+        client = await make_client(FakeGenerator(), FakeGenerator(), **settings)
+        answer = await client.post(STREAM, json={"prompt": PROMPT, "duration": 0.5, **body})
         return str(answer.headers["x-model"])
 
-    assert await model_of(make_app(FakeGenerator(), FakeGenerator()), {}) == "tiny"
-    assert await model_of(make_app(FakeGenerator(), FakeGenerator()), {"model": "small"}) == "small"
-    assert await model_of(make_app(FakeGenerator(), FakeGenerator(), default_model="small"), {}) == "small"
+    assert await model_of({}) == "tiny"
+    assert await model_of({"model": "small"}) == "small"
+    assert await model_of({}, default_model="small") == "small"
 
 
 @pytest.mark.parametrize(
@@ -137,3 +160,44 @@ async def test_any_text_is_a_prompt(client: httpx2.AsyncClient, generator: FakeG
     answer = await client.post(STREAM, json={"prompt": prompt, "duration": 0.3})
     assert answer.status_code == 200
     assert generator.requests[0].prompt == prompt
+
+
+async def test_a_stream_is_a_generation_like_any_other(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(STREAM, json={"prompt": PROMPT, "duration": 0.5, "seed": 4, "format": "flac"})
+    name = answer.headers["x-generation-id"]
+    seen = (await client.get(f"/api/v1/generate/{name}", headers={"prefer": "wait=30"})).json()
+    assert (seen["state"], seen["mode"], seen["parameters"]["seed"]) == ("succeeded", "stream", 4)
+    again = await client.get(seen["links"]["audio"][0])
+    assert again.content == answer.content
+
+
+async def test_the_same_key_streams_the_same_generation(client: httpx2.AsyncClient, generator: FakeGenerator) -> None:
+    body = {"prompt": PROMPT, "duration": 0.5}
+    first = await client.post(STREAM, json=body, headers={"idempotency-key": "one"})
+    again = await client.post(STREAM, json=body, headers={"idempotency-key": "one"})
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["x-generation-id"] == first.headers["x-generation-id"]
+    assert (again.content, generator.started) == (first.content, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "header"), [({"seed": 9}, None), ({}, "audio/flac"), ({"format": "mp3"}, None)], ids=str
+)
+async def test_the_same_key_for_something_else_is_refused(
+    client: httpx2.AsyncClient, change: dict[str, object], header: str | None
+) -> None:
+    body = {"prompt": PROMPT, "duration": 0.5}
+    await client.post(STREAM, json=body, headers={"idempotency-key": "one"})
+    headers = {"idempotency-key": "one", **({"accept": header} if header else {})}
+    answer = await client.post(STREAM, json={**body, **change}, headers=headers)
+    assert (answer.status_code, answer.headers["x-error-code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("body", [{"duration": 601}, {"duration": 0.001}, {"model": "none"}, {"num_tracks": 2}])
+async def test_what_can_not_be_made_is_refused_at_once(
+    client: httpx2.AsyncClient, generator: FakeGenerator, body: dict[str, object]
+) -> None:
+    answer = await client.post(STREAM, json={"prompt": PROMPT, **body})
+    assert answer.status_code in (404, 422)
+    assert generator.started == 0

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import httpx2
 import numpy as np
 import structlog
 from fastapi import FastAPI
@@ -37,12 +38,14 @@ QUICK = Timing(lease_s=2.0, heartbeat_s=0.1, poll_s=0.1, housekeeping_s=0.1, dra
 class Stage:
     """
     Attributes:
+        slots: tracks of each model at once, in each worker.
         gateways: applications that know nothing of each other but the database, the cache and the store.
     """
 
     settings: Settings
     generators: dict[str, FakeGenerator]
     log: structlog.testing.LogCapture
+    slots: int = 64
     gateways: list[FastAPI] = field(default_factory=list)
     open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -81,7 +84,7 @@ class Stage:
         )
         feed = FeedWriter(base.cache, base.bus)
         worker = Worker(
-            base.db, base.bus, feed, base.audio, self.generators, dict.fromkeys(self.generators, 64),
+            base.db, base.bus, feed, base.audio, self.generators, dict.fromkeys(self.generators, self.slots),
             base.limits.tiers, base.clock, logger.bind(), timing=QUICK,
         )  # fmt: skip
         async with base.closing():
@@ -90,6 +93,11 @@ class Stage:
                 yield worker
             finally:
                 await stop(running)
+
+    def client(self, number: int = 0) -> httpx2.AsyncClient:
+        """Of a person at this machine, who sees what a real client would see."""
+        transport = httpx2.ASGITransport(self.gateways[number], raise_app_exceptions=False)
+        return httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=PATIENCE_S)
 
     async def account(self) -> Principal:
         account = await self.services.accounts.directory.create(f"{new_id('user')}@example.com", "long enough 1234", "")
