@@ -72,7 +72,7 @@ async def lease(
         .values(lease_owner=owner, lease_expires_at=now + timedelta(seconds=LEASE_S), attempts=outbox.c.attempts + 1)
         .returning(outbox.c.id, outbox.c.kind, outbox.c.payload, outbox.c.attempts)
     )
-    return sorted((Entry(*row) for row in taken.tuples()), key=lambda entry: entry.id)
+    return sorted((Entry(*row) for row in taken), key=lambda entry: entry.id)
 
 
 async def done(conn: AsyncConnection, owner: str, entry_id: int) -> None:
