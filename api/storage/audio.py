@@ -43,7 +43,7 @@ class StoredAudio:
 
     Attributes:
         sha256: hex, of the little-endian float32 samples before encryption.
-        loudness_lufs: by BS.1770-4; None for silence and for less than 0.4 s.
+        loudness_lufs: by BS.1770-4; None for silence, for less than 0.4 s, and for uploads.
         peak: largest magnitude of a sample.
         peaks: the waveform, see ``api.storage.peaks``.
     """
@@ -89,14 +89,15 @@ class AudioLibrary:
             StorageUnavailableError: nothing was stored; try again.
         """
         key = keys.object_key(account_id, "tracks", generation_id, f"{track_id}-{attempt}")
-        return await self._store(account_id, key, pcm_f32, sample_rate, channels)
+        return await self._store(account_id, key, pcm_f32, channels, sample_rate)
 
-    async def store_upload(
-        self, account_id: str, upload_id: str, pcm_f32: bytes, sample_rate: int, channels: int
-    ) -> StoredAudio:
-        """Encrypt and store what a client brought; raises as ``store``."""
+    async def store_upload(self, account_id: str, upload_id: str, pcm_f32: bytes, channels: int) -> StoredAudio:
+        """Encrypt and store what a client brought; raises as ``store``.
+
+        Its loudness is not measured: nobody asks for it, and gateways are spared the library that does it.
+        """
         key = keys.object_key(account_id, "uploads", upload_id)
-        return await self._store(account_id, key, pcm_f32, sample_rate, channels)
+        return await self._store(account_id, key, pcm_f32, channels, None)
 
     async def read(self, row: AudioRow, first_sample: int, num_samples: int) -> FloatSamples:
         """Samples ``[num_samples, channels]`` of stored audio; only their segments are fetched and opened.
@@ -132,8 +133,10 @@ class AudioLibrary:
         """Remove every object of an account; returns how many. They are unreadable once its keys are erased."""
         return await self._objects.delete_below(keys.object_key(account_id))
 
-    async def _store(self, account_id: str, key: str, pcm_f32: bytes, sample_rate: int, channels: int) -> StoredAudio:
-        stored = await asyncio.to_thread(_measure, key, pcm_f32, sample_rate, channels)
+    async def _store(
+        self, account_id: str, key: str, pcm_f32: bytes, channels: int, loudness_at: int | None
+    ) -> StoredAudio:
+        stored = await asyncio.to_thread(_measure, key, pcm_f32, channels, loudness_at)
         data_key = await self._vault.newest(account_id)
         identity = sealed.bound(account_id, key)
         content = await asyncio.to_thread(sealed.seal, pcm_f32, data_key.version, data_key.key, identity)
@@ -180,7 +183,8 @@ class _Place:
         return self.total_samples * self.frame
 
 
-def _measure(key: str, pcm_f32: bytes, sample_rate: int, channels: int) -> StoredAudio:
+def _measure(key: str, pcm_f32: bytes, channels: int, loudness_at: int | None) -> StoredAudio:
+    """``loudness_at``: the sample rate; None: the loudness is not wanted."""
     if not pcm_f32 or len(pcm_f32) % (_SAMPLE_BYTES * channels):
         raise GenerationFailedError("audio to be stored is not a number of whole samples; this is a bug")
     samples = np.frombuffer(pcm_f32, "<f4").reshape(-1, channels)
@@ -190,7 +194,7 @@ def _measure(key: str, pcm_f32: bytes, sample_rate: int, channels: int) -> Store
         object_key=key,
         sha256=hashlib.sha256(pcm_f32).hexdigest(),
         total_samples=len(samples),
-        loudness_lufs=integrated_loudness(samples, sample_rate),
+        loudness_lufs=integrated_loudness(samples, loudness_at) if loudness_at is not None else None,
         peak=float(np.abs(samples).max()),
         peaks=measure_peaks(samples),
     )

@@ -81,9 +81,7 @@ class Uploads:
         """
         decoded = await self._decoder.decode(probe(data, self._max_duration_s))
         upload_id, now = new_id("upl"), self._clock()
-        stored = await self._library.store_upload(
-            account_id, upload_id, decoded.pcm, decoded.sample_rate, decoded.channels
-        )
+        stored = await self._library.store_upload(account_id, upload_id, decoded.pcm, decoded.channels)
         values = {
             "id": upload_id,
             "account_id": account_id,

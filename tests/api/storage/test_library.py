@@ -118,7 +118,7 @@ async def test_an_account_goes_with_all_its_objects(library: AudioLibrary, new_a
     mine, theirs = await new_account(), await new_account()
     _, row = await put(library, theirs, sine(3, 100))
     await put(library, mine, sine(3, 100))
-    await library.store_upload(mine, new_id("upl"), sine(3, 100).tobytes(), SAMPLE_RATE, 1)
+    await library.store_upload(mine, new_id("upl"), sine(3, 100).tobytes(), 1)
     assert await library.delete_account(mine) == 2
     assert len(await library.read(row, 0, 100)) == 100
 

@@ -1,0 +1,40 @@
+"""Sweeping: what no row knows goes, after a while; everything else stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from api.clock import utc_now
+from api.ids import new_id
+from api.storage import sweep
+from api.storage.audio import AudioLibrary
+from api.storage.objects import ObjectStore
+from api.storage.sweep import MIN_AGE, sweep_orphans
+from api.storage.vault import Vault
+from api.store.database import Database
+from tests.api.fakes import SAMPLE_RATE, sine
+from tests.api.storage.rows import add_account, add_track
+
+
+async def test_orphans_go_when_they_are_old_enough(database: Database) -> None:
+    objects = ObjectStore.from_url("memory:///")
+    library = AudioLibrary(objects, Vault(database, {"m1": bytes(32)}, utc_now))
+    account = await add_account(database)
+    await add_track(database, account, library=library, samples=sine(1, 100))
+    kept = {entry.key async for entry in objects.listing("")}
+    for attempt in range(3):
+        await library.store(account, new_id("gen"), new_id("trk"), attempt, sine(1, 100).tobytes(), SAMPLE_RATE, 1)
+    await library.store_upload(account, new_id("upl"), sine(1, 100).tobytes(), 1)
+    await objects.put("health/probe", b"ok")
+    assert await sweep_orphans(database, objects, utc_now()) == 0
+    later = utc_now() + MIN_AGE + timedelta(seconds=1)
+    assert await sweep_orphans(database, objects, later) == 4
+    assert await sweep_orphans(database, objects, later) == 0
+    assert {entry.key async for entry in objects.listing("")} == kept | {"health/probe"}
+
+
+async def test_more_than_one_batch(database: Database) -> None:
+    objects = ObjectStore.from_url("memory:///")
+    for index in range(sweep._BATCH + 1):
+        await objects.put(f"acc_1/tracks/{index}", b"1")
+    assert await sweep_orphans(database, objects, utc_now() + 2 * MIN_AGE) == sweep._BATCH + 1
