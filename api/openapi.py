@@ -123,7 +123,7 @@ def operation_id(tag: str, name: str, method: str = "GET") -> str:
     """``webhooks``, ``list_webhooks`` → ``webhooks_list``: the tag, then the words that it does not say."""
     said = {tag, tag.removesuffix("s")}
     rest = [word for word in name.split("_") if word not in said]
-    return "_".join([tag, *rest, *(["head"] if method == "HEAD" else [])])
+    return "_".join([tag, *(rest or [name]), *(["head"] if method == "HEAD" else [])])
 
 
 def _complete(operation: Json, facts: Facts, name: str) -> None:

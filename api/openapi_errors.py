@@ -24,20 +24,20 @@ class Facts:
         method: in capitals.
         path: with its prefix.
         policy: who may call it.
-        has_body: it takes a request body.
+        body_types: media types of its request body; empty if it takes none.
         parameters: names of its path, query and header parameters, in lower case.
     """
 
     method: str
     path: str
     policy: Policy
-    has_body: bool
+    body_types: frozenset[str]
     parameters: frozenset[str]
 
     @staticmethod
     def of(method: str, path: str, policy: Policy, operation: dict[str, Any]) -> Facts:
         names = frozenset(parameter["name"].lower() for parameter in operation.get("parameters", ()))
-        return Facts(method, path, policy, "requestBody" in operation, names)
+        return Facts(method, path, policy, frozenset(operation.get("requestBody", {}).get("content", ())), names)
 
 
 _RULES: tuple[tuple[Callable[[Facts], bool], tuple[ErrorCode, ...]], ...] = (
@@ -58,9 +58,10 @@ _RULES: tuple[tuple[Callable[[Facts], bool], tuple[ErrorCode, ...]], ...] = (
     ),
     (lambda facts: not facts.policy.public and facts.method in UNSAFE, (ErrorCode.CSRF_FAILED,)),
     (lambda facts: bool(facts.parameters), (ErrorCode.INVALID_PARAMETER,)),
+    (lambda facts: bool(facts.body_types), (ErrorCode.PAYLOAD_TOO_LARGE,)),
     (
-        lambda facts: facts.has_body,
-        (ErrorCode.INVALID_PARAMETER, ErrorCode.MALFORMED_BODY, ErrorCode.PAYLOAD_TOO_LARGE),
+        lambda facts: "application/json" in facts.body_types,
+        (ErrorCode.INVALID_PARAMETER, ErrorCode.MALFORMED_BODY),
     ),
     (
         lambda facts: IDEMPOTENCY_KEY in facts.parameters,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 
 from api.cache.embedded import EmbeddedValkey
+from tests.api.conventions.resources import WITH_WEBHOOKS
 from tests.api.fakes import FakeGenerator
 from tests.api.platform import Platform, start
 
@@ -20,6 +22,15 @@ async def platform(sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: P
     async with start(
         database_url=sqlite_database_url, redis_url=valkey.url, folder=tmp_path / "platform", max_duration_s=2.0
     ) as running:
+        yield running
+
+
+@pytest.fixture
+async def peopled(sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path) -> AsyncIterator[Platform]:
+    """One in which ``resources.owned`` can make one of everything; its clients come from elsewhere: none is local."""
+    folder = tmp_path / "platform"
+    where: dict[str, Any] = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": folder}
+    async with start(**where, **WITH_WEBHOOKS, max_duration_s=2.0) as running:
         yield running
 
 

@@ -122,37 +122,37 @@ async def test_a_role_that_does_not_suffice_is_refused(platform: Platform) -> No
     assert {route: said for route, said in found.items() if said != (403, "permission_denied")} == {}
 
 
-async def test_what_belongs_to_another_account_is_not_there(platform: Platform) -> None:
+async def test_what_belongs_to_another_account_is_not_there(peopled: Platform) -> None:
     """Foreign ids answer 404 with every method, and afterwards everything is as it was."""
-    ids = await owned(platform)
+    ids = await owned(await peopled.client("owner"))
     unknown = (
-        {name for _, path in with_an_id(platform.app) for name in _PARAMETER.findall(path)} - ids.keys() - NOT_OWNED
+        {name for _, path in with_an_id(peopled.app) for name in _PARAMETER.findall(path)} - ids.keys() - NOT_OWNED
     )
     assert unknown == set(), "tests/api/conventions/resources.py must make one of these"
-    owner, other = await platform.client("owner"), await platform.client("other")
-    bodies = example_bodies(platform.app)
-    before = await seen_by_owner(platform, ids)
+    owner, other = await peopled.client("owner"), await peopled.client("other")
+    bodies = example_bodies(peopled.app)
+    before = await seen_by_owner(peopled, ids)
 
     leaks = {}
-    for method, path in with_an_id(platform.app):
+    for method, path in with_an_id(peopled.app):
         answer = await other.request(method, addressed(path, ids), json=bodies.get((method, path)))
         if answer.status_code != 404 or any(one in answer.text for one in ids.values()):
             leaks[method, path] = (answer.status_code, answer.text[:200])
     assert leaks == {}
 
-    assert await seen_by_owner(platform, ids) == before
+    assert await seen_by_owner(peopled, ids) == before
     gone = [path for path in before if (await owner.get(path)).status_code != 200]
     assert gone == []
 
 
-async def test_lists_show_nothing_of_another_account(platform: Platform) -> None:
-    ids = await owned(platform)
-    other = await platform.client("other")
+async def test_lists_show_nothing_of_another_account(peopled: Platform) -> None:
+    ids = await owned(await peopled.client("owner"))
+    other = await peopled.client("other")
     leaks = {}
-    for method, path in over_http(platform.app):
+    for method, path in over_http(peopled.app):
         if method == "GET" and not _PARAMETER.search(path):
             answer = await other.get(path)
-            if any(one in answer.text for one in [*ids.values(), platform.accounts["owner"]]):
+            if any(one in answer.text for one in [*ids.values(), peopled.accounts["owner"]]):
                 leaks[path] = answer.text[:200]
     assert leaks == {}
 

@@ -243,7 +243,7 @@ async def test_one_request_is_followed_from_the_gateway_to_the_engine(
     stream: io.StringIO, sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
     """The same three ids in the gateway's lines, the worker's, and what the replica is given."""
-    where = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": tmp_path / "platform"}
+    where: dict[str, Any] = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": tmp_path / "p"}
     generator = FakeGenerator()
     async with start(generator, **where, log=make_logger("info", stream)) as platform:
         owner = await platform.client("owner")
@@ -266,7 +266,7 @@ async def test_nothing_a_client_sends_is_logged(
 ) -> None:
     """Every secret of the corpus in every place of a request, through application and worker with their real logger."""
     log = make_logger("debug", stream)
-    where = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": tmp_path / "platform"}
+    where: dict[str, Any] = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": tmp_path / "p"}
     generator = FakeGenerator(errors={0: RuntimeError(PROMPT)})
     async with start(generator, **where, log=log) as platform:
         for secret in SECRETS.values():
