@@ -25,9 +25,13 @@ class Gateway:
     Args:
         handles: model id → handle of its deployment.
         models: model id → what it is.
+        worker: handle of the workers. Nothing is asked of it: SQL is between the two; but Serve deploys only what
+            hangs together.
     """
 
-    def __init__(self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec]) -> None:
+    def __init__(
+        self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec], worker: DeploymentHandle
+    ) -> None:
         self._backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
         self._models = models
 

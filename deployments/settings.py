@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from ray.serve._private.constants import DEFAULT_MAX_ONGOING_REQUESTS
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, RayActorOptionsSchema
 
@@ -43,6 +44,14 @@ class ModelArgs(BaseModel):
         self.engine_config()
         _check_deployment(self.deployment)
         return self
+
+    @property
+    def slots(self) -> int:
+        """Requests that all replicas together take at most: what a worker hands over; the rest waits in fair order."""
+        scaling = self.deployment.get("autoscaling_config") or {}
+        replicas = scaling.get("max_replicas") or self.deployment.get("num_replicas") or 1
+        per_replica = self.deployment.get("max_ongoing_requests", DEFAULT_MAX_ONGOING_REQUESTS)
+        return int(replicas) * int(per_replica)
 
     def engine_config(self) -> EngineConfig:
         """The engine's own settings.

@@ -1,0 +1,59 @@
+"""The worker as a Serve deployment: it takes no requests, it takes leases.
+
+What it does is composed by a factory of ``api`` that is named, not imported, as the gateway's is: ``api`` is above
+this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.client import GeneratorClient
+from models.catalog import ModelSpec
+
+WORKER_FACTORY = "api.worker:create_worker"
+
+
+class WorkerStoppedError(RuntimeError):
+    """The worker's work has ended although nobody asked it to: Serve replaces the replica."""
+
+
+class GenerationWorker:
+    """Runs one worker for as long as the replica lives.
+
+    Args:
+        handles: model id → handle of its deployment.
+        models: model id → what it is.
+        slots: model id → tracks to have made at once.
+    """
+
+    def __init__(
+        self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec], slots: Mapping[str, int]
+    ) -> None:
+        module, _, factory = WORKER_FACTORY.partition(":")
+        backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
+        self._worker: Any = getattr(importlib.import_module(module), factory)(backends, models, slots=slots)
+        self._running: asyncio.Task[None] | None = None
+
+    async def check_health(self) -> None:
+        """Start the work: Serve asks once before the replica counts as started. Afterwards: is it still being done?
+
+        Raises:
+            WorkerStoppedError: it is not; the cause is what ended it.
+        """
+        if self._running is None:
+            self._running = asyncio.create_task(self._worker.run())
+        elif self._running.done():
+            cause = None if self._running.cancelled() else self._running.exception()
+            raise WorkerStoppedError(f"the worker has stopped: {cause!r}") from cause
+
+    async def __del__(self) -> None:
+        """Serve calls this once when it stops the replica: what runs ends, or is given back to the queue."""
+        if self._running is not None:
+            await self._worker.stop()
+            await asyncio.wait([self._running])
