@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, Subquery, and_, func, or_, select, true, update
+from sqlalchemy import ScalarSelect, Select, and_, bindparam, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.generations import states
@@ -105,7 +105,8 @@ async def first_tenants(
     """
     found: list[tuple[Any, str]] = []
     for tier, rule in rules.items():
-        row = (await conn.execute(_next_of_tier(tier, rule.running, model_id, now))).first()
+        values = {"tier": tier, "running_limit": rule.running, "model_id": model_id, "now": now}
+        row = (await conn.execute(_NEXT_OF_TIER, values)).first()
         if row is not None:
             found.append((row, tier))
     heads = await _heads(conn, [head for row, _ in found for head in (row.stream_head, row.async_head) if head])
@@ -121,41 +122,7 @@ async def first_tenants(
     ]
 
 
-def _next_of_tier(tier: str, running_limit: int, model_id: str, now: datetime) -> Select[Any]:
-    table = accounts.c
-    running = (
-        select(func.count())
-        .where(generations.c.account_id == table.id, generations.c.state.in_(LEASED))
-        .correlate(accounts)
-        .scalar_subquery()
-    )
-    inner = (
-        select(
-            table.id,
-            table.virtual_s,
-            running.label("running"),
-            _head("stream", model_id, now).label("stream_head"),
-            _head("async", model_id, now).label("async_head"),
-        )
-        .where(table.tier == tier, table.waiting == true())
-        .subquery()
-    )
-    return _filtered(inner, running_limit)
-
-
-def _filtered(inner: Subquery, running_limit: int) -> Select[Any]:
-    return (
-        select(inner)
-        .where(
-            inner.c.running < running_limit,
-            or_(inner.c.stream_head.is_not(None), inner.c.async_head.is_not(None)),
-        )
-        .order_by(inner.c.virtual_s, inner.c.id)
-        .limit(1)
-    )
-
-
-def _head(mode: str, model_id: str, now: datetime) -> Any:
+def _head(mode: str) -> ScalarSelect[Any]:
     """The first of an account's line, of one mode."""
     table = generations.c
     return (
@@ -164,15 +131,47 @@ def _head(mode: str, model_id: str, now: datetime) -> Any:
             table.account_id == accounts.c.id,
             table.state == State.QUEUED,
             table.mode == mode,
-            table.model_id == model_id,
-            table.available_at <= now,
-            table.expires_at > now,
+            table.model_id == bindparam("model_id"),
+            table.available_at <= bindparam("now"),
+            table.expires_at > bindparam("now"),
         )
         .order_by(table.deadline_at)
         .limit(1)
         .correlate(accounts)
         .scalar_subquery()
     )
+
+
+def _next_of_tier() -> Select[Any]:
+    table = accounts.c
+    running = (
+        select(func.count())
+        .where(generations.c.account_id == table.id, generations.c.state.in_(LEASED))
+        .correlate(accounts)
+        .scalar_subquery()
+    )
+    line = (
+        select(
+            table.id,
+            table.virtual_s,
+            running.label("running"),
+            _head("stream").label("stream_head"),
+            _head("async").label("async_head"),
+        )
+        .where(table.tier == bindparam("tier"), table.waiting == true())
+        .subquery()
+    ).c
+    has_work = or_(line.stream_head.is_not(None), line.async_head.is_not(None))
+    return (
+        select(line.id, line.virtual_s, line.running, line.stream_head, line.async_head)
+        .where(has_work, line.running < bindparam("running_limit"))
+        .order_by(line.virtual_s, line.id)
+        .limit(1)
+    )
+
+
+# Built once: it takes longer to build than to execute.
+_NEXT_OF_TIER = _next_of_tier()
 
 
 async def _heads(conn: AsyncConnection, ids: Sequence[str]) -> dict[str, Waiting]:

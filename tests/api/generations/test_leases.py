@@ -1,0 +1,190 @@
+"""What SQL hands to the fair queue, and leases while they last."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.dialects import sqlite
+
+from api.auth.principal import Principal
+from api.errors import ApiError
+from api.generations import leases, states
+from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, overdue, rules_of
+from api.generations.queue import Shares, Slots, Tenant, Waiting, choose
+from api.generations.view import GenerationView, State
+from api.store.schema import accounts, generations
+from tests.api.generations.conftest import Bench, MakeBench, ManualClock
+
+ROOMY = Slots(1000, 1000)
+
+
+@pytest.fixture
+def still(make_bench: MakeBench, manual_clock: ManualClock) -> Bench:
+    return make_bench(manual_clock)
+
+
+async def take(bench: Bench, model_id: str = "tiny", slots: Slots = ROOMY, **values: Any) -> list[str]:
+    """Ids in the order in which they are leased."""
+    shares = values.pop("shares", None) or Shares(rules_of(bench.limits.tiers))
+    async with bench.db.begin() as conn:
+        taken = await acquire(conn, "wrk_1", model_id, slots, shares, bench.clock(), lease_s=10.0, **values)
+    return [lease.generation_id for lease in taken]
+
+
+async def set_row(bench: Bench, generation_id: str, **values: Any) -> None:
+    async with bench.db.begin() as conn:
+        await conn.execute(update(generations).where(generations.c.id == generation_id).values(**values))
+
+
+async def test_nothing_waits(still: Bench) -> None:
+    assert await take(still) == []
+
+
+async def test_only_the_models_own(still: Bench) -> None:
+    owner = await still.account()
+    small = await still.create(owner, model_id="small")
+    tiny = await still.create(owner)
+    assert await take(still) == [tiny.id]
+    assert await take(still, "small") == [small.id]
+
+
+async def test_one_that_waits_for_its_next_attempt_is_passed_over(still: Bench, manual_clock: ManualClock) -> None:
+    made = await still.create(await still.account())
+    await set_row(still, made.id, available_at=manual_clock() + timedelta(seconds=2))
+    assert await take(still) == []
+    manual_clock.forward(2.0)
+    assert await take(still) == [made.id]
+
+
+async def test_one_that_has_expired_is_passed_over(still: Bench) -> None:
+    owner = await still.account()
+    made, next_one = await still.create(owner), await still.create(owner)
+    await set_row(still, made.id, expires_at=still.clock())
+    assert await take(still) == [next_one.id]
+
+
+async def test_slots_are_filled_and_no_more(still: Bench) -> None:
+    owner = await still.account("enterprise")
+    made = [await still.create(owner, num_tracks=2) for _ in range(4)]
+    assert len(await take(still, slots=Slots(8, 5))) == 2
+    assert len(await take(still, slots=Slots(8, 1))) == 0
+    assert len(await take(still, slots=Slots(8, 8))) == len(made) - 2
+
+
+async def test_a_lease_is_charged_with_the_tiers_weight(still: Bench) -> None:
+    owner = await still.account("pro")
+    await still.create(owner, num_tracks=2, duration_s=8.0)
+    await take(still)
+    assert (await still.account_row(owner))["virtual_s"] == 2 * 8.0 / 4.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_order_is_that_of_the_whole_queue(still: Bench, manual_clock: ManualClock, seed: int) -> None:
+    """SQL looks only at the heads; the pure queue, given everything, comes to the same order."""
+    chance = random.Random(seed)
+    owners = [
+        await still.account(tier, virtual_s=chance.uniform(0, 50))
+        for tier in ("free", "pro", "enterprise")
+        for _ in range(3)
+    ]
+    made: list[tuple[Principal, GenerationView]] = []
+    for _ in range(30):
+        owner = chance.choice(owners)
+        manual_clock.forward(chance.uniform(0.1, 3.0))
+        mode = "stream" if chance.random() < 0.2 else "async"
+        with suppress(ApiError):  # this account has as many as its tier allows
+            made.append((owner, await still.create(owner, duration_s=chance.uniform(0.1, 30.0), mode=mode)))
+    clocks = {owner.account_id: (await still.account_row(owner))["virtual_s"] for owner in owners}
+    assert await take(still) == whole_order(still, made, clocks)[: leases.MAX_AT_ONCE]
+
+
+def whole_order(bench: Bench, made: list[tuple[Principal, GenerationView]], clocks: dict[str, float]) -> list[str]:
+    shares = Shares(rules_of(bench.limits.tiers))
+    lines: dict[str, list[Waiting]] = {}
+    tiers = {owner.account_id: owner.tier for owner, _ in made}
+    for owner, view in made:
+        waiting = Waiting(view.id, 1, view.duration_s, view.mode, view.deadline_at)
+        lines.setdefault(owner.account_id, []).append(waiting)
+    running = dict.fromkeys(lines, 0)
+    order: list[str] = []
+    while True:
+        tenants = [Tenant(name, tiers[name], clocks[name], running[name], line) for name, line in lines.items() if line]
+        choice = choose(tenants, shares, ROOMY)
+        if choice is None:
+            return order
+        who, what = choice
+        eligible = {each.tier for each in tenants if each.running < shares.rules[each.tier].running}
+        shares.served(who.tier, what.audio_s, eligible)
+        clocks[who.account_id] += shares.rules[who.tier].charge_s(what.audio_s)
+        running[who.account_id] += 1
+        lines[who.account_id].remove(what)
+        order.append(what.generation_id)
+
+
+async def test_an_account_that_waits_without_a_line_does_no_harm(still: Bench) -> None:
+    """Such as one whose generations were removed with its data."""
+    ghost, owner = await still.account(virtual_s=0.0), await still.account(virtual_s=5.0)
+    async with still.db.begin() as conn:
+        await conn.execute(update(accounts).where(accounts.c.id == ghost.account_id).values(waiting=True))
+    made = await still.create(owner)
+    assert await take(still) == [made.id]
+
+
+async def test_the_queue_is_read_by_index_only(still: Bench) -> None:
+    if still.db.dialect != "sqlite":
+        pytest.skip("the plan of an empty PostgreSQL table says nothing")
+    asked = _NEXT_OF_TIER.params(tier="free", model_id="tiny", running_limit=1, now=still.clock())
+    sql = str(asked.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+    async with still.db.read() as conn:
+        steps = await conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")
+        plan = [step["detail"] for step in steps.mappings()]
+    assert any("ix_accounts_queue (tier=? AND waiting=?)" in step for step in plan)
+    assert any("(account_id=? AND state=? AND model_id=? AND mode=?)" in step for step in plan)
+    assert not [step for step in plan if step.startswith(("SCAN generations", "SCAN accounts"))]
+
+
+async def test_first_tenants_are_one_of_each_tier(still: Bench) -> None:
+    for tier in ("free", "pro", "enterprise"):
+        for _ in range(2):
+            await still.create(await still.account(tier))
+    async with still.db.read() as conn:
+        found = await first_tenants(conn, "tiny", rules_of(still.limits.tiers), still.clock())
+    assert [each.tier for each in found] == ["free", "pro", "enterprise"]
+
+
+# ---------------------------------------------------------------------------------------- while it lasts
+async def test_only_ones_own_leases_are_extended(still: Bench, manual_clock: ManualClock) -> None:
+    owner = await still.account()
+    mine, others, waiting = [await still.create(owner) for _ in range(3)]
+    async with still.db.begin() as conn:
+        for view, name in ((mine, "wrk_1"), (others, "wrk_2")):
+            await states.start(conn, view.id, owner.account_id, name, manual_clock(), charge_s=1.0)
+        await states.request_cancel(conn, mine.id, owner.account_id, manual_clock())
+    now = manual_clock.forward(5.0)
+    async with still.db.begin() as conn:
+        held = await extend(conn, "wrk_1", [mine.id, others.id, waiting.id], now, lease_s=10.0)
+    assert [(each.generation_id, each.attempt, each.state) for each in held] == [(mine.id, 1, State.CANCELLING)]
+    assert (await still.row(mine.id))["lease_expires_at"] == now + timedelta(seconds=10)
+    assert (await still.row(others.id))["lease_expires_at"] == now + timedelta(seconds=5)
+
+
+async def test_what_is_overdue(still: Bench, manual_clock: ManualClock) -> None:
+    owner = await still.account()
+    lost, fine, late, early = [await still.create(owner) for _ in range(4)]
+    async with still.db.begin() as conn:
+        for view, lease_s in ((lost, 1.0), (fine, 100.0)):
+            await states.start(conn, view.id, owner.account_id, "wrk_1", manual_clock(), charge_s=1.0, lease_s=lease_s)
+    now = manual_clock.forward(1.0)
+    await set_row(still, late.id, expires_at=now)
+    async with still.db.read() as conn:
+        found = {each.generation_id: each for each in await overdue(conn, now)}
+    assert set(found) == {lost.id, late.id}
+    assert early.id not in found
+    assert replace(found[lost.id], charge_audio_s=0.0).attempt == 1
+    assert found[lost.id].charge_audio_s == 1.0
