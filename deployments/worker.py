@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -52,8 +52,12 @@ class GenerationWorker:
             cause = None if self._running.cancelled() else self._running.exception()
             raise WorkerStoppedError(f"the worker has stopped: {cause!r}") from cause
 
-    async def __del__(self) -> None:
-        """Serve calls this once when it stops the replica: what runs ends, or is given back to the queue."""
-        if self._running is not None:
-            await self._worker.stop()
-            await asyncio.wait([self._running])
+    def __del__(self) -> Awaitable[None] | None:
+        """Serve calls this once when it stops the replica, and waits for what it returns: what runs ends, or is given
+        back to the queue. Python calls it again at the end, when there is nothing left to wait for."""
+        running, self._running = getattr(self, "_running", None), None
+        return None if running is None else self._stop(running)
+
+    async def _stop(self, running: asyncio.Task[None]) -> None:
+        await self._worker.stop()
+        await asyncio.wait([running])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from models.errors import InvalidRequestError
 from models.types import AudioChunk, GenerationRequest
@@ -34,3 +35,30 @@ class Replica:
                 yield piece(index)
         finally:
             CLOSED.set()
+
+
+class ScriptedWorker:
+    """Stands where ``api.worker`` puts the real one: runs until it is stopped, or until its script breaks it."""
+
+    def __init__(self, backends: Mapping[str, Any], models: Mapping[str, Any], slots: Mapping[str, int]) -> None:
+        self.backends, self.models, self.slots = backends, models, slots
+        self.started = asyncio.Event()
+        self.ended = False
+        self._stopped = asyncio.Event()
+        self.breaks: Exception | None = None
+
+    async def run(self) -> None:
+        self.started.set()
+        await self._stopped.wait()
+        if self.breaks is not None:
+            raise self.breaks
+        self.ended = True
+
+    async def stop(self) -> None:
+        self._stopped.set()
+
+
+def create_worker(
+    backends: Mapping[str, Any], models: Mapping[str, Any], *, slots: Mapping[str, int]
+) -> ScriptedWorker:
+    return ScriptedWorker(backends, models, slots)
