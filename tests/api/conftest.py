@@ -15,18 +15,20 @@ import pytest
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from api.app import create_app
 from api.cache.client import Cache
 from api.cache.embedded import EmbeddedValkey
 from api.ids import new_id
 from api.settings import Settings
 from api.store.database import Database, migrate
-from tests.api.fakes import FakeGenerator, spec
+from tests.api.fakes import FakeGenerator
+from tests.api.platform import Platform, start
 from tests.api.postgres import PostgresServer, running_postgres
 from tests.api.streams.stage import Stage
 
-Serve = Callable[[FastAPI], AbstractAsyncContextManager[str]]
+Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
+MakePlatform = Callable[..., Awaitable[Platform]]
 
 
 @pytest.fixture(autouse=True)
@@ -47,33 +49,33 @@ def log() -> structlog.testing.LogCapture:
 
 
 @pytest.fixture
-def make_app(log: structlog.testing.LogCapture) -> Callable[..., FastAPI]:
-    """create_app with a captured log; keyword arguments are settings."""
+async def make_platform(
+    sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path, log: structlog.testing.LogCapture
+) -> AsyncIterator[MakePlatform]:
+    """Platforms in development; arguments are generators, keywords settings. Their log is captured."""
+    wrapper = structlog.make_filtering_bound_logger(0)
+    logger: Any = structlog.wrap_logger(None, processors=[log], wrapper_class=wrapper)
+    where: dict[str, Any] = {"database_url": sqlite_database_url, "redis_url": valkey.url}
+    async with AsyncExitStack() as stack:
 
-    def make(*generators: FakeGenerator, **settings: Any) -> FastAPI:
-        names = ["tiny", "small"][: len(generators)]
-        filtering = structlog.make_filtering_bound_logger(0)
-        logger: Any = structlog.wrap_logger(None, processors=[log], wrapper_class=filtering)
-        return create_app(
-            dict(zip(names, generators, strict=True)),
-            {name: spec(name, channels=fake.channels) for name, fake in zip(names, generators, strict=True)},
-            Settings(**settings),
-            log=logger.bind(),
-        )
+        async def make(*generators: FakeGenerator, **settings: Any) -> Platform:
+            given = {"environment": "development", "log": logger.bind(), "folder": tmp_path / new_id("platform")}
+            return await stack.enter_async_context(start(*generators, **where, **{**given, **settings}))
 
-    return make
+        yield make
 
 
 @pytest.fixture
-def app(make_app: Callable[..., FastAPI], generator: FakeGenerator) -> FastAPI:
-    return make_app(generator)
+async def app(make_platform: MakePlatform, generator: FakeGenerator) -> FastAPI:
+    """Of a platform in development, whose worker runs."""
+    return (await make_platform(generator)).app
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client whose server does not raise: what a real client would see."""
+    """On the server's own machine, without a credential. The server does not raise: what a real client would see."""
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://tutti") as connected:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as connected:
         yield connected
 
 
@@ -82,7 +84,7 @@ def serve() -> Serve:
     """A real server on a free port of the loopback interface."""
 
     @asynccontextmanager
-    async def running(app: FastAPI) -> AsyncIterator[str]:
+    async def running(app: ASGIApp) -> AsyncIterator[str]:
         config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -28,6 +28,7 @@ from api.ids import new_id
 from api.services import Services
 from api.settings import Settings
 from api.store.schema import api_keys
+from api.worker import create_worker
 from tests.api.fakes import FakeGenerator, spec
 
 Kind = Literal["owner", "other", "anonymous", "expired", "revoked"]
@@ -139,8 +140,6 @@ async def start(
     given = {"environment": "production", **SECRETS, "tiers_file": generous_tiers(folder), "data_dir": folder}
     urls = {"database_url": database_url, "redis_url": redis_url}
     configured = Settings(**{**given, **urls, **settings})
-    from api.worker import create_worker
-
     app = create_app(made, models, configured, log=log)
     worker = create_worker(made, models, configured, log=log)
     async with AsyncExitStack() as stack:

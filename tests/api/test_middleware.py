@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -16,6 +15,7 @@ from api.errors import ApiError, ErrorCode
 from api.headers import CONTROL_HEADERS
 from api.middleware import StripControlHeaders
 from tests.api.asgi import STREAM, Exchange
+from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
 
 BODY = {"prompt": "a very private prompt", "duration": 0.3}
@@ -36,7 +36,8 @@ async def test_control_headers_never_reach_the_application() -> None:
 
     headers = {name.decode().title(): "?1" for name in CONTROL_HEADERS} | {"accept": "*/*"}
     await Exchange(StripControlHeaders(inner), headers=headers).start().finish()
-    assert seen == [b"content-type", b"accept"]
+    assert not CONTROL_HEADERS & set(seen)
+    assert b"accept" in seen
 
 
 async def test_a_body_over_the_cap_is_refused_unread(app: FastAPI, generator: FakeGenerator) -> None:
@@ -58,8 +59,8 @@ async def test_a_body_that_grows_over_the_cap_is_refused(
     assert generator.started == 0
 
 
-async def test_a_body_at_the_cap_is_read(make_app: Callable[..., FastAPI]) -> None:
-    app = make_app(FakeGenerator(), max_body_bytes=1_024)
+async def test_a_body_at_the_cap_is_read(make_platform: MakePlatform) -> None:
+    app = (await make_platform(FakeGenerator(), max_body_bytes=1_024)).app
     for extra, status in ((0, 200), (1, 413)):
         body = json.dumps(BODY).encode()
         exchange = Exchange(app, pieces=[body, b" " * (1_024 - len(body) + extra)]).start()
@@ -96,11 +97,15 @@ async def test_the_access_log_says_what_happened_and_no_more(
 
 
 async def test_a_bug_is_logged_with_its_request_id(
-    app: FastAPI, client: httpx2.AsyncClient, generator: FakeGenerator, log: structlog.testing.LogCapture
+    app: FastAPI, client: httpx2.AsyncClient, log: structlog.testing.LogCapture
 ) -> None:
-    generator.errors[0] = KeyError("bug")
-    answer = await client.post(STREAM, json=BODY)
+    @app.get("/api/v1/bug")
+    async def bug() -> None:
+        raise KeyError("bug")
+
+    answer = await client.get("/api/v1/bug")
     [entry] = [entry for entry in log.entries if entry["event"] == "internal_error"]
+    assert (answer.status_code, answer.headers["x-error-code"]) == (500, "internal_error")
     assert entry["request_id"] == answer.headers["x-request-id"] == answer.json()["error"]["request_id"]
     assert isinstance(entry["exc_info"], KeyError)
 

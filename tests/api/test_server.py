@@ -20,10 +20,12 @@ BODY = {"prompt": "calm piano", "duration": 2.0}
 async def test_a_stream_that_breaks_is_cut_on_the_wire(
     app: FastAPI, generator: FakeGenerator, serve: Serve, audio_format: str
 ) -> None:
+    gate = generator.hold(3)
     generator.errors[3] = GenerationFailedError("the row broke")
     async with serve(app) as url, httpx2.AsyncClient(trust_env=False) as client:
         async with client.stream("POST", url + STREAM, json={**BODY, "format": audio_format}) as answer:
             assert answer.status_code == 200
+            gate.set()
             with pytest.raises(httpx2.RemoteProtocolError):
                 await answer.aread()
         assert (await client.get(url + "/health")).status_code == 200
@@ -40,7 +42,7 @@ async def test_the_first_bytes_arrive_while_the_rest_is_not_made(
     ):
         pieces = answer.aiter_bytes()
         got = b""
-        while len(got) < 44 + 8_000 * 2:
+        while len(got) < 44 + 6_400 * 2:
             got += await anext(pieces)
         assert not gate.is_set()
         gate.set()

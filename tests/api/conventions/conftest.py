@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from fastapi import FastAPI
 
 from api.cache.embedded import EmbeddedValkey
 from tests.api.conventions.resources import WITH_WEBHOOKS
-from tests.api.fakes import FakeGenerator
 from tests.api.platform import Platform, start
 
 
@@ -32,29 +29,3 @@ async def peopled(sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Pa
     where: dict[str, Any] = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": folder}
     async with start(**where, **WITH_WEBHOOKS, max_duration_s=2.0) as running:
         yield running
-
-
-@pytest.fixture
-async def development(
-    sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path, generator: FakeGenerator
-) -> AsyncIterator[Platform]:
-    """In development mode."""
-    async with start(
-        generator,
-        database_url=sqlite_database_url,
-        redis_url=valkey.url,
-        folder=tmp_path / "platform",
-        environment="development",
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-def app(development: Platform) -> FastAPI:
-    return development.app
-
-
-@pytest.fixture
-async def client(development: Platform) -> httpx2.AsyncClient:
-    """Without credentials, on the server's own machine."""
-    return await development.connect(host="127.0.0.1", base_url="http://localhost")
