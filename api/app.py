@@ -60,6 +60,7 @@ def create_app(
         async with base.closing():
             yield
             await services.feed.close()
+            await services.generations.close()
             await services.accounts.close()
             await services.webhooks.close()
             services.uploads.close()

@@ -20,6 +20,7 @@ from api.foundation import Foundation
 from api.generations import outbox
 from api.generations.outbox import OutboxRelay
 from api.generations.service import GenerationService
+from api.generations.timing import Timing
 from api.generations.worker import Worker
 from api.logs import make_logger
 from api.schemas.generations import render
@@ -87,7 +88,7 @@ class WorkerProcess:
         feed = FeedWriter(base.cache, base.bus)
         self._worker = Worker(
             base.db, base.bus, feed, base.audio, backends, slots, base.limits.tiers, base.clock, log,
-            on_end=self._relay.wake,
+            timing=Timing(drain_s=base.settings.worker_drain_s), on_end=self._relay.wake,
         )  # fmt: skip
 
     async def run(self) -> None:

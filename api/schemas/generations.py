@@ -36,7 +36,7 @@ _Label = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_lengt
 _Key = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=40)]
 _Text = Annotated[str, AfterValidator(_storable), Field(max_length=500)]
 _Integer = Annotated[int, Field(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)]
-_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Number = Annotated[float, Field(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER, allow_inf_nan=False)]
 _Audio = Annotated[str, Field(pattern="^(trk|upl)_[0-9a-f]{24}$")]
 
 
