@@ -35,6 +35,11 @@ MIXTURE = ((0.15, 14, 160), (0.2, 64, 48), (0.35, 400, 9), (0.3, FULL_CLIP, 3))
 # Shares of wrong codes in the input, one drawn per piece: in generation the model hears its own mistakes, and has to
 # find back to the tune.
 CORRUPTION = (0.0, 0.02, 0.06, 0.12)
+# The finish: guidance multiplies the difference between conditioned and unconditioned logits, and a loss without
+# smoothing does not care by how much it drowns the codes that are wrong anyway. With guidance 3 their noise came back
+# as wrong notes and lost ticks of the clock; a little smoothing gives them the same level with and without a prompt.
+SMOOTHING = 0.02
+FINISH_RATE = 0.3
 
 
 def decoder_config() -> MusicgenDecoderConfig:
@@ -121,18 +126,22 @@ class DecoderTrainer:
         keep = torch.from_numpy(rng.random(pieces) > CONDITION_DROPOUT)
         return delayed(torch.stack([e.codes for e in examples])), text.input_ids, text.attention_mask, keep
 
-    def train_step(self, progress: float) -> tuple[Tensor, int]:
+    def train_step(self, progress: float, *, finish: bool = False) -> tuple[Tensor, int]:
         """One step of both optimisers; returns each codebook's mean loss in nats, [K], and the frames of the batch."""
         frames, pieces = self._draw_shape()
         steps, tokens, mask, keep = self.batch(frames, pieces)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             logits = self.model(self._corrupt(steps[:, :, :-1]), tokens, mask, keep)
         target = steps[:, :, 1:]
-        losses = cross_entropy(logits.float().permute(0, 3, 1, 2), target, ignore_index=CODEBOOK_SIZE, reduction="none")
+        losses = cross_entropy(
+            logits.float().permute(0, 3, 1, 2), target, ignore_index=CODEBOOK_SIZE, reduction="none",
+            label_smoothing=SMOOTHING if finish else 0.0,
+        )  # fmt: skip
         weights = opening_weights(target.shape[2]) * (target != CODEBOOK_SIZE)
+        part = FINISH_RATE if finish else 1.0
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             optimizer.zero_grad()
-            optimizer.param_groups[0]["lr"] = rate * checkpointing.cosine(progress, floor=0.03)
+            optimizer.param_groups[0]["lr"] = rate * part * checkpointing.cosine(progress, floor=0.03)
         ((losses * weights).sum() / weights.sum()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -173,14 +182,16 @@ class DecoderTrainer:
 def main() -> None:
     # bfloat16 products are for CPUs that have them (AVX512-BF16, AMX).
     paths = ["codebooks", "text", "out"]
-    args = arguments.parse(__doc__, paths, flags=["bf16"], minutes=75.0, seed=0, threads=1)
+    args = arguments.parse(__doc__, paths, flags=["bf16"], minutes=75.0, finish=15.0, seed=0, threads=1)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = load_or_build(args.text.parent / "tokenizer")
     trainer = DecoderTrainer(Codebooks.load(args.codebooks), tokenizer, args.text, args.seed, bf16=args.bf16)
-    spent, budget = trainer.resume(args.out), args.minutes * 60
+    spent, budget, finish = trainer.resume(args.out), args.minutes * 60, args.finish * 60
     started, losses = time.monotonic() - spent, {frames: torch.zeros(K) for _, frames, _ in MIXTURE}
-    while (seconds := time.monotonic() - started) < budget:
-        loss, frames = trainer.train_step(seconds / budget)
+    while (seconds := time.monotonic() - started) < budget + finish:
+        finishing = seconds >= budget
+        progress = (seconds - budget) / finish if finishing else seconds / budget
+        loss, frames = trainer.train_step(progress, finish=finishing)
         losses[frames] = loss if trainer.step < 20 else losses[frames].lerp(loss, 0.15)
         if trainer.step % 20 == 0:
             means = " ".join(f"{length} frames {mean.mean():.3f}" for length, mean in losses.items())
@@ -188,7 +199,7 @@ def main() -> None:
             print(f"step {trainer.step} {seconds / 60:.1f} min loss {means} (whole clips: {by_stem})", flush=True)
         if trainer.step % 100 == 0:
             checkpointing.save(args.out, trainer.state(seconds))
-    checkpointing.save(args.out, trainer.state(budget))
+    checkpointing.save(args.out, trainer.state(budget + finish))
 
 
 if __name__ == "__main__":
