@@ -1,4 +1,4 @@
-"""What the API needs of a model: the one verb, and whether a request would be served now."""
+"""What the API needs of a model: the one verb, whether a request would be served now, and by how many."""
 
 from __future__ import annotations
 
@@ -15,4 +15,8 @@ class Backend(Generator, Protocol):
 
     async def ready(self) -> bool | str:
         """True if a request would be served now, otherwise the reason why not, in words for an operator."""
+        ...
+
+    async def replicas(self) -> int:
+        """How many copies of it are loaded and serve now."""
         ...

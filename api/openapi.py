@@ -107,6 +107,11 @@ def build(app: FastAPI, public_url: str | None = None) -> Json:
     for path, method, operation in operations(document):
         key = (method.upper(), path)
         _complete(operation, Facts.of(*key, found[key], operation), str(names[key]))
+    for item in document.get("webhooks", {}).values():
+        for operation in item.values():
+            # What receivers answer is theirs; the credentials of this API mean nothing to them.
+            operation["responses"].pop("422", None)
+            operation["security"] = []
     _add_components(document)
     used = {tag for _, _, operation in operations(document) for tag in operation.get("tags", ())}
     document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
@@ -204,7 +209,9 @@ def _add_components(document: Json) -> None:
     for model in (ErrorEnvelope, Problem, LegacyError):
         schema = model.model_json_schema(ref_template=_SCHEMA + "{model}")
         schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
-    components["schemas"] = dict(sorted(schemas.items()))
+    # FastAPI's own error bodies, which no handler here sends.
+    kept = {name: schema for name, schema in schemas.items() if name not in ("HTTPValidationError", "ValidationError")}
+    components["schemas"] = dict(sorted(kept.items()))
     components["headers"] = {
         name: {"description": text, "schema": {"type": kind}} for name, (kind, text) in _HEADERS.items()
     }

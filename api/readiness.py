@@ -1,27 +1,126 @@
-"""Is each backend ready? Asked all at once, none for longer than the settings allow."""
+"""Is everything there that this server depends on? Asked all at once, none for longer than the settings allow.
+
+The answers are kept for a second: anybody may ask, and a question costs a round trip to each dependency.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import HTTPConnection
 
 from api.backend import Backend
-from api.services import Services
+from api.generations.backlog_sql import capacity
+from api.services import Services, services_of
+from api.store.database import check
+from api.store.errors import StoreError
 from models.errors import TuttiError
 
-
-async def readiness(services: Services) -> dict[str, bool | str]:
-    """Model id → True, or the reason why its backend is not ready."""
-    timeout_s = services.settings.ready_timeout_s
-    answers = await asyncio.gather(*(_ask(backend, timeout_s) for backend in services.backends.values()))
-    return dict(zip(services.backends, answers, strict=True))
+KEPT_S = 1.0
+SEE_LOG = "does not answer as it should: the server's log says why"
 
 
-async def _ask(backend: Backend, timeout_s: float) -> bool | str:
-    try:
-        async with asyncio.timeout(timeout_s):
-            answer = await backend.ready()
-    except TimeoutError:
-        return f"no answer within {timeout_s:g} s"
-    except TuttiError as error:
-        return str(error)
-    return answer or "not ready"
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """
+    Attributes:
+        ready: True, or why a request would not be served now.
+        replicas: loaded and serving.
+    """
+
+    ready: bool | str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One round of questions.
+
+    Attributes:
+        models: model id → its state.
+        stores: "database" and "storage" → True, or what is wrong; without them nothing is accepted.
+        helpers: "cache" and "workers" → the same; without them what is accepted waits.
+    """
+
+    models: Mapping[str, ModelState]
+    stores: Mapping[str, bool | str]
+    helpers: Mapping[str, bool | str]
+
+
+class Readiness:
+    """One per application."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._asking: asyncio.Task[Found] | None = None
+        self._asked_at = float("-inf")
+
+    async def found(self) -> Found:
+        """The latest answers; whoever asks meanwhile waits for the same round."""
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or (self._asking.done() and now - self._asked_at > KEPT_S):
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._ask_everybody())
+        return await asyncio.shield(self._asking)
+
+    async def _ask_everybody(self) -> Found:
+        services = self._services
+        models, *others = await asyncio.gather(
+            asyncio.gather(*(self._model(backend) for backend in services.backends.values())),
+            self._told("database", check(services.db)),
+            self._told("storage", services.objects.check()),
+            self._told("cache", services.cache.check()),
+            self._told("workers", self._workers()),
+        )
+        database, storage, cache, workers = others
+        return Found(
+            models=dict(zip(services.backends, models, strict=True)),
+            stores={"database": database, "storage": storage},
+            helpers={"cache": cache, "workers": workers},
+        )
+
+    async def _model(self, backend: Backend) -> ModelState:
+        ready = await self._answer(backend.ready())
+        return ModelState(ready=ready, replicas=await backend.replicas() if ready is True else 0)
+
+    async def _workers(self) -> bool | str:
+        try:
+            async with self._services.db.read() as conn:
+                found = await capacity(conn, self._services.clock())
+        except (StoreError, SQLAlchemyError) as error:
+            return str(error)
+        return True if found else "no worker has been seen lately"
+
+    async def _told(self, name: str, question: Awaitable[bool | str]) -> bool | str:
+        """What anybody may know: addresses and the like stay in the log."""
+        answer = await self._answer(question)
+        if answer is True:
+            return True
+        self._services.log.warning("not_ready", dependency=name, reason=answer)
+        return f"{name} {SEE_LOG}"
+
+    async def _answer(self, question: Awaitable[bool | str]) -> bool | str:
+        timeout_s = self._services.settings.ready_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await question
+        except TimeoutError:
+            return f"no answer within {timeout_s:g} s"
+        except TuttiError as error:
+            return str(error)
+        return answer or "not ready"
+
+
+def readiness_of(connection: HTTPConnection) -> Readiness:
+    state = connection.app.state
+    if not hasattr(state, "readiness"):
+        state.readiness = Readiness(services_of(connection))
+    return cast(Readiness, state.readiness)
+
+
+Asked = Annotated[Readiness, Depends(readiness_of)]

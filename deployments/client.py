@@ -65,16 +65,27 @@ class GeneratorClient:
     async def ready(self) -> bool | str:
         """True if a request would be served now, otherwise the reason why not."""
         try:
-            status = await asyncio.to_thread(serve.status)
+            deployment = await self._deployment()
         except _TRANSPORT_ERRORS as error:
             return f"the Serve controller does not answer: {error}"
-        app = status.applications.get(self._app)
-        deployment = app.deployments.get(self._name) if app else None
         if deployment is None:
             return f"{self._name} is not deployed"
         if deployment.replica_states.get("RUNNING", 0) > 0 or deployment.status == "HEALTHY":
             return True
         return f"{self._name} is {deployment.status}: {deployment.message or 'its replicas are starting'}"
+
+    async def replicas(self) -> int:
+        """How many replicas are loaded and serve now; 0 as well when nobody can tell."""
+        try:
+            deployment = await self._deployment()
+        except _TRANSPORT_ERRORS:
+            return 0
+        return 0 if deployment is None else int(deployment.replica_states.get("RUNNING", 0))
+
+    async def _deployment(self) -> Any:
+        """The deployment's status, None if there is none."""
+        app = (await asyncio.to_thread(serve.status)).applications.get(self._app)
+        return app.deployments.get(self._name) if app else None
 
 
 def translate(error: Exception, name: str) -> TuttiError:

@@ -126,6 +126,9 @@ class Ramp:
     async def ready(self) -> bool | str:
         return True
 
+    async def replicas(self) -> int:
+        return 1
+
 
 class Server(uvicorn.Server):
     """Says when it listens."""

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.auth.loopback import is_local
 from api.auth.policy import public
 from api.errors import ApiError, ErrorCode
-from api.readiness import readiness
+from api.readiness import Asked
 from api.schemas.errors import error_responses
 from api.schemas.health import Dependency, Health, Readiness, Version
 from api.services import Provided
@@ -26,21 +26,29 @@ async def health() -> Health:
 
 
 @router.get("/health/ready", summary="Would a request be served now?", responses=error_responses(ErrorCode.NOT_READY))
-async def ready(services: Provided) -> Readiness:
-    """Ready when every model's backend is. Each dependency is named; so is the reason of one that is not ready."""
-    found = [
-        Dependency(name=f"model:{model_id}", ready=answer is True, reason=answer if isinstance(answer, str) else None)
-        for model_id, answer in (await readiness(services)).items()
-    ]
-    missing = [dependency.name for dependency in found if not dependency.ready]
+async def ready(readiness: Asked) -> Readiness:
+    """Ready when every model, the database and the storage are. Each dependency is named; so is what is wrong.
+
+    Without the cache or without workers the server is ready nevertheless: what it accepts is kept, and only waits.
+    """
+    found = await readiness.found()
+    models = {f"model:{model_id}": state.ready for model_id, state in found.models.items()}
+    needed = [_dependency(name, answer) for name, answer in {**models, **found.stores}.items()]
+    helping = [_dependency(name, answer, required=False) for name, answer in found.helpers.items()]
+    missing = [dependency.name for dependency in needed if not dependency.ready]
     if missing:
         raise ApiError(
             ErrorCode.NOT_READY,
             f"not ready: {', '.join(missing)}",
-            details={"dependencies": [dependency.model_dump() for dependency in found]},
+            details={"dependencies": [dependency.model_dump() for dependency in needed + helping]},
             retry_after_s=_RETRY_AFTER_S,
         )
-    return Readiness(dependencies=found)
+    return Readiness(dependencies=needed + helping)
+
+
+def _dependency(name: str, answer: bool | str, *, required: bool = True) -> Dependency:
+    reason = answer if isinstance(answer, str) else None
+    return Dependency(name=name, ready=answer is True, required=required, reason=reason)
 
 
 @router.get("/version", summary="Which version is this?")

@@ -12,10 +12,11 @@ class Health(BaseModel):
 
 
 class Dependency(BaseModel):
-    """Something this server can not work without."""
+    """Something this server depends on."""
 
     name: str = Field(examples=["model:tiny"])
     ready: bool
+    required: bool = Field(description="Without it no request is served; the others only help")
     reason: str | None = Field(default=None, description="Why not, if not")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from api.formats.audio import FORMATS
+from api.limits.tiers import Tier
+from api.readiness import ModelState
 from api.schemas.generate import GenerateBody
 from models.catalog import ModelSpec
 
@@ -17,6 +20,15 @@ _SCHEMA_KEYS = ("type", "default", "minimum", "maximum", "exclusiveMinimum", "de
 class ModelHealth(BaseModel):
     ready: bool = Field(description="A request would be served now")
     reason: str | None = Field(default=None, description="Why not, if not")
+    replicas: int = Field(description="Copies that are loaded and serve now")
+
+
+class ModelTier(BaseModel):
+    """What a tier may ask of the model."""
+
+    name: str
+    max_duration: float = Field(description="Longest track, in seconds")
+    max_tracks: int = Field(description="Most tracks of one generation")
 
 
 class Model(BaseModel):
@@ -33,6 +45,7 @@ class Model(BaseModel):
     num_codebooks: int
     formats: list[str] = Field(description="What `format` may be")
     parameters: dict[str, Any] = Field(description="Sampling parameters with their ranges and defaults")
+    tiers: list[ModelTier] = Field(description="What each tier may ask of it")
     health: ModelHealth
 
 
@@ -40,7 +53,7 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-def describe(model_id: str, spec: ModelSpec, *, default: bool, ready: bool | str) -> Model:
+def describe(model_id: str, spec: ModelSpec, tiers: Iterable[Tier], state: ModelState, *, default: bool) -> Model:
     """A model's public description, from what is known of it and what its backend said of itself."""
     return Model(
         id=model_id,
@@ -54,7 +67,19 @@ def describe(model_id: str, spec: ModelSpec, *, default: bool, ready: bool | str
         num_codebooks=spec.num_codebooks,
         formats=list(FORMATS),
         parameters=_sampling_parameters(),
-        health=ModelHealth(ready=ready is True, reason=ready if isinstance(ready, str) else None),
+        tiers=[
+            ModelTier(
+                name=tier.name,
+                max_duration=min(tier.max_duration_s, spec.max_duration_s),
+                max_tracks=tier.max_tracks,
+            )
+            for tier in tiers
+        ],
+        health=ModelHealth(
+            ready=state.ready is True,
+            reason=state.ready if isinstance(state.ready, str) else None,
+            replicas=state.replicas,
+        ),
     )
 
 

@@ -101,6 +101,9 @@ class FakeGenerator:
             raise self.ready_answer
         return self.ready_answer
 
+    async def replicas(self) -> int:
+        return 1 if self.ready_answer is True else 0
+
     async def _before(self, index: int) -> None:
         if index in self.gates:
             self.reached[index].set()

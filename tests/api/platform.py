@@ -165,5 +165,5 @@ def generous_tiers(folder: Path) -> Path:
         rate["limit"] = 1_000_000
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tiers.yaml"
-    file.write_text(yaml.safe_dump(tiers), encoding="utf-8")
+    file.write_text(yaml.safe_dump(tiers, sort_keys=False), encoding="utf-8")
     return file

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from api.app import create_app
@@ -18,16 +22,17 @@ from api.logs import make_logger
 from api.settings import Settings, SettingsError
 from api.version import VERSION
 from models.errors import EngineDeadError
+from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator, spec
 
 
-async def get(app: FastAPI, path: str) -> httpx2.Response:
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://tutti") as client:
+async def get(app: FastAPI, path: str, host: str = "localhost") -> httpx2.Response:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=f"http://{host}") as client:
         return await client.get(path)
 
 
-async def test_models_are_described_without_the_machine(make_app: Callable[..., FastAPI]) -> None:
-    app = make_app(FakeGenerator(), FakeGenerator(channels=2))
+async def test_models_are_described_without_the_machine(make_platform: MakePlatform) -> None:
+    app = (await make_platform(FakeGenerator(), FakeGenerator(channels=2))).app
     listed = (await get(app, "/api/v1/models")).json()["data"]
     assert [(model["id"], model["default"], model["channels"]) for model in listed] == [
         ("tiny", True, 1),
@@ -36,15 +41,28 @@ async def test_models_are_described_without_the_machine(make_app: Callable[..., 
     assert listed[0]["max_duration"] == 30.0
     assert listed[0]["licence"] == "MIT"
     assert listed[0]["parameters"]["top_k"]["default"] == 250
-    assert listed[0]["health"] == {"ready": True, "reason": None}
+    assert listed[0]["health"] == {"ready": True, "reason": None, "replicas": 1}
+    assert listed[0]["tiers"][0] == {"name": "free", "max_duration": 30.0, "max_tracks": 2}
     assert "/checkpoints" not in json.dumps(listed)
     assert (await get(app, "/api/v1/models/small")).json() == listed[1]
 
 
-async def test_ready_names_each_dependency(make_app: Callable[..., FastAPI]) -> None:
-    answer = await get(make_app(FakeGenerator(), FakeGenerator()), "/health/ready")
-    names = [(dependency["name"], dependency["ready"]) for dependency in answer.json()["dependencies"]]
-    assert (answer.status_code, names) == (200, [("model:tiny", True), ("model:small", True)])
+async def test_ready_names_each_dependency(make_platform: MakePlatform) -> None:
+    app = (await make_platform(FakeGenerator(), FakeGenerator())).app
+    answer = await get(app, "/health/ready")
+    found = {one["name"]: (one["ready"], one["required"]) for one in answer.json()["dependencies"]}
+    workers = found.pop("workers")  # it signs on in its own time
+    assert workers[1] is False
+    assert (answer.status_code, found) == (
+        200,
+        {
+            "model:tiny": (True, True),
+            "model:small": (True, True),
+            "database": (True, True),
+            "storage": (True, True),
+            "cache": (True, False),
+        },
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,36 +74,90 @@ async def test_ready_names_each_dependency(make_app: Callable[..., FastAPI]) -> 
     ],
 )
 async def test_not_ready_is_a_503_that_says_why(
-    make_app: Callable[..., FastAPI], says: bool | str | Exception, reason: str
+    make_platform: MakePlatform, says: bool | str | Exception, reason: str
 ) -> None:
-    app = make_app(FakeGenerator(), FakeGenerator(ready_answer=says))
+    app = (await make_platform(FakeGenerator(), FakeGenerator(ready_answer=says))).app
     answer = await get(app, "/health/ready")
     assert (answer.status_code, answer.headers["x-error-code"]) == (503, "not_ready")
     assert "retry-after" in answer.headers
     found = answer.json()["error"]["details"]["dependencies"]
-    assert found[0] == {"name": "model:tiny", "ready": True, "reason": None}
-    assert found[1] == {"name": "model:small", "ready": False, "reason": reason}
+    assert found[0] == {"name": "model:tiny", "ready": True, "required": True, "reason": None}
+    assert found[1] == {"name": "model:small", "ready": False, "required": True, "reason": reason}
     assert (await get(app, "/health")).json() == {"status": "ok"}
-    assert (await get(app, "/api/v1/models/small")).json()["health"] == {"ready": False, "reason": reason}
+    health = (await get(app, "/api/v1/models/small")).json()["health"]
+    assert health == {"ready": False, "reason": reason, "replicas": 0}
 
 
-async def test_a_backend_that_does_not_answer_is_not_ready(make_app: Callable[..., FastAPI]) -> None:
+async def test_a_backend_that_does_not_answer_is_not_ready(make_platform: MakePlatform) -> None:
     class Silent(FakeGenerator):
         async def ready(self) -> bool | str:
-            await self.hold(99).wait()
+            await asyncio.Event().wait()
             return True
 
-    answer = await get(make_app(Silent(), ready_timeout_s=0.01), "/health/ready")
+    app = (await make_platform(Silent(), ready_timeout_s=0.01)).app
+    answer = await get(app, "/health/ready")
     assert answer.json()["error"]["details"]["dependencies"][0]["reason"] == "no answer within 0.01 s"
 
 
-async def test_version_and_metrics(app: FastAPI) -> None:
-    assert (await get(app, "/version")).json() == {
+async def test_without_the_cache_it_is_ready_and_without_the_database_it_is_not(
+    sqlite_database_url: str, tmp_path: Path, log: structlog.testing.LogCapture
+) -> None:
+    """Reasons with addresses in them go to the log and to nobody else."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        nobody = f"redis://127.0.0.1:{unused.getsockname()[1]}"
+    wrapper = structlog.make_filtering_bound_logger(0)
+    logger: Any = structlog.wrap_logger(None, processors=[log], wrapper_class=wrapper)
+    missing = f"sqlite+aiosqlite:///{tmp_path}/none/tutti.db"
+    for url, status, wrong in ((sqlite_database_url, 200, {"cache", "workers"}), (missing, 503, {"database"})):
+        settings = Settings(database_url=url, redis_url=nobody, data_dir=tmp_path)
+        app = create_app({"tiny": FakeGenerator()}, {"tiny": spec()}, settings, log=logger.bind())
+        async with app.router.lifespan_context(app):
+            answer = await get(app, "/health/ready")
+        body = answer.json()
+        found = body["dependencies"] if status == 200 else body["error"]["details"]["dependencies"]
+        assert answer.status_code == status
+        assert wrong <= {one["name"] for one in found if not one["ready"]}
+        assert nobody.rpartition(":")[2] not in answer.text
+    told = {entry["dependency"]: entry["reason"] for entry in log.entries if entry["event"] == "not_ready"}
+    assert "TUTTI_REDIS_URL" in told["cache"]
+
+
+async def test_dependencies_are_asked_once_a_second_however_many_ask(make_platform: MakePlatform) -> None:
+    asked = 0
+
+    class Counting(FakeGenerator):
+        async def ready(self) -> bool | str:
+            nonlocal asked
+            asked += 1
+            return True
+
+    app = (await make_platform(Counting())).app
+    await asyncio.gather(*(get(app, path) for path in ["/health/ready", "/api/v1/models"] * 10))
+    assert asked < 20
+
+
+@pytest.mark.parametrize(
+    ("environment", "host", "credentials"),
+    [
+        ("development", "localhost", "optional"),
+        ("development", "tutti.example", "required"),
+        ("production", "localhost", "required"),
+    ],
+)
+async def test_version_says_whether_a_credential_is_needed(
+    make_platform: MakePlatform, environment: str, host: str, credentials: str
+) -> None:
+    app = (await make_platform(FakeGenerator(), environment=environment)).app
+    assert (await get(app, "/version", host)).json() == {
         "name": "tutti",
         "version": VERSION,
         "api": "v1",
-        "credentials": "required",
+        "credentials": credentials,
     }
+
+
+async def test_metrics(app: FastAPI) -> None:
+    await get(app, "/version")
     answer = await get(app, "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "tutti_http_requests_total" in answer.text
@@ -126,12 +198,20 @@ def test_a_bad_environment_stops_the_start(
 
 
 def test_an_application_needs_models_that_match() -> None:
+    settings = Settings(redis_url="redis://127.0.0.1")
     with pytest.raises(SettingsError, match="no model"):
-        create_app({}, {})
+        create_app({}, {}, settings)
     with pytest.raises(SettingsError, match="must match"):
-        create_app({"tiny": FakeGenerator()}, {"small": spec()})
+        create_app({"tiny": FakeGenerator()}, {"small": spec()}, settings)
     with pytest.raises(SettingsError, match="TUTTI_DEFAULT_MODEL is 'huge'"):
-        create_app({"tiny": FakeGenerator()}, {"tiny": spec()}, Settings(default_model="huge"))
+        create_app(
+            {"tiny": FakeGenerator()}, {"tiny": spec()}, Settings(default_model="huge", redis_url="redis://127.0.0.1")
+        )
+
+
+def test_an_application_needs_a_cache() -> None:
+    with pytest.raises(SettingsError, match="TUTTI_REDIS_URL"):
+        create_app({"tiny": FakeGenerator()}, {"tiny": spec()})
 
 
 def test_the_application_loads_neither_torch_nor_ray() -> None:
