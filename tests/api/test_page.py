@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from api.errors import ApiError, ErrorCode, error_response
 from api.routes.web import WEB_FOLDER
-from models.errors import EngineOverloadedError, GenerationFailedError
+from models.errors import GenerationFailedError
 from tests.api.asgi import STREAM
 from tests.api.browser import TIMEOUT_S, Page, chromium, find_chromium
-from tests.api.conftest import Serve
+from tests.api.conftest import MakePlatform, Serve
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
 
 FILES = sorted(path.name for path in WEB_FOLDER.iterdir())
@@ -108,7 +108,7 @@ async def test_music_plays_while_it_is_made_and_can_be_kept(
     await compose(page, PROMPT, duration="3", seed="11")
     await page.wait_for(f"{STATE} === 'streaming' && {POSITION} > 0.2")
     assert not gate.is_set()
-    assert "1.5 of 3.0 s" in await page.text("#fact-made")
+    assert "1.4 of 3.0 s" in await page.text("#fact-made")
     assert await page.evaluate(BUTTON) == "Pause"
     painted = "document.getElementById('canvas').getContext('2d').getImageData(20, 0, 200, 300).data.some(Boolean)"
     assert await page.evaluate(painted)
@@ -156,8 +156,11 @@ async def test_stop_frees_the_rows_and_keeps_what_came(page: Page, generator: Fa
 
 @pytest.mark.browser
 async def test_a_cut_connection_is_said_plainly(page: Page, generator: FakeGenerator) -> None:
+    gate = generator.hold(4)
     generator.errors[4] = GenerationFailedError("the row broke")
     await compose(page, PROMPT, duration="5", seed="3")
+    await page.wait_for("document.getElementById('fact-made').textContent.startsWith('1.0')")
+    gate.set()
     await page.wait_for(f"{STATE} === 'cut'")
     assert await page.text("#notice-title") == "Connection cut"
     assert "of 5.0 s arrived" in await page.text("#notice-text")
@@ -166,35 +169,56 @@ async def test_a_cut_connection_is_said_plainly(page: Page, generator: FakeGener
 
 
 @pytest.mark.browser
-async def test_refusals_carry_the_servers_advice(page: Page, generator: FakeGenerator) -> None:
+async def test_refusals_carry_the_servers_advice(page: Page) -> None:
     await compose(page, "", seed="seven")
     await page.wait_for("!document.getElementById('prompt-error').hidden")
     assert "say it in a few words" in await page.text("#prompt-error")
     assert await page.text("#seed-error") == "Input should be a valid integer"
     assert await page.evaluate("document.activeElement.id") == "prompt"
-    generator.errors[0] = EngineOverloadedError("full", 3.0)
     await page.evaluate("document.getElementById('seed').value = ''")
     await page.write(PROMPT)
     await page.press("Enter", 13, modifiers=2)
-    await page.wait_for("!document.getElementById('notice').hidden")
-    assert await page.evaluate("document.getElementById('prompt-error').hidden")
-    assert "Try again in 3 s" in await page.text("#notice-text")
-    assert "system_overloaded" in await page.text("#notice-small")
-    generator.errors.clear()
-    await page.click("#generate")
     await page.wait_for(f"{STATE} === 'streaming' || {STATE} === 'done'")
-    assert await page.evaluate("document.getElementById('notice').hidden")
+    assert await page.evaluate("document.getElementById('prompt-error').hidden")
+
+
+@pytest.mark.browser
+async def test_a_full_server_says_how_long_to_wait(app: FastAPI, serve: Serve, tmp_path: Path) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    refusals = [ApiError(ErrorCode.SYSTEM_OVERLOADED, retry_after_s=3.0)]
+
+    async def full_at_first(scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, before which stands a server that has no room for the first request."""
+        if scope["type"] == "http" and scope["path"] == STREAM and refusals:
+            request = Request(scope | {"state": {"request_id": "req_1"}})
+            await error_response(request, refusals.pop())(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    async with serve(full_at_first) as url, chromium(program, tmp_path / "profile") as page:
+        await page.open(f"{url}/")
+        await page.wait_for("document.getElementById('model').value === 'tiny'")
+        await compose(page, PROMPT, duration="1")
+        await page.wait_for("!document.getElementById('notice').hidden")
+        assert "Try again in 3 s" in await page.text("#notice-text")
+        assert "system_overloaded" in await page.text("#notice-small")
+        await page.click("#generate")
+        await page.wait_for(f"{STATE} === 'streaming' || {STATE} === 'done'")
+        assert await page.evaluate("document.getElementById('notice').hidden")
 
 
 @pytest.mark.browser
 async def test_stereo_and_a_seed_beyond_a_browsers_integers(
-    make_app: Callable[..., FastAPI], serve: Serve, tmp_path: Path
+    make_platform: MakePlatform, serve: Serve, tmp_path: Path
 ) -> None:
     program = find_chromium()
     if program is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     generator = FakeGenerator(channels=2, chunk_s=0.13)
-    async with serve(make_app(generator)) as url, chromium(program, tmp_path / "profile") as page:
+    app = (await make_platform(generator)).app
+    async with serve(app) as url, chromium(program, tmp_path / "profile") as page:
         await page.open(f"{url}/")
         await page.wait_for("document.getElementById('model').value === 'tiny'")
         await compose(page, PROMPT, duration="1", seed="9223372036854775807")
@@ -206,52 +230,27 @@ async def test_stereo_and_a_seed_beyond_a_browsers_integers(
 
 @pytest.mark.browser
 async def test_a_server_that_wants_a_key_is_given_one(
-    make_app: Callable[..., FastAPI], serve: Serve, tmp_path: Path
+    make_platform: MakePlatform, serve: Serve, tmp_path: Path
 ) -> None:
-    """What the page sends and keeps; whether a key is valid is the server's business and tested there."""
     program = find_chromium()
     if program is None:
         pytest.skip("needs Chromium: apt-get install chromium")
-    sent: list[str | None] = []
-
-    async def asks_for_a_key(scope: Scope, receive: Receive, send: Send) -> None:
-        """The application, as it answers without a key and with one."""
-        if scope["type"] == "http" and scope["path"] == STREAM:
-            request = Request(scope | {"state": {"request_id": "req_1"}})
-            sent.append(request.headers.get("authorization"))
-            if sent[-1] is None:
-                await error_response(request, ApiError(ErrorCode.UNAUTHENTICATED))(scope, receive, send)
-                return
-        await app(scope, receive, send)
-
-    app = make_app(FakeGenerator())
-    async with serve(asks_for_a_key) as url, chromium(program, tmp_path / "profile") as page:
+    platform = await make_platform(FakeGenerator(), environment="production")
+    key = await platform.key(await platform.account())
+    value = "document.getElementById('api_key').value"
+    async with serve(platform.app) as url, chromium(program, tmp_path / "profile") as page:
         await page.open(f"{url}/")
-        await page.wait_for("document.getElementById('model').value === 'tiny'")
-        assert await page.evaluate("document.getElementById('key').hidden")
+        await page.wait_for(
+            "!document.getElementById('key').hidden && document.getElementById('model').value === 'tiny'"
+        )
+        assert page.complaints == []
         await compose(page, PROMPT, duration="1")
-        await page.wait_for("!document.getElementById('key').hidden")
         await page.wait_for("document.activeElement.id === 'api_key'")
-        assert "No credential" in await page.text("#api_key-error")
-        await page.write("sk_live_tt_of_this_test")
+        assert "credential" in await page.text("#api_key-error")
+        await page.write(key)
         await page.click("#generate")
         await page.wait_for(f"{STATE} === 'done'")
-        assert sent == [None, "Bearer sk_live_tt_of_this_test"]
         await page.open(f"{url}/")
-        await page.wait_for("document.getElementById('api_key').value === 'sk_live_tt_of_this_test'")
+        await page.wait_for(f"{value} === {json.dumps(key)}")
         assert await page.evaluate("Object.keys(localStorage).length === 0 && document.cookie === ''")
-
-
-@pytest.mark.browser
-async def test_production_shows_the_field_at_once(
-    make_app: Callable[..., FastAPI], serve: Serve, tmp_path: Path
-) -> None:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    secrets = {"secret_key": "s" * 40, "master_keys": f"1:{base64.b64encode(bytes(32)).decode()}"}
-    app = make_app(FakeGenerator(), environment="production", **secrets)
-    async with serve(app) as url, chromium(program, tmp_path / "profile") as page:
-        await page.open(f"{url}/")
-        await page.wait_for("!document.getElementById('key').hidden")
-        assert page.complaints == []
+        assert not [address for address in page.requested if key in address]
