@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import shutil
 import socket
@@ -14,6 +15,8 @@ import httpx2
 import pytest
 import yaml
 
+from api.local_services import local_services
+from api.settings import Settings
 from deployments import platform as platform_module
 from deployments.platform import Platform
 from tests.deployments.probe import Probe
@@ -63,7 +66,16 @@ def write_config(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def platform(write_config: ConfigWriter) -> Iterator[Platform]:
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A data folder and a Valkey of this session's own, as `tutti serve` prepares them."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TUTTI_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        with local_services(Settings()):
+            yield
+
+
+@pytest.fixture(scope="session")
+def platform(write_config: ConfigWriter, services: None) -> Iterator[Platform]:
     with platform_module.start(write_config(), free_port(), num_cpus=2) as running:
         yield running
 
