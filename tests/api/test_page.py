@@ -192,7 +192,7 @@ async def test_a_full_server_says_how_long_to_wait(app: FastAPI, serve: Serve, t
     async def full_at_first(scope: Scope, receive: Receive, send: Send) -> None:
         """The application, before which stands a server that has no room for the first request."""
         if scope["type"] == "http" and scope["path"] == STREAM and refusals:
-            request = Request(scope | {"state": {"request_id": "req_1"}})
+            request = Request({**scope, "state": {"request_id": "req_1"}})
             await error_response(request, refusals.pop())(scope, receive, send)
             return
         await app(scope, receive, send)
