@@ -128,7 +128,6 @@ class Bus:
                     failures = 0
                     await self._use(connection)
                 finally:
-                    self.connected = False
                     await connection.disconnect(nowait=True)
             await asyncio.sleep(_RECONNECT_AFTER_S[min(failures, len(_RECONNECT_AFTER_S) - 1)])
             failures += 1
@@ -147,12 +146,14 @@ class Bus:
             for task in done:
                 task.result()
         finally:
+            self.connected = False
+            self._changed.set()
             await stop(*tasks)
 
     async def _write(self, connection: AbstractConnection) -> None:
         """Keep what Valkey sends equal to what is subscribed here; ask for a sign of life when all is quiet."""
         sent: set[bytes] = set()
-        while True:
+        while self.connected:
             self._changed.clear()
             wanted = set(self._by_wire_name)
             for command, names in (("SUBSCRIBE", wanted - sent), ("UNSUBSCRIBE", sent - wanted)):

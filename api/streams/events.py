@@ -22,7 +22,7 @@ from api.streams.pieces import Piece
 from api.streams.watch import Watch, stored_header
 
 PING_S = 15.0
-_POINT = re.compile(r"\d{1,9}(\.\d{1,9})+")
+_POINT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})+")
 
 Render = Callable[[GenerationView], str]
 """The generation as ``GET /generate/{id}`` gives it, as JSON on one line."""

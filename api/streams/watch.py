@@ -132,11 +132,11 @@ class Watch:
 
     # ------------------------------------------------------------------------------------------ following
     async def run(self) -> None:
-        """Until the generation has ended: from then on everything lies in the cache or in the store."""
+        """Until the generation has ended, when everything lies in the cache or in the store, or nobody listens."""
         loop = asyncio.get_running_loop()
         async with self._bus.subscribe(keys.channel(self.view.id)) as subscription:
             next_poll = loop.time() + POLL_S
-            while not (self._gone or self.view.is_terminal):
+            while self.listeners and not (self._gone or self.view.is_terminal):
                 message = await subscription.get(max(0.0, next_poll - loop.time()))
                 ring = keys.understand(message[1]) if message else None
                 if ring is None or loop.time() >= next_poll:

@@ -79,6 +79,7 @@ class FeedWriter:
                 raise ReplicaLostError("the audio ended before its end marker")
             await writer.drain()
         finally:
+            writer.close()
             await stop(keeping)
 
     async def state_changed(self, generation_id: str, version: int) -> None:
@@ -118,6 +119,7 @@ class TrackWriter:
         self._ring = keys.ring_pieces(position)
         self._slicer = Slicer(position, header)
         self._stored = 0  # how many Valkey has, as far as known
+        self._closed = False
         self._made = asyncio.Event()
         self._drained = asyncio.Event()
         self.pieces: list[Piece] = []
@@ -150,9 +152,14 @@ class TrackWriter:
             return False
         return True
 
+    def close(self) -> None:
+        """Leave the stream as it is."""
+        self._closed = True
+        self._made.set()
+
     async def keep(self) -> None:
-        """Bring the stream up to the pieces made here, for as long as this runs."""
-        while True:
+        """Bring the stream up to the pieces made here, until ``close``."""
+        while not self._closed:
             pause_s = CHECK_EVERY_S
             try:
                 await self._catch_up()
@@ -161,7 +168,7 @@ class TrackWriter:
             await self._until_made(pause_s)
 
     async def _catch_up(self) -> None:
-        while self.pieces:
+        while self.pieces and not self._closed:
             self._made.clear()
             # One look at least, even when nothing seems to be missing.
             first = min(self._stored, len(self.pieces))

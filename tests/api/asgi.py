@@ -17,6 +17,7 @@ class Exchange:
     """A request on its way through an application.
 
     Args:
+        path: with its query, if any.
         send_fails_on: a message type; sending it raises what a server raises when the client is gone.
     """
 
@@ -41,10 +42,10 @@ class Exchange:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
+            "path": path.partition("?")[0],
+            "raw_path": path.partition("?")[0].encode(),
             "root_path": root_path,
-            "query_string": b"",
+            "query_string": path.partition("?")[2].encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in names.items()],
             "client": ("127.0.0.1", 1234),
             "server": ("127.0.0.1", 80),

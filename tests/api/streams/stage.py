@@ -31,7 +31,7 @@ from tests.api.asgi import Exchange
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine, spec
 
 PATIENCE_S = 30.0
-QUICK = Timing(lease_s=2.0, heartbeat_s=0.1, poll_s=0.1, housekeeping_s=0.1, drain_s=PATIENCE_S, retry_s=0.02)
+QUICK = Timing(lease_s=2.0, heartbeat_s=0.1, poll_s=0.1, housekeeping_s=0.1, drain_s=0.2, retry_s=0.02)
 
 
 @dataclass
@@ -77,7 +77,21 @@ class Stage:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Worker]:
-        """A worker; cancelled at the end as if its process had died."""
+        """A worker; stopped at the end, and what is still held up is given back."""
+        async with self._worker() as (worker, running):
+            yield worker
+            await worker.stop()
+            async with asyncio.timeout(PATIENCE_S):
+                await running
+
+    @asynccontextmanager
+    async def dying(self) -> AsyncIterator[Worker]:
+        """A worker that writes nothing at the end, as if its process had been killed."""
+        async with self._worker() as (worker, _):
+            yield worker
+
+    @asynccontextmanager
+    async def _worker(self) -> AsyncIterator[tuple[Worker, asyncio.Task[None]]]:
         base = Foundation.build(self.settings)
         logger: Any = structlog.wrap_logger(
             None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0)
@@ -90,7 +104,7 @@ class Stage:
         async with base.closing():
             running = asyncio.create_task(worker.run())
             try:
-                yield worker
+                yield worker, running
             finally:
                 await stop(running)
 

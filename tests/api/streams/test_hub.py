@@ -137,7 +137,7 @@ async def test_a_worker_that_dies_is_not_heard(stage: Stage, generator: FakeGene
     generator.hold(5)
     view = await stage.create()
     listening = asyncio.create_task(listen(stage.services.feed, view))
-    async with stage.working():
+    async with stage.dying():
         await has(stage, view, 6)
     assert not listening.done()
     generator.gates.clear()
