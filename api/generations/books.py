@@ -11,7 +11,8 @@ from api.store.schema import accounts, generations
 
 async def lock(conn: AsyncConnection, account_id: str) -> None:
     """One transaction at a time for each account. SQLite has no FOR UPDATE and needs none: it has one writer."""
-    await conn.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True))
+    if conn.dialect.name != "sqlite":
+        await conn.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True))
 
 
 async def charge(conn: AsyncConnection, account_id: str, charge_s: float) -> None:
@@ -30,13 +31,18 @@ async def note_waiting(conn: AsyncConnection, account_id: str) -> None:
 async def lift(conn: AsyncConnection, account_id: str) -> None:
     """The account begins to wait. Time spent idle is not saved up: its clock starts where those of its tier stand who
     wait already, or, if nobody does, where the last one ended."""
-    table = accounts.c
-    own = (await conn.execute(select(table.waiting, table.tier).where(table.id == account_id))).one()
+    table, peers = accounts.c, accounts.alias().c
+    first = select(func.min(peers.virtual_s)).where(peers.tier == table.tier, peers.waiting == true())
+    own = (
+        await conn.execute(
+            select(table.waiting, table.tier, first.scalar_subquery().label("floor")).where(table.id == account_id)
+        )
+    ).one()
     if own.waiting:
         return
-    clocks = table.tier == own.tier
-    floor = await conn.scalar(select(func.min(table.virtual_s)).where(clocks, table.waiting == true()))
+    floor = own.floor
     if floor is None:
-        floor = await conn.scalar(select(func.max(table.virtual_s)).where(clocks, table.waiting == false()))
+        last = select(func.max(table.virtual_s)).where(table.tier == own.tier, table.waiting == false())
+        floor = await conn.scalar(last)
     lifted = case((table.virtual_s < floor, floor), else_=table.virtual_s)
     await conn.execute(update(accounts).where(table.id == account_id).values(waiting=True, virtual_s=lifted))
