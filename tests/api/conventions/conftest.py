@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,3 +30,9 @@ async def peopled(sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Pa
     where: dict[str, Any] = {"database_url": sqlite_database_url, "redis_url": valkey.url, "folder": folder}
     async with start(**where, **WITH_WEBHOOKS, max_duration_s=2.0) as running:
         yield running
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    """Where a logger writes."""
+    return io.StringIO()
