@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from api.errors import ApiError
 from api.formats.audio import Encoder, LiveFormat, extension, live_encoder
+from api.formats.rendition import Rendition
 from api.generations.view import GenerationView, track_seed
 from api.metrics import Metrics
 from api.store.errors import StoreError
@@ -102,7 +103,7 @@ class AudioResponse(LiveResponse):
             "X-Generation-ID": view.id,
             "X-Model": view.model_id,
             "X-Seed": str(track_seed(view.seed, self._position)),
-            "X-Sample-Rate": str(header.sample_rate),
+            "X-Sample-Rate": str(Rendition(self._format).output_rate(header.sample_rate)),
             "X-Channels": str(header.channels),
             "X-Audio-Duration": f"{header.duration_s:.6f}",
             **self._more_headers,

@@ -58,7 +58,12 @@ class Session:
         principal: whose ticket it was.
         request_id: of the handshake, for the error envelopes.
         patience_s: how long the client may read nothing.
+
+    Attributes:
+        ping_s: how long it may be quiet.
     """
+
+    ping_s = PING_S
 
     def __init__(
         self,
@@ -71,14 +76,13 @@ class Session:
         request_id: str,
         log: FilteringBoundLogger,
         patience_s: float,
-        ping_s: float = PING_S,
     ) -> None:
         self._websocket = websocket
         self._principal = principal
         self._generations, self._feed, self._render = generations, feed, render
         self._request_id = request_id
         self._log = log.bind(request_id=request_id, account_id=principal.account_id)
-        self._patience_s, self._ping_s = patience_s, ping_s
+        self._patience_s = patience_s
         self._outgoing: asyncio.Queue[str] = asyncio.Queue(_QUEUE_PLACES)
         self._subscriptions: dict[str, asyncio.Task[None]] = {}
         self._broken: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -204,7 +208,7 @@ class Session:
     async def _next_text(self) -> str:
         """A ping if there was nothing to tell for a while."""
         try:
-            async with asyncio.timeout(self._ping_s):
+            async with asyncio.timeout(self.ping_s):
                 return await self._outgoing.get()
         except TimeoutError:
             return '{"event":"ping"}'
