@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Row, Select, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api import cursor as cursors
 from api.errors import ApiError, ErrorCode
-from api.gallery import cursor as cursors
 from api.generations import outbox
 from api.generations.view import TERMINAL, State
 from api.store.schema import tracks

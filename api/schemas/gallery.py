@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
-from api.gallery.cursor import MAX_CHARACTERS
+from api.cursor import MAX_CHARACTERS
 from api.gallery.tracks import Filters
 from api.generations.view import State
 from api.storage.peaks import MAX_BINS

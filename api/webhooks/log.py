@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Any
 from sqlalchemy import Row, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api import cursor as cursors
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.ids import new_id
@@ -72,11 +72,12 @@ class DeliveryLog:
             if value is not None:
                 wanted = wanted.where(column == value)
         if cursor is not None:
-            wanted = wanted.where(tuple_(*newest) < tuple_(*_read_cursor(cursor)))
+            wanted = wanted.where(tuple_(*newest) < tuple_(*cursors.read(cursor)))
         async with self._db.read() as conn:
             rows = (await conn.execute(wanted.limit(limit + 1))).all()
         page = rows[:limit]
-        return [_view(row) for row in page], _cursor(page[-1]) if len(rows) > limit else None
+        following = cursors.write(page[-1].created_at, page[-1].id) if len(rows) > limit else None
+        return [_view(row) for row in page], following
 
     async def get(self, account_id: str, delivery_id: str) -> dict[str, Any]:
         """A delivery with its body and its attempts.
@@ -169,24 +170,3 @@ async def _attempts(conn: AsyncConnection, delivery_id: str) -> list[dict[str, A
 
 def _view(row: Row[Any]) -> dict[str, Any]:
     return {**{name: row._mapping[name] for name in _SHOWN}, "webhook_id": row.endpoint_id}
-
-
-def _cursor(row: Row[Any]) -> str:
-    return base64.urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        at, _, delivery_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(" ")
-        created_at = datetime.fromisoformat(at)
-    except ValueError:
-        raise _bad_cursor() from None
-    if created_at.utcoffset() != timedelta() or not is_id(delivery_id):
-        raise _bad_cursor()
-    return created_at, delivery_id
-
-
-def _bad_cursor() -> ApiError:
-    message = "the cursor is none of this list's: send the `next_cursor` of the page before, or leave it out"
-    return ApiError(ErrorCode.INVALID_PARAMETER, message, param="cursor")

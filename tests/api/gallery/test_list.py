@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from api.gallery import cursor, tracks
+from api import cursor
+from api.gallery import tracks
 from api.ids import new_id
 from tests.api.gallery.conftest import Gallery
 from tests.api.storage.rows import add_track

@@ -1,6 +1,6 @@
 """Where a page ended: opaque to clients, checked when it comes back.
 
-It holds a place in the order, not a number of rows, so nothing is shown twice or left out when tracks are added or
+It holds a place in the order, not a number of rows, so nothing is shown twice or left out when rows are added or
 removed between two pages. It is not signed: whatever it says, only rows of the account that asks are looked at.
 """
 
@@ -39,5 +39,5 @@ def read(cursor: str) -> tuple[datetime, str]:
 
 
 def _refused() -> ApiError:
-    message = "the cursor is none of this list's: follow `next` of the page before, or leave it out"
+    message = "the cursor is none of this list's: send the `next_cursor` of the page before, or leave it out"
     return ApiError(ErrorCode.INVALID_PARAMETER, message, param="cursor")
