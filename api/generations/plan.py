@@ -13,6 +13,7 @@ from api.generations.view import CreateGeneration, Mode, track_seed
 from api.ids import new_id
 from api.limits.tiers import Tier
 from api.schemas.generate import DEFAULT_DURATION_S
+from api.uploads.reference import refuse
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError, ModelNotFoundError
 
@@ -46,14 +47,14 @@ def make_plan(wish: CreateGeneration, tier: Tier, models: Mapping[str, ModelSpec
     Raises:
         ModelNotFoundError: naming the models there are.
         InvalidRequestError: naming the parameter that the model or the tier does not allow.
+        ApiError: conditioning_unsupported: the model plays from words only.
     """
     model_id = wish.model_id or default_model
     if model_id not in models:
         raise ModelNotFoundError(f"no such model is served here; there are: {', '.join(models)}")
     spec = models[model_id]
     if wish.conditioning:
-        param = next(iter(wish.conditioning))
-        raise InvalidRequestError(f"{model_id} plays from words only: leave {param} out", param)
+        raise refuse(model_id, "melody" if "melody" in wish.conditioning else "continuation")
     if wish.num_tracks > tier.max_tracks:
         raise InvalidRequestError(f"num_tracks must be at most {tier.max_tracks} in the {tier.name} tier", "num_tracks")
     duration_s = _duration_s(wish.duration_s, spec, tier)

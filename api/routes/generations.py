@@ -48,6 +48,7 @@ _CANCELLED: dict[int | str, dict[str, Any]] = {200: {"model": Generation, "descr
         ErrorCode.PAYLOAD_TOO_LARGE,
         ErrorCode.MODEL_NOT_FOUND,
         ErrorCode.WEBHOOK_URL_REFUSED,
+        ErrorCode.CONDITIONING_UNSUPPORTED,
         ErrorCode.QUOTA_EXCEEDED,
         ErrorCode.CONCURRENCY_LIMIT_EXCEEDED,
         ErrorCode.SYSTEM_OVERLOADED,

@@ -111,7 +111,6 @@ async def test_a_test_key_uses_no_quota(bench: Bench) -> None:
         ({"duration_s": 31.0}, "duration"),
         ({"duration_s": 0.001}, "duration"),
         ({"num_tracks": 5}, "num_tracks"),
-        ({"conditioning": {"melody": "trk_1"}}, "melody"),
     ],
 )
 async def test_what_model_or_tier_do_not_allow_is_named(bench: Bench, wish: dict[str, Any], param: str) -> None:
@@ -119,6 +118,14 @@ async def test_what_model_or_tier_do_not_allow_is_named(bench: Bench, wish: dict
     with pytest.raises(InvalidRequestError) as refused:
         await create(bench, owner, replace(WISH, **wish))
     assert refused.value.param == param
+    assert await count(bench, generations) == 0
+
+
+@pytest.mark.parametrize("use", ["melody", "continuation"])
+async def test_a_model_that_plays_from_words_only_takes_no_audio(bench: Bench, use: str) -> None:
+    with pytest.raises(ApiError, match=f"tiny can not take a {use}") as refused:
+        await create(bench, await bench.account(), replace(WISH, conditioning={use: "trk_1"}))
+    assert (refused.value.code, refused.value.param) == (ErrorCode.CONDITIONING_UNSUPPORTED, use)
     assert await count(bench, generations) == 0
 
 
