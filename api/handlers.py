@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.errors import ApiError, ErrorCode, error_response, from_tutti
+from api.services import Services
 from models.errors import TuttiError
 
 _MAX_REPORTED = 20
@@ -31,7 +32,12 @@ def install(app: FastAPI) -> None:
 
     async def tutti_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, TuttiError)
-        return error_response(request, from_tutti(error))
+        told = from_tutti(error)
+        if told.status_code == 500:
+            # Broken seals, missing keys and the like: the client learns nothing of it, so the log has to say it.
+            services: Services = request.app.state.services
+            services.log.error(told.code.value, request_id=request.state.request_id, exc_info=error)
+        return error_response(request, told)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

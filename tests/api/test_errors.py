@@ -7,8 +7,12 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
+from fastapi import FastAPI
 
 from api.errors import ErrorCode
+from api.services import Services
+from api.storage.errors import SealBrokenError
 from models import errors as music
 from models.errors import TuttiError
 from tests.api.asgi import STREAM
@@ -198,6 +202,22 @@ async def test_problem_documents_for_those_who_ask(client: httpx2.AsyncClient) -
 async def test_every_code_is_explained_where_doc_url_points(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/errors")).text
     assert all(f'id="{code.value}"' in page for code in ErrorCode)
+
+
+async def test_audio_that_does_not_open_is_the_operators_business(
+    client: httpx2.AsyncClient, app: FastAPI, log: structlog.testing.LogCapture
+) -> None:
+    """The client hears that something broke; what it was stands in the log, under the same request id."""
+    made = (await client.post("/api/v1/generate", json=OK, headers={"Prefer": "wait=30"})).json()
+    services: Services = app.state.services
+    async for stored in services.objects.listing(""):
+        await services.objects.put(stored.key, bytes(stored.size))
+    answer = await client.get(f"/api/v1/audio/{made['tracks'][0]['id']}/data")
+    error = checked(answer, 500, ErrorCode.INTERNAL_ERROR)
+    (entry,) = (entry for entry in log.entries if entry["event"] == "internal_error")
+    assert (entry["log_level"], entry["request_id"]) == ("error", error["request_id"])
+    assert isinstance(entry["exc_info"], SealBrokenError)
+    await goes_on(client)
 
 
 def test_every_error_of_the_music_has_a_code() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Annotated
 
 import httpx2
 import pytest
+import structlog
 from fastapi import FastAPI, Query, Request
 from sqlalchemy import select
 from starlette.responses import Response
@@ -47,6 +49,7 @@ async def stage(database: Database) -> AsyncIterator[Stage]:
     async with database.read() as conn:
         row = (await conn.execute(select(tracks).where(tracks.c.id == track_id))).one()
     app = FastAPI()
+    app.state.services = SimpleNamespace(log=structlog.wrap_logger(None, processors=[structlog.testing.LogCapture()]))
     handlers.install(app)
 
     @app.middleware("http")
