@@ -7,7 +7,7 @@ of workers may run; each of them may die at any moment. Runs without Ray and wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from api.auth.erasure import ACCOUNT_SWEEP, Eraser
 from api.backend import Backend
+from api.formats.loudness import load_meter
 from api.foundation import Foundation
 from api.generations import outbox
 from api.generations.outbox import OutboxRelay
@@ -25,13 +26,17 @@ from api.generations.worker import Worker
 from api.logs import make_logger
 from api.schemas.generations import render
 from api.settings import Settings
+from api.storage.errors import StorageError
+from api.storage.sweep import sweep_orphans
 from api.store.errors import StoreError
 from api.streams.writer import FeedWriter
+from api.tasks import stop
 from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
 from models.catalog import ModelSpec
 
 PURGE_EVERY_S = 3600.0
+SWEEP_EVERY_S = 86_400.0
 
 
 def create_worker(
@@ -99,29 +104,41 @@ class WorkerProcess:
             async with asyncio.TaskGroup() as group:
                 relaying = group.create_task(self._relay.run())
                 delivering = group.create_task(self._deliverer.run())
-                purging = group.create_task(self._purge())
+                chores = [
+                    group.create_task(self._repeat("purged", PURGE_EVERY_S, self._purge)),
+                    group.create_task(self._repeat("swept", SWEEP_EVERY_S, self._sweep)),
+                ]
+                group.create_task(asyncio.to_thread(load_meter))
                 await self._worker.run()
                 # What the last generations have left behind is done by whoever runs next, if not by this one.
                 await self._relay.stop()
                 await relaying
                 await self._deliverer.stop()
                 await delivering
-                purging.cancel()
+                await stop(*chores)
 
     async def stop(self) -> None:
         """Take nothing more; ``run`` returns when it is done."""
         await self._worker.stop()
 
-    async def _purge(self) -> None:
+    async def _repeat(self, event: str, every_s: float, chore: Callable[[], Awaitable[int]]) -> None:
+        """Do it now and from time to time; what can not be done now is tried again the next time."""
         while True:
             try:
-                async with self._base.db.begin() as conn:
-                    removed = await self._base.limits.purge(conn)
-                removed += await self._uploads.purge()
-                self._log.info("purged", rows=removed)
-            except (StoreError, SQLAlchemyError) as error:
-                self._log.warning("purge_waits_for_the_database", error=str(error))
-            await asyncio.sleep(PURGE_EVERY_S)
+                self._log.info(event, removed=await chore())
+            except (StoreError, StorageError, SQLAlchemyError) as error:
+                self._log.warning("housekeeping_failed", chore=event, error=type(error).__name__, reason=str(error))
+            await asyncio.sleep(every_s)
+
+    async def _purge(self) -> int:
+        """Rows that have expired."""
+        async with self._base.db.begin() as conn:
+            removed = await self._base.limits.purge(conn)
+        return removed + await self._uploads.purge()
+
+    async def _sweep(self) -> int:
+        """Objects that no row knows."""
+        return await sweep_orphans(self._base.db, self._base.objects, self._base.clock())
 
     async def _render(self, generation_id: str) -> Mapping[str, Any] | None:
         view = await self._generations.snapshot(generation_id)

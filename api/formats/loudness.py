@@ -13,11 +13,16 @@ PEAK_LIMIT_DBFS = -1.0
 _BLOCK_S = 0.4  # the shortest audio that has a loudness
 
 
+def load_meter() -> None:
+    """Import what measures, for a thread: the first track need not wait for it."""
+    import pyloudnorm  # noqa: F401
+
+
 def integrated_loudness(samples: FloatSamples, sample_rate: int) -> float | None:
     """Gated loudness in LUFS by ITU-R BS.1770-4; None for silence and for less than 0.4 s, which have none."""
     if len(samples) < math.ceil(_BLOCK_S * sample_rate):
         return None
-    # Brings scipy's filters: half a second that only a worker pays.
+    # Brings scipy's filters: seconds that only a worker pays.
     import pyloudnorm
 
     loudness = float(pyloudnorm.Meter(sample_rate).integrated_loudness(np.asarray(samples, np.float64)))
