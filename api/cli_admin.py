@@ -41,6 +41,33 @@ def tiers(json: AsJson = False) -> None:
     show(found, list(found[0]), as_json=json)
 
 
+@admin.command("rotate-keys")
+def rotate_keys(
+    account: Annotated[
+        str | None,
+        typer.Option(metavar="ACCOUNT", help="Only this one, an email or id: new data gets a key of its own."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Wrap every account's data keys with the first of TUTTI_MASTER_KEYS; stored audio is not touched.
+
+    Put the new master key in front of the old one, restart every server, run this, and take the old one out.
+    Everything can be read all the while.
+    """
+    if account is None:
+        wrapped = run(lambda admin: admin.vault.rotate_master())
+        say({"wrapped": wrapped}, f"{wrapped} data keys wrapped anew; older master keys may go.", as_json=json)
+        return
+
+    async def work(admin: Administration) -> tuple[str, int]:
+        found = await _living(admin, account)
+        return found.id, await admin.vault.rotate_account(found.id)
+
+    account_id, version = run(work)
+    told = f"{account_id}: new data is encrypted with key {version}, and older data can be read as before."
+    say({"account_id": account_id, "version": version}, told, as_json=json)
+
+
 @users.command("create")
 def create_user(
     email: Annotated[str, typer.Argument(help="Its email.")],

@@ -18,6 +18,7 @@ from api.clock import Clock, utc_now
 from api.errors import ApiError, ErrorCode
 from api.limits.tiers import Tiers
 from api.settings import Settings
+from api.storage.vault import Vault
 from api.store.database import Database, check
 from api.store.errors import StoreError
 
@@ -30,6 +31,7 @@ class Administration:
     keys: ApiKeys
     eraser: Eraser
     tiers: Tiers
+    vault: Vault
     clock: Clock
 
     async def account(self, who: str) -> Account:
@@ -73,7 +75,8 @@ async def administration(settings: Settings, clock: Clock = utc_now) -> AsyncIte
             raise StoreError(answer)
         directory = Directory(db, passwords, clock, settings.new_account_tier)
         keys = ApiKeys(db, settings.secrets.secret_key, clock)
-        yield Administration(directory, keys, Eraser(db, clock), tiers, clock)
+        vault = Vault(db, settings.secrets.master_keys, clock)
+        yield Administration(directory, keys, Eraser(db, clock), tiers, vault, clock)
     finally:
         passwords.close()
         await db.close()
