@@ -21,15 +21,19 @@ RUN pip install --no-deps --no-build-isolation --no-index --editable . \
     && python -m compileall -q api deployments models
 
 FROM python:3.11-slim-bookworm
-# Ray writes its session below /tmp and its token below the home folder; nothing else is writable.
-RUN useradd --create-home --uid 10001 --shell /usr/sbin/nologin tutti
+# Ray writes its session below /tmp and its token below the home folder, the platform its data below /data; nothing else
+# is writable. Mount a volume there, or what was made goes with the container.
+RUN useradd --create-home --uid 10001 --shell /usr/sbin/nologin tutti \
+    && install --directory --owner=tutti --group=tutti --mode=700 /data
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HUB_OFFLINE=1 \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    TUTTI_DATA_DIR=/data \
+    TUTTI_ENVIRONMENT=production
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
@@ -38,5 +42,7 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=90s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+# Every interface of the container, so production mode: without TUTTI_SECRET_KEY and TUTTI_MASTER_KEYS it stops at once
+# and says how to make them (compose.yaml has the whole start).
 ENTRYPOINT ["tutti"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]
