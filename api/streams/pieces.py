@@ -111,16 +111,16 @@ class Slicer:
     """Chunks of one track in, pieces out, the same ones whatever the chunking.
 
     Attributes:
-        header: what the chunks must say; from the first one unless given.
+        header: what every chunk must say; from the first one on.
         complete: the whole track came, with its end marker.
     """
 
-    def __init__(self, position: int, header: TrackHeader | None = None) -> None:
+    def __init__(self, position: int) -> None:
         self._position = position
         self._rest = bytearray()
         self._samples_seen = 0
         self._next_index = 0
-        self.header = header
+        self.header: TrackHeader | None = None
         self.complete = False
 
     def push(self, chunk: AudioChunk) -> list[Piece]:

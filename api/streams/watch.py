@@ -22,6 +22,7 @@ from api.streams.signal import Signal
 from api.streams.window import WINDOW_PIECES, Window
 
 POLL_S = 1.0  # the net under lost doorbells
+STATE_POLL_S = 3.0  # the same for states while the bus is connected: asking SQL costs more than asking the cache
 BATCH_PIECES = 3  # 0.6 s: the most that a listener that is behind holds on its own
 _FETCH_TIMEOUT_S = 2.0
 _CACHE_ERRORS = (RedisError, OSError, TimeoutError)
@@ -62,6 +63,7 @@ class Watch:
         self._changed = Signal()
         self._gone = False
         self._someone_is_behind = False
+        self._state_seen_at = asyncio.get_running_loop().time()
 
     # ---------------------------------------------------------------------------------------- listeners
     @property
@@ -138,27 +140,43 @@ class Watch:
             next_poll = loop.time() + POLL_S
             while self.listeners and not (self._gone or self.view.is_terminal):
                 message = await subscription.get(max(0.0, next_poll - loop.time()))
-                ring = keys.understand(message[1]) if message else None
-                if ring is None or loop.time() >= next_poll:
-                    await self._look_at_everything()
+                is_due = loop.time() >= next_poll
+                if message is None and not is_due:
+                    await self._look_at_everything()  # messages were missed
+                elif message is not None:
+                    await self._answer(keys.understand(message[1]))
+                if is_due:
+                    await self._poll()
                     next_poll = loop.time() + POLL_S
-                elif ring.kind == b"state" and ring.value > self.view.version:
-                    await self._look_at_state()
-                elif ring.kind == b"pieces" and ring.position in self._windows:
-                    await self._advance(ring.position)
+
+    async def _answer(self, ring: keys.Ring | None) -> None:
+        if ring is None:
+            await self._look_at_everything()
+        elif ring.kind == b"state" and ring.value > self.view.version:
+            await self._look_at_state()
+        elif ring.kind == b"pieces" and ring.position in self._windows:
+            await self._advance(ring.position)
+
+    async def _poll(self) -> None:
+        since_s = asyncio.get_running_loop().time() - self._state_seen_at
+        if since_s < STATE_POLL_S and self._bus.connected:
+            await self._advance_all()
+        else:
+            await self._look_at_everything()
+        if self._someone_is_behind:
+            self._someone_is_behind = False
+            self._changed.ring()
 
     async def _look_at_everything(self) -> None:
         await self._advance_all()
         await self._look_at_state()
-        if self._someone_is_behind:
-            self._someone_is_behind = False
-            self._changed.ring()
 
     async def _look_at_state(self) -> None:
         try:
             view = await self._snapshots.snapshot(self.view.id)
         except _DATABASE_ERRORS:
             return  # the next poll asks again
+        self._state_seen_at = asyncio.get_running_loop().time()
         if view is None:
             self._gone = True
             self._changed.ring()

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from api.cache.bus import Bus
 from api.cache.client import Cache
 from api.streams import keys
-from api.streams.pieces import Piece, Slicer, TrackHeader
+from api.streams.pieces import Piece, Slicer
 from api.tasks import stop
 from models.errors import ReplicaLostError
 from models.types import AudioChunk
@@ -58,20 +58,15 @@ class FeedWriter:
         self._append: AsyncScript = cache.redis.register_script(_APPEND)
 
     @asynccontextmanager
-    async def track(
-        self, generation_id: str, position: int, header: TrackHeader | None = None
-    ) -> AsyncIterator[TrackWriter]:
+    async def track(self, generation_id: str, position: int) -> AsyncIterator[TrackWriter]:
         """A writer for one track. On the way out what is not in Valkey yet gets two more seconds.
 
         Keep it open until the generation has ended, if listeners of this track are to survive a flush until then.
 
-        Args:
-            header: what the chunks will say; left out: the first chunk says it.
-
         Raises:
             ReplicaLostError: the block ended well, but the track did not come to its end marker.
         """
-        writer = TrackWriter(self._cache, self._bus, self._append, generation_id, position, header)
+        writer = TrackWriter(self._cache, self._bus, self._append, generation_id, position)
         keeping = asyncio.create_task(writer.keep(), name=f"feed {generation_id} {position}")
         try:
             yield writer
@@ -111,13 +106,12 @@ class TrackWriter:
         append: AsyncScript,
         generation_id: str,
         position: int,
-        header: TrackHeader | None = None,
     ) -> None:
         self._append = append
         self._key = keys.track_key(cache, generation_id, position)
         self._channel = bus.wire_name(keys.channel(generation_id))
         self._ring = keys.ring_pieces(position)
-        self._slicer = Slicer(position, header)
+        self._slicer = Slicer(position)
         self._stored = 0  # how many Valkey has, as far as known
         self._closed = False
         self._made = asyncio.Event()
