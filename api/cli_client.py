@@ -1,148 +1,159 @@
 """A running server behind the same verb as an engine: ``generate(request) -> AsyncIterator[AudioChunk]``.
 
-The audio is asked for as 16-bit WAV: its header and Content-Length say how long the track will be before it is made,
-so that a stream that was cut short cannot pass for a whole one.
+The generation is accepted first and listened to then, so that a connection which breaks costs nothing: the client
+comes back and goes on at the byte that it lacks. The audio is asked for as 16-bit WAV, whose header says how long the
+track will be before it is made, so that a stream that was cut short cannot pass for a whole one.
 """
 
 from __future__ import annotations
 
-import struct
+import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx2
-import numpy as np
 
-from api.cli_output import CliError, ExitCode
+from api.cli_output import CliError, ExitCode, usage_error
+from api.cli_retry import Patience, Problem
+from api.cli_wav import WavReader, bad_answer
 from models.types import AudioChunk, GenerationRequest
 
-STREAM_PATH = "/api/v1/generate/stream"
+GENERATE_PATH = "/api/v1/generate"
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # a request may wait in the server's queue before its first byte
-MAX_HEADER_BYTES = 4096
-PCM16 = 1  # WAVE format tag
-
-
-@dataclass(frozen=True, slots=True)
-class WavHeader:
-    """What stands before the samples of a WAV stream.
-
-    Attributes:
-        size: bytes before the first sample.
-        data_bytes: bytes of samples that were promised.
-    """
-
-    channels: int
-    sample_rate: int
-    size: int
-    data_bytes: int
-
-    @property
-    def total_samples(self) -> int:
-        return self.data_bytes // (2 * self.channels)
-
-
-def parse_wav_header(start: bytes) -> WavHeader | None:
-    """The header at the start of a WAV stream, or None if more bytes are needed.
-
-    Raises:
-        CliError: this is no 16-bit PCM WAV.
-    """
-    if len(start) >= 12 and (start[:4] != b"RIFF" or start[8:12] != b"WAVE"):
-        raise _bad_answer("it is not a WAV stream")
-    at, channels, sample_rate = 12, 0, 0
-    while len(start) >= at + 8:
-        name, length = struct.unpack_from("<4sI", start, at)
-        if name == b"data" and channels:
-            return WavHeader(channels, sample_rate, at + 8, length)
-        if name == b"fmt " and len(start) >= at + 24:
-            tag, channels, sample_rate, _, _, bits = struct.unpack_from("<HHIIHH", start, at + 8)
-            if tag != PCM16 or bits != 16 or channels not in (1, 2):
-                raise _bad_answer(f"WAV format {tag} with {bits} bits and {channels} channels is not 16-bit PCM")
-        at += 8 + length + length % 2
-    if len(start) > MAX_HEADER_BYTES:
-        raise _bad_answer("its WAV header does not end")
-    return None
+_GENERATION_ID = re.compile(r"[a-z0-9_]{1,64}")
+_KEY = re.compile(r"[!-~]+")
 
 
 class ServerGenerator:
-    """Streams from ``tutti serve`` (or any server of the same API).
+    """Plays what ``tutti serve`` (or any server of the same API) makes.
 
     Args:
         url: address of the server.
         model: a model id there; None takes the server's default.
+        key: an API key; None: the server knows this machine.
         transport: how bytes travel; None is the network.
 
     Attributes:
         model: the id that the server says it used, after the first chunk.
+
+    Raises:
+        CliError: the key can not be one; it is not repeated.
     """
 
-    def __init__(self, url: str, model: str | None, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str | None,
+        *,
+        key: str | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        if key is not None and not _KEY.fullmatch(key):
+            raise usage_error("the API key (TUTTI_API_KEY or --key) holds what no key holds: copy it again")
         self.model = model
         self._url = url.rstrip("/")
-        timeout = httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self._client = httpx2.AsyncClient(base_url=self._url, timeout=timeout, transport=transport, trust_env=False)
+        self._client = httpx2.AsyncClient(
+            base_url=self._url,
+            headers={} if key is None else {"Authorization": f"Bearer {key}"},
+            timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            transport=transport,
+            trust_env=False,
+        )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[AudioChunk]:
-        """Stream one track; closing the iterator closes the connection, which frees the server's rows.
+        """Make one track and play it; closing the iterator before its end cancels the generation.
 
         Raises:
-            CliError: the server refused, cannot be reached, or cut the stream.
+            CliError: the server refused, cannot be reached, or its stream broke again and again.
         """
-        try:
-            async with (
-                self._client,
-                self._client.stream("POST", STREAM_PATH, json=_body(request, self.model)) as response,
-            ):
-                if response.status_code != 200:
-                    await response.aread()
-                    raise _refusal(response)
-                self.model = response.headers.get("x-model", self.model)
-                async with aclosing(_chunks(response)) as chunks:
+        async with self._client:
+            generation_id = await self._create(request)
+            reader = WavReader()
+            try:
+                async with aclosing(self._listen(generation_id, reader)) as chunks:
                     async for chunk in chunks:
                         yield chunk
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise CliError(f"--url {self._url}: {error}", "invalid_parameter", ExitCode.USAGE) from error
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise CliError(f"cannot reach {self._url}: is tutti serve running there?", "unreachable") from error
-        except httpx2.TransportError as error:
-            raise CliError(f"the stream from {self._url} was cut short: {error}", "truncated") from error
+            finally:
+                if not reader.is_complete:
+                    await self._cancel(generation_id)
+
+    async def _create(self, request: GenerationRequest) -> str:
+        """The id of the generation, which the server makes from now on. However often it is sent, it makes one."""
+        patience, has_connected = Patience(), False
+        while True:
+            try:
+                response = await self._client.post(
+                    GENERATE_PATH, json=_body(request, self.model), headers={"Idempotency-Key": request.request_id}
+                )
+            except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+                raise usage_error(f"--url {self._url}: {error}") from error
+            except httpx2.TransportError as error:
+                if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not has_connected:
+                    raise CliError(f"cannot reach {self._url}: is tutti serve running there?", "unreachable") from error
+                await patience.wait(self._lost(error))
+            else:
+                if response.is_success:
+                    return self._accepted(response)
+                await patience.wait(Problem.of(response))
+            has_connected = True
+
+    def _accepted(self, response: httpx2.Response) -> str:
+        try:
+            made = response.json()
+            generation_id, model = str(made["id"]), str(made["parameters"]["model"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise bad_answer("it names no generation") from error
+        if not _GENERATION_ID.fullmatch(generation_id):
+            raise bad_answer("it names no generation")
+        self.model = model
+        return generation_id
+
+    async def _listen(self, generation_id: str, reader: WavReader) -> AsyncGenerator[AudioChunk]:
+        """The track to its end, over as many connections as it takes."""
+        path = f"{GENERATE_PATH}/{generation_id}/audio"
+        patience = Patience()
+        while not reader.is_complete:
+            headers = {"Range": f"bytes={reader.received}-"} if reader.received else {}
+            problem = None
+            try:
+                async with self._client.stream("GET", path, params={"format": "wav"}, headers=headers) as response:
+                    if response.is_success:
+                        async with aclosing(_rest(response, reader)) as chunks:
+                            async for chunk in chunks:
+                                patience.restore()
+                                yield chunk
+                    else:
+                        await response.aread()
+                        problem = Problem.of(response)
+            except httpx2.TransportError as error:
+                problem = Problem(reader.cut_short()) if reader.received else self._lost(error)
+            if not reader.is_complete:
+                await patience.wait(problem or Problem(reader.cut_short()))
+
+    async def _cancel(self, generation_id: str) -> None:
+        """Nobody will listen: let the server know, if it can be told."""
+        with suppress(httpx2.HTTPError):
+            await self._client.post(f"{GENERATE_PATH}/{generation_id}/cancel", timeout=CONNECT_TIMEOUT_S)
+
+    def _lost(self, error: httpx2.TransportError) -> Problem:
+        reason = str(error) or type(error).__name__
+        return Problem(CliError(f"the connection to {self._url} broke: {reason}", "truncated", ExitCode.FAILED))
 
 
-async def _chunks(response: httpx2.Response) -> AsyncGenerator[AudioChunk]:
-    """Whole samples as they arrive; the last chunk only if every promised byte has come."""
-    pending = b""
-    header: WavHeader | None = None
-    sent = index = 0
-    async for piece in response.aiter_bytes():
-        pending += piece
-        if header is None:
-            header = parse_wav_header(pending)
-            if header is None:
-                continue
-            pending = pending[header.size :]
-        whole = len(pending) - len(pending) % (2 * header.channels)
-        if whole:
-            yield _chunk(header, index, sent, pending[:whole])
-            index, sent, pending = index + 1, sent + whole, pending[whole:]
-    if header is None or sent != header.data_bytes:
-        promised = f" of {header.data_bytes}" if header else ""
-        raise CliError(f"the stream was cut short after {sent}{promised} bytes of audio", "truncated")
-
-
-def _chunk(header: WavHeader, index: int, sent: int, data: bytes) -> AudioChunk:
-    samples = np.frombuffer(data, dtype="<i2").astype("<f4") / 32767.0
-    return AudioChunk(
-        index=index,
-        first_sample=sent // (2 * header.channels),
-        channels=header.channels,
-        sample_rate=header.sample_rate,
-        pcm=samples.astype("<f4").tobytes(),
-        total_samples=header.total_samples,
-        is_last=sent + len(data) == header.data_bytes,
-    )
+async def _rest(response: httpx2.Response, reader: WavReader) -> AsyncGenerator[AudioChunk]:
+    """What the reader lacks: a server that sends the track from its start is listened to from there on."""
+    known = reader.received
+    if response.status_code == 206 and not response.headers.get("content-range", "").startswith(f"bytes {known}-"):
+        raise bad_answer("it is another part of the audio than was asked for")
+    known = 0 if response.status_code == 206 else known
+    async for data in response.aiter_bytes():
+        fresh = data[known:]
+        known = max(0, known - len(data))
+        chunk = reader.take(fresh)
+        if chunk is not None:
+            yield chunk
 
 
 def _body(request: GenerationRequest, model: str | None) -> dict[str, Any]:
@@ -159,17 +170,3 @@ def _body(request: GenerationRequest, model: str | None) -> dict[str, Any]:
         "format": "wav",
     }
     return body if model is None else {**body, "model": model}
-
-
-def _refusal(response: httpx2.Response) -> CliError:
-    """The server's error envelope in our words; a status alone if it sent none."""
-    exit_code = ExitCode.USAGE if response.status_code in (400, 404, 406, 413, 415, 422) else ExitCode.FAILED
-    try:
-        error = response.json()["error"]
-        return CliError(str(error["message"]), str(error["code"]), exit_code)
-    except (ValueError, KeyError, TypeError):
-        return CliError(f"the server answered {response.status_code} without saying why", "bad_answer", exit_code)
-
-
-def _bad_answer(why: str) -> CliError:
-    return CliError(f"the server's answer cannot be used: {why}", "bad_answer")

@@ -22,6 +22,12 @@ from models.errors import InvalidRequestError
 from models.types import AudioChunk, GenerationRequest, Generator, SamplingParams
 
 DEFAULTS = SamplingParams()
+API_KEY_VARIABLE = "TUTTI_API_KEY"
+
+Key = Annotated[
+    str | None,
+    typer.Option(envvar=API_KEY_VARIABLE, help="API key for --url; better not here, where others see it."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Draw among this much probability; replaces top_k.")] = DEFAULTS.top_p,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
     tokens_out: Annotated[Path | None, typer.Option(help="Also write the codes: int64 [K, frames], .npy.")] = None,
-    url: Annotated[str | None, typer.Option(help="Let the server at this address stream it.")] = None,
+    url: Annotated[str | None, typer.Option(help="Let the server at this address make it.")] = None,
+    key: Key = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")] = False,
 ) -> None:
     """Make one track and write it to a file, which appears only when it is whole."""
@@ -83,7 +90,7 @@ def generate(
     if url is None:
         made = _make_here(request, model or "tiny", output, tokens_out)
     else:
-        made = _make_there(request, ServerGenerator(url, model), output)
+        made = _make_there(request, ServerGenerator(url, model, key=key), output)
     if json:
         print_json(asdict(made))
     else:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.secret_keys import MIN_SECRET_CHARACTERS, Secrets, development_secrets, parse_master_keys
 
 PREFIX = "TUTTI_"
+_OF_CLIENTS = frozenset({"TUTTI_API_KEY"})  # `tutti generate --url` reads it; a server may find it beside its own
 REPOSITORY = Path(__file__).resolve().parents[1]
 DAY_S = 86_400
 
@@ -228,7 +229,7 @@ def refuse_unknown(environment: Mapping[str, str]) -> None:
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environment):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
+        if name.upper().startswith(PREFIX) and name.upper() not in known | _OF_CLIENTS:
             near = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
             raise SettingsError(f"{name} is no setting of Tutti: {hint} Unset it or correct its name.")

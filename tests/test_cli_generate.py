@@ -1,25 +1,17 @@
-"""``tutti generate`` with real parts: an engine in this process, and the HTTP application around a fake engine."""
+"""``tutti generate`` with an engine in this process."""
 
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import uvicorn
 
-from api.app import create_app
 from api.cli import main
 from api.cli_output import ExitCode
-from api.settings import Settings
 from models.catalog import describe
-from models.types import AudioChunk, GenerationRequest
 from tests.factories import make_checkpoint
 
 Capture = pytest.CaptureFixture[str]
@@ -105,94 +97,3 @@ def test_broken_checkpoint(damage: str, tmp_path: Path, capsys: Capture) -> None
     assert generate(folder, tmp_path / "out.wav", "--json") == ExitCode.USAGE
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "checkpoint_error"
     assert not (tmp_path / "out.wav").exists()
-
-
-class Ramp:
-    """A fake engine: a rising line in pieces, or a failure after the first one."""
-
-    def __init__(self, *, fails: bool = False) -> None:
-        self.fails = fails
-
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[AudioChunk]:
-        total = int(request.duration_s * 50) * 640
-        line = np.linspace(-1, 1, total, dtype="<f4")
-        step = -(-total // 3)
-        for index, start in enumerate(range(0, total, step)):
-            if index and self.fails:
-                raise RuntimeError("the engine broke")
-            pcm = line[start : start + step].tobytes()
-            yield AudioChunk(index, start, 1, 32_000, pcm, total, is_last=start + step >= total)
-
-    async def ready(self) -> bool | str:
-        return True
-
-    async def replicas(self) -> int:
-        return 1
-
-
-class Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-
-@contextmanager
-def application(checkpoint: Path, backend: Ramp) -> Iterator[str]:
-    """The HTTP application on a real socket; yields its address."""
-    app = create_app({"random": backend}, {"random": describe(checkpoint, "random")}, Settings())
-    server = Server(uvicorn.Config(app, host="127.0.0.1", log_level="critical"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            assert server.listens.wait(30)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-
-
-@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
-def test_through_a_server(checkpoint: Path, suffix: str, tmp_path: Path, capsys: Capture) -> None:
-    target = tmp_path / f"out.{suffix}"
-    with application(checkpoint, Ramp()) as url:
-        arguments = ["generate", "calm", "-o", str(target), "--url", url, "--duration", "1", "--seed", "9", "--json"]
-        assert main(arguments) == ExitCode.OK
-    made = json.loads(capsys.readouterr().out)
-    assert (made["model"], made["seed"], made["seconds"]) == ("random", 9, 1.0)
-    samples, rate = soundfile.read(target, dtype="int16")
-    assert rate == 32_000
-    assert len(samples) == 32_000
-    if suffix != "mp3":
-        line = np.linspace(-1, 1, 32_000, dtype=np.float32)
-        assert np.array_equal(samples, np.rint(line * 32767).astype(np.int16))
-
-
-def test_server_that_breaks_in_the_middle(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
-    with application(checkpoint, Ramp(fails=True)) as url:
-        assert main(["generate", "calm", "-o", str(tmp_path / "out.wav"), "--url", url, "--json"]) == ExitCode.FAILED
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "truncated"
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["calm", "--duration", "31"], "invalid_parameter"),
-        (["calm", "--model", "huge"], "model_not_found"),
-        ([""], "invalid_parameter"),
-    ],
-)
-def test_what_a_server_refuses(
-    checkpoint: Path, arguments: list[str], code: str, tmp_path: Path, capsys: Capture
-) -> None:
-    with application(checkpoint, Ramp()) as url:
-        command = ["generate", *arguments, "-o", str(tmp_path / "out.wav"), "--url", url, "--json"]
-        assert main(command) == ExitCode.USAGE
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == code

@@ -1,0 +1,215 @@
+"""``tutti generate --url`` and the whole platform behind a real server that cuts connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import cli_retry
+from api.cache.embedded import EmbeddedValkey
+from api.cli import main
+from api.cli_output import ExitCode
+from api.store.database import migrate
+from models.errors import GenerationFailedError
+from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
+from tests.api.platform import TIMEOUT_S, Platform, start
+
+Capture = pytest.CaptureFixture[str]
+HEADER_BYTES = 44
+SEED = 9
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_retry, "RETRY_DELAYS_S", (0.0,) * 6)
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey() as server:
+        yield server
+
+
+@dataclass
+class Scissors:
+    """Stands before the application and cuts connections over which audio goes.
+
+    Attributes:
+        cuts: after how many bytes each of the first connections breaks.
+        before: awaited before connection ``i`` is answered.
+        statuses: of the answers with audio, and of the requests for music.
+    """
+
+    cuts: list[int] = field(default_factory=list)
+    before: dict[int, Callable[[], Awaitable[object]]] = field(default_factory=dict)
+    statuses: list[int] = field(default_factory=list)
+    app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        if not scope.get("path", "").endswith("/audio"):
+            await self.app(scope, receive, send)
+            return
+        number = len(self.statuses)
+        if number in self.before:
+            await self.before[number]()
+        left = self.cuts[number] if number < len(self.cuts) else None
+
+        async def cutting(message: Message) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start":
+                self.statuses.append(message["status"])
+            elif left is not None:
+                body = message.get("body", b"")
+                await send({**message, "body": body[:left], "more_body": True})
+                left -= len(body)
+                if left <= 0:
+                    raise ConnectionResetError("cut by the test")
+                return
+            await send(message)
+
+        await self.app(scope, receive, cutting)
+
+
+@dataclass
+class Served:
+    """A platform in production in a thread of its own."""
+
+    url: str
+    key: str
+    platform: Platform
+
+    async def last_has_ended(self) -> None:
+        """For the server's thread: until the one generation that there is has been stored."""
+        client = await self.platform.connect(self.key)
+        (track,) = (await client.get("/api/v1/audio")).json()["data"]
+        done = await client.get(f"/api/v1/generate/{track['generation_id']}", headers={"Prefer": "wait=30"})
+        assert done.json()["state"] == "succeeded"
+
+
+@contextmanager
+def serving(
+    valkey: EmbeddedValkey, folder: Path, generator: FakeGenerator, scissors: Scissors | None = None
+) -> Iterator[Served]:
+    ready: list[Served] = []
+    listens, stop = threading.Event(), threading.Event()
+    cutting = scissors or Scissors()
+
+    async def run() -> None:
+        database_url = f"sqlite+aiosqlite:///{folder / 'tutti.db'}"
+        await migrate(database_url)
+        async with start(generator, database_url=database_url, redis_url=valkey.url, folder=folder) as platform:
+            cutting.app = platform.app
+            server = uvicorn.Server(uvicorn.Config(cutting, log_config=None, lifespan="off"))
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                running = asyncio.create_task(server.serve(sockets=[listening]))
+                url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+                ready.append(Served(url, await platform.key(await platform.account()), platform))
+                listens.set()
+                await asyncio.to_thread(stop.wait)
+                server.should_exit = True
+                await running
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        assert listens.wait(TIMEOUT_S)
+        yield ready[0]
+    finally:
+        stop.set()
+        thread.join(TIMEOUT_S)
+
+
+def generate(served: Served, target: Path, *more: str) -> int:
+    arguments = ["generate", "calm", "-o", str(target), "--url", served.url, "--key", served.key, "--json"]
+    return main([*arguments, "--duration", "1", "--seed", str(SEED), *more])
+
+
+def expected() -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+    return np.rint(sine(SEED, SAMPLE_RATE)[:, 0] * 32767).astype(np.int16)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
+def test_through_a_server(valkey: EmbeddedValkey, suffix: str, tmp_path: Path, capsys: Capture) -> None:
+    target = tmp_path / f"out.{suffix}"
+    with serving(valkey, tmp_path, FakeGenerator()) as served:
+        assert generate(served, target) == ExitCode.OK
+    made = json.loads(capsys.readouterr().out)
+    assert (made["model"], made["seed"], made["seconds"]) == ("tiny", SEED, 1.0)
+    samples, rate = soundfile.read(target, dtype="int16")
+    assert rate == SAMPLE_RATE
+    assert len(samples) == SAMPLE_RATE
+    if suffix != "mp3":
+        np.testing.assert_array_equal(samples, expected())
+
+
+@pytest.mark.parametrize("cut", [1, HEADER_BYTES, HEADER_BYTES + 1, 10_001])
+def test_a_cut_while_it_is_made(valkey: EmbeddedValkey, cut: int, tmp_path: Path) -> None:
+    """The rest is made only after the client has come back, so it comes back to a track in the making."""
+    generator = FakeGenerator()
+    gate = generator.hold(2)
+
+    async def go_on() -> None:
+        gate.set()
+
+    scissors = Scissors([cut], {1: go_on})
+    with serving(valkey, tmp_path, generator, scissors) as served:
+        assert generate(served, tmp_path / "out.wav") == ExitCode.OK
+    samples, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
+    np.testing.assert_array_equal(samples, expected())
+    assert scissors.statuses == [200, 200]
+    assert generator.started == 1
+
+
+def test_a_cut_and_a_track_that_is_finished_meanwhile(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    scissors = Scissors([10_001, 1, 7_777])
+    with serving(valkey, tmp_path, FakeGenerator(), scissors) as served:
+        scissors.before[1] = served.last_has_ended
+        assert generate(served, tmp_path / "out.wav") == ExitCode.OK
+    samples, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
+    np.testing.assert_array_equal(samples, expected())
+    assert scissors.statuses == [200, 206, 206, 206]
+
+
+def test_an_engine_that_breaks_in_the_middle(valkey: EmbeddedValkey, tmp_path: Path, capsys: Capture) -> None:
+    generator = FakeGenerator(errors={2: GenerationFailedError("it broke")})
+    with serving(valkey, tmp_path, generator) as served:
+        assert generate(served, tmp_path / "out.wav") == ExitCode.FAILED
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "generation_failed"
+    assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--duration", "31"], "invalid_parameter"),
+        (["--model", "huge"], "model_not_found"),
+        (["--key", "sk_live_tt_nobodys"], "invalid_credentials"),
+    ],
+)
+def test_what_a_server_refuses(
+    valkey: EmbeddedValkey, arguments: list[str], code: str, tmp_path: Path, capsys: Capture
+) -> None:
+    with serving(valkey, tmp_path, FakeGenerator()) as served:
+        assert generate(served, tmp_path / "out.wav", *arguments) == ExitCode.USAGE
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == code
+    assert served.key not in error["message"]
+
+
+def test_nobody_comes_in_without_a_key(valkey: EmbeddedValkey, tmp_path: Path, capsys: Capture) -> None:
+    with serving(valkey, tmp_path, FakeGenerator()) as served:
+        assert main(["generate", "calm", "-o", str(tmp_path / "out.wav"), "--url", served.url]) == ExitCode.USAGE
+    assert "TUTTI_API_KEY" in capsys.readouterr().err
