@@ -17,8 +17,9 @@ import httpx2
 import pytest
 import yaml
 
-from api.cli_client import STREAM_PATH
 from tests.factories import make_checkpoint
+
+STREAM_PATH = "/api/v1/generate/stream"
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

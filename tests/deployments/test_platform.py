@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n{code}"],
         cwd=cwd,
+        env={**os.environ, "TUTTI_DATA_DIR": str(cwd / "data")},
         capture_output=True,
         text=True,
         timeout=170,
@@ -53,11 +55,16 @@ def test_a_second_platform_in_one_process_is_refused(platform: Platform, write_c
 
 
 STOP_UNDER_A_STREAM = """
-import os, threading
+import threading
+from contextlib import ExitStack
 import httpx2
+from api.local_services import local_services
+from api.settings import Settings
 from deployments import platform
 from tests.deployments.probe import descendants
 
+services = ExitStack()
+services.enter_context(local_services(Settings()))
 running = platform.start({config!r}, {port}, num_cpus=2)
 body = {{"prompt": "a tune", "duration": 5, "seed": 1, "format": "pcm"}}
 replicas = running.replicas()["musicgen-tiny"]
@@ -76,6 +83,7 @@ listener.start()
 assert first.wait(60)
 running.stop()
 listener.join(60)
+services.close()
 print(replicas, got_all, [title for title in descendants().values() if "ray" in title])
 """
 
