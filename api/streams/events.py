@@ -19,7 +19,8 @@ from typing import Self
 from api.errors import ApiError, ErrorCode
 from api.generations.view import GenerationView
 from api.streams.pieces import Piece
-from api.streams.watch import Watch, stored_header
+from api.streams.sources import stored_header
+from api.streams.watch import Watch
 
 PING_S = 15.0
 _POINT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})+")

@@ -15,7 +15,8 @@ from api.cache.bus import Bus
 from api.cache.client import Cache
 from api.generations.view import GenerationView
 from api.streams.pieces import Piece
-from api.streams.watch import Snapshots, StoredTracks, Watch
+from api.streams.sources import StoredTracks
+from api.streams.watch import Snapshots, Watch
 from api.tasks import stop
 
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
-from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.cache.bus import Bus
 from api.cache.client import Cache
-from api.formats.base import FloatSamples, quantise16
 from api.generations.view import GenerationView, State, TrackView
 from api.store.errors import StoreError
 from api.streams import keys
 from api.streams.errors import GenerationGoneError, TrackEndedError
 from api.streams.pieces import Piece, TrackHeader
 from api.streams.signal import Signal
+from api.streams.sources import Source, StoredTracks, contiguous, stored_header
 from api.streams.window import WINDOW_PIECES, Window
 
 POLL_S = 1.0  # the net under lost doorbells
 STATE_POLL_S = 3.0  # the same for states while the bus is connected: asking SQL costs more than asking the cache
 BATCH_PIECES = 3  # 0.6 s: the most that a listener that is behind holds on its own
-_FETCH_TIMEOUT_S = 2.0
-_CACHE_ERRORS = (RedisError, OSError, TimeoutError)
 _DATABASE_ERRORS = (StoreError, SQLAlchemyError, OSError, TimeoutError)
 
 
@@ -35,12 +30,6 @@ class Snapshots(Protocol):
     async def snapshot(self, generation_id: str) -> GenerationView | None:
         """The generation as it is now; None: there is none any more."""
         ...
-
-
-class StoredTracks(Protocol):
-    """Where finished tracks come from: ``AudioLibrary``."""
-
-    async def read(self, row: TrackView, first_sample: int, num_samples: int) -> FloatSamples: ...
 
 
 class Watch:
@@ -56,8 +45,8 @@ class Watch:
     ) -> None:
         self.view = view
         self.listeners = 0
-        self._cache, self._bus = cache, bus
-        self._snapshots, self._stored = snapshots, stored
+        self._bus, self._snapshots = bus, snapshots
+        self._source = Source(view.id, cache, stored)
         self._windows: dict[int, Window] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._changed = Signal()
@@ -120,10 +109,10 @@ class Watch:
         found = window.read(index, limit)
         if found or (index == window.end and not self.view.is_terminal):
             return found
-        found = contiguous(await self._fetch(position, index, limit), index)
+        found = contiguous(await self._source.fetch(position, index, limit), index)
         track = self._track(position)
         if not found and track is not None and track.state == State.SUCCEEDED:
-            found = await self._read_stored(track, index, limit)
+            found = await self._source.read_stored(track, index, limit)
         # What the cache has lost comes back without a doorbell for those who are behind.
         self._someone_is_behind |= not found
         return found
@@ -196,7 +185,7 @@ class Watch:
             window = self._windows.get(position)
             if window is None:
                 window = Window()
-                window.move(max(0, await self._length(position) - WINDOW_PIECES))
+                window.move(max(0, await self._source.length(position) - WINDOW_PIECES))
                 # Before it is filled: a doorbell that rings meanwhile must find it.
                 self._windows[position] = window
                 await self._fill(position, window)
@@ -209,54 +198,8 @@ class Watch:
 
     async def _fill(self, position: int, window: Window) -> None:
         while not window.is_complete:
-            taken = window.extend(await self._fetch(position, window.end, WINDOW_PIECES))
+            taken = window.extend(await self._source.fetch(position, window.end, WINDOW_PIECES))
             if taken:
                 self._changed.ring()
             if taken < WINDOW_PIECES:
                 return
-
-    # --------------------------------------------------------------------------------- cache and storage
-    async def _length(self, position: int) -> int:
-        try:
-            async with asyncio.timeout(_FETCH_TIMEOUT_S):
-                return int(await self._cache.redis.xlen(keys.track_key(self._cache, self.view.id, position)))
-        except _CACHE_ERRORS:
-            return 0
-
-    async def _fetch(self, position: int, index: int, limit: int) -> list[Piece]:
-        """What the cache has from ``index`` on; it may have lost some, or everything, and may not be there."""
-        key = keys.track_key(self._cache, self.view.id, position)
-        try:
-            async with asyncio.timeout(_FETCH_TIMEOUT_S):
-                found = await self._cache.redis.xrange(key, min=keys.entry_id(index), count=limit)
-        except _CACHE_ERRORS:
-            return []
-        entries = cast(Sequence[keys.Entry], found or ())
-        return [keys.unpack(position, entry) for entry in entries]
-
-    async def _read_stored(self, track: TrackView, index: int, limit: int) -> list[Piece]:
-        """The same pieces once more, from the finished track: the same samples by the same rounding."""
-        header = stored_header(track)
-        if header is None or index >= header.num_pieces:
-            return []
-        first = header.first_sample(index)
-        until = min(header.first_sample(index + limit), header.total_samples)
-        samples = quantise16(await self._stored.read(track, first, until - first))
-        starts = [*range(0, until - first, header.piece_samples), until - first]
-        return [
-            Piece(track.position, index + number, header, samples[start:stop].tobytes())
-            for number, (start, stop) in enumerate(itertools.pairwise(starts))
-        ]
-
-
-def contiguous(pieces: Sequence[Piece], index: int) -> list[Piece]:
-    """Those from ``index`` on, up to the first gap: after a flush, a stream may begin anywhere."""
-    expected = itertools.count(index)
-    return list(itertools.takewhile(lambda piece: piece.index == next(expected), pieces))
-
-
-def stored_header(track: TrackView) -> TrackHeader | None:
-    """What a finished track is made of; None: it is not finished."""
-    if track.sample_rate is None or track.channels is None or track.total_samples is None:
-        return None
-    return TrackHeader(track.sample_rate, track.channels, track.total_samples)

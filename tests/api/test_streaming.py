@@ -7,58 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
 from fastapi import FastAPI
-from prometheus_client.parser import text_string_to_metric_families
-from starlette.types import Message
 
-from api.errors import ApiError
-from api.generations import retries
 from api.generations.view import State
-from api.services import Services
 from api.streaming import AudioResponse
 from api.streams.live import SlowListenerError
-from models.errors import EngineDeadError, EngineOverloadedError, GenerationFailedError, ReplicaLostError
-from models.types import AudioChunk, GenerationRequest
 from tests.api.asgi import TIMEOUT_S, Exchange
 from tests.api.fakes import FakeGenerator
 from tests.api.streams.stage import Stage, eventually, track
-
-BODY = {"prompt": "calm piano", "duration": 2.0, "seed": 1}
-FORMATS = ["wav", "flac", "mp3", "opus", "pcm"]
-
-
-@pytest.fixture
-def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow each other at once."""
-    monkeypatch.setattr(retries, "_BACKOFF_S", (0.0, 0.0, 0.0))
+from tests.api.streams.streaming import BODY, FORMATS, Stuck, closed, counted, outcomes
 
 
 @pytest.fixture
 async def app(stage: Stage) -> AsyncIterator[FastAPI]:
     async with stage.working():
         yield stage.app
-
-
-def counted(app: FastAPI, name: str) -> dict[tuple[str, ...], float]:
-    """Samples of one metric that are above 0: label values in order of their names → value."""
-    services: Services = app.state.services
-    families = text_string_to_metric_families(services.metrics.render().decode())
-    samples = [sample for family in families for sample in family.samples if sample.name == name]
-    return {tuple(s.labels[key] for key in sorted(s.labels)): s.value for s in samples if s.value > 0}
-
-
-def outcomes(app: FastAPI) -> list[str]:
-    return [outcome for _, _, outcome in counted(app, "tutti_streams_total")]
-
-
-async def closed(generator: FakeGenerator) -> None:
-    async with asyncio.timeout(TIMEOUT_S):
-        await generator.was_closed.wait()
 
 
 @pytest.mark.parametrize("audio_format", FORMATS)
@@ -177,133 +144,6 @@ async def test_many_leave_at_once_and_none_stays(stage: Stage, app: FastAPI, gen
     assert stage.services.feed.watched == 0
 
 
-@pytest.mark.usefixtures("_no_backoff")
-@pytest.mark.parametrize("audio_format", FORMATS)
-async def test_an_error_after_the_first_byte_cuts_counts_and_logs(
-    app: FastAPI, generator: FakeGenerator, log: structlog.testing.LogCapture, audio_format: str
-) -> None:
-    generator.errors[4] = GenerationFailedError("the row broke")
-    gate = generator.hold(4)
-    exchange = Exchange(app, {**BODY, "format": audio_format}).start()
-    await cut(exchange, gate, "generation_failed")
-    assert counted(app, "tutti_stream_errors_after_first_byte_total") == {("generation_failed", "tiny"): 1}
-    assert outcomes(app) == ["cut"]
-    [entry] = [entry for entry in log.entries if entry["event"] == "stream_cut"]
-    assert (entry["log_level"], entry["error"]) == ("error", "generation_failed")
-    assert entry["generation_id"] == exchange.headers["x-generation-id"]
-
-
-async def cut(exchange: Exchange, gate: asyncio.Event, code: str) -> None:
-    """What waits behind the gate comes after the first byte: the stream ends without its end, for this reason."""
-    await exchange.until(lambda: exchange.status == 200)
-    gate.set()
-    with pytest.raises(RuntimeError) as caught:  # Starlette's, around ours
-        await exchange.finish()
-    assert isinstance(caught.value.__cause__, ApiError)
-    assert caught.value.__cause__.code == code
-    assert not exchange.ended_well()
-
-
-@pytest.mark.usefixtures("_no_backoff")
-async def test_a_bug_after_the_first_byte_cuts_too(app: FastAPI, generator: FakeGenerator) -> None:
-    generator.errors[1] = ZeroDivisionError("a bug")
-    await cut(Exchange(app, BODY).start(), generator.hold(1), "internal_error")
-    assert counted(app, "tutti_stream_errors_after_first_byte_total") == {("internal_error", "tiny"): 1}
-
-
-@pytest.mark.usefixtures("_no_backoff")
-async def test_audio_without_its_end_marker_is_cut(app: FastAPI, generator: FakeGenerator) -> None:
-    generator.end_early = 3
-    await cut(Exchange(app, {**BODY, "format": "mp3"}).start(), generator.hold(3), "replica_lost")
-    assert generator.started == 1 + retries.MAX_RETRIES
-
-
-@pytest.mark.usefixtures("_no_backoff")
-async def test_audio_with_a_hole_is_cut(make_stage: Callable[..., Awaitable[Stage]]) -> None:
-    class Holed(FakeGenerator):
-        async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
-            async for chunk in super().generate(request):
-                yield replace(chunk, first_sample=chunk.first_sample + (7 if chunk.index == 2 else 0))
-
-    holed = Holed()
-    stage = await make_stage(holed)
-    async with stage.working():
-        await cut(Exchange(stage.app, BODY).start(), holed.hold(2), "replica_lost")
-
-
-@pytest.mark.usefixtures("_no_backoff")
-@pytest.mark.parametrize("lost_at", range(8))
-async def test_a_replica_that_dies_on_the_way_is_not_noticed(
-    app: FastAPI, generator: FakeGenerator, lost_at: int
-) -> None:
-    """Whenever it happens, before the first byte or before the last, the stream goes on at the same sample."""
-
-    async def pace(index: int) -> None:
-        if generator.started == 1 and index == lost_at:
-            raise ReplicaLostError("gone")
-
-    generator.pace = pace
-    exchange = Exchange(app, {**BODY, "format": "pcm"}).start()
-    await exchange.finish()
-    assert exchange.ended_well()
-    assert exchange.body == track(1, 2.0)
-    assert generator.started == 2
-    assert outcomes(app) == ["completed"]
-
-
-@pytest.mark.usefixtures("_no_backoff")
-@pytest.mark.parametrize(
-    ("error", "status", "code", "retry_after"),
-    [
-        (EngineDeadError("gone"), 503, "model_unavailable", "2"),
-        (ReplicaLostError("gone"), 503, "replica_lost", "2"),
-        (GenerationFailedError("tensor [3, 4] at 0x7f"), 500, "generation_failed", None),
-        (ZeroDivisionError("secret"), 500, "internal_error", None),
-    ],
-)
-async def test_an_error_before_the_first_byte_is_a_clean_answer(
-    app: FastAPI, generator: FakeGenerator, error: Exception, status: int, code: str, retry_after: str | None
-) -> None:
-    generator.errors[0] = error
-    exchange = Exchange(app, BODY).start()
-    await exchange.finish()
-    assert exchange.ended_well()
-    assert (exchange.status, exchange.headers["x-error-code"]) == (status, code)
-    assert exchange.headers.get("retry-after") == retry_after
-    assert b"tensor" not in exchange.body
-    assert b"secret" not in exchange.body
-    assert outcomes(app) == ["refused"]
-
-
-async def test_an_engine_that_is_full_is_waited_for(app: FastAPI, generator: FakeGenerator) -> None:
-    async def pace(index: int) -> None:
-        if generator.started == 1:
-            raise EngineOverloadedError("full", 0.1)
-
-    generator.pace = pace
-    exchange = Exchange(app, BODY).start()
-    await exchange.finish()
-    assert (exchange.status, generator.started) == (200, 2)
-
-
-async def test_what_waits_too_long_is_refused(make_stage: Callable[..., Awaitable[Stage]]) -> None:
-    """No worker takes it; whichever does the housekeeping says that it has expired."""
-    stage = await make_stage(FakeGenerator(), stream_queue_expiry_s=1.0)
-    stage.slots = 0
-    async with stage.working():
-        exchange = Exchange(stage.app, BODY).start()
-        await exchange.finish()
-    assert (exchange.status, exchange.headers["x-error-code"]) == (503, "generation_expired")
-
-
-@pytest.mark.usefixtures("_no_backoff")
-async def test_audio_that_never_begins_is_a_clean_answer(app: FastAPI, generator: FakeGenerator) -> None:
-    generator.end_early = 0
-    exchange = Exchange(app, BODY).start()
-    await exchange.finish()
-    assert (exchange.status, exchange.headers["x-error-code"]) == (503, "replica_lost")
-
-
 async def test_with_a_key_one_may_leave_and_come_back(app: FastAPI, stage: Stage, generator: FakeGenerator) -> None:
     gate = generator.hold(3)
     headers = {"idempotency-key": "mine"}
@@ -320,15 +160,6 @@ async def test_with_a_key_one_may_leave_and_come_back(app: FastAPI, stage: Stage
     assert again.body.startswith(first.body)
     assert (generator.started, generator.closed) == (1, 0)
     assert (await stage.ended(again.headers["x-generation-id"])).state == State.SUCCEEDED
-
-
-class Stuck(Exchange):
-    """A client that takes the first bytes and no more."""
-
-    async def _send(self, message: Message) -> None:
-        if self.body:
-            await asyncio.Event().wait()
-        await super()._send(message)
 
 
 async def test_a_client_that_stops_reading_is_cut(make_stage: Callable[..., Awaitable[Stage]]) -> None:

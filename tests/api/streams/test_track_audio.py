@@ -15,7 +15,7 @@ from api.streams.live import SlowListenerError
 from tests.api.asgi import Exchange
 from tests.api.fakes import FakeGenerator
 from tests.api.streams.stage import Stage, eventually, track
-from tests.api.test_streaming import Stuck, counted
+from tests.api.streams.streaming import Stuck, counted
 
 WAV_HEADER = 44
 
