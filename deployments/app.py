@@ -3,6 +3,8 @@
 Annotations are real here, not postponed: Serve validates ``args`` with the class that ``build`` is annotated with.
 """
 
+from typing import Any
+
 from ray import serve
 from ray.serve import Application
 
@@ -14,6 +16,9 @@ from deployments.worker import GenerationWorker
 
 GATEWAY_NAME = "Gateway"
 WORKER_NAME = "Worker"
+# Both mostly wait. Ray's default of a whole core each would leave a small machine without room for one of them, and the
+# start would wait for it in silence.
+_WAITING = {"num_cpus": 0.1}
 
 
 def deployment_name(model_id: str) -> str:
@@ -29,8 +34,12 @@ def build(args: AppArgs) -> Application:
     models = describe_models(args)
     replicas = {model_id: _bind(model_id, model) for model_id, model in args.enabled.items()}
     slots = {model_id: model.slots for model_id, model in args.enabled.items()}
-    worker = serve.deployment(GenerationWorker).options(name=WORKER_NAME).bind(replicas, models, slots)
-    return serve.deployment(Gateway).options(name=GATEWAY_NAME).bind(replicas, models, worker)
+    worker = _named(GenerationWorker, WORKER_NAME).bind(replicas, models, slots)
+    return _named(Gateway, GATEWAY_NAME).bind(replicas, models, worker)
+
+
+def _named(cls: type[Any], name: str) -> serve.Deployment:
+    return serve.deployment(cls).options(name=name, ray_actor_options=_WAITING)
 
 
 def _bind(model_id: str, model: ModelArgs) -> Application:
