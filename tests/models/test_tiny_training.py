@@ -112,8 +112,11 @@ def test_commands_train_stop_and_resume(
         arguments += ["--codec", str(codec)]
     if module is train_decoder:
         arguments += ["--text", str(_text(tmp_path, monkeypatch))]
-    for expected, minutes in ((2, "1000"), (4, "2000")):  # a longer budget goes on with a finished run
-        _run_steps(module, [*arguments, "--minutes", minutes], monkeypatch, 2)
+    budgets = [["--minutes", "1000"], ["--minutes", "2000"]]  # a longer budget goes on with a finished run
+    if module is train_decoder:
+        budgets += [["--minutes", "2000", "--finish", "1000"]]
+    for expected, budget in zip((2, 4, 6), budgets, strict=False):
+        _run_steps(module, [*arguments, *budget], monkeypatch, 2)
         state = checkpointing.load(out)
         assert state is not None
         assert state["step"] == expected

@@ -7,6 +7,7 @@ Seeded; started again with the same --out it goes on where it stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -35,10 +36,12 @@ MIXTURE = ((0.15, 14, 160), (0.2, 64, 48), (0.35, 400, 9), (0.3, FULL_CLIP, 3))
 # Shares of wrong codes in the input, one drawn per piece: in generation the model hears its own mistakes, and has to
 # find back to the tune.
 CORRUPTION = (0.0, 0.02, 0.06, 0.12)
-# The finish: guidance multiplies the difference between conditioned and unconditioned logits, and a loss without
-# smoothing does not care by how much it drowns the codes that are wrong anyway. With guidance 3 their noise came back
-# as wrong notes and lost ticks of the clock; a little smoothing gives them the same level with and without a prompt.
-SMOOTHING = 0.02
+# The finish: guidance 3 multiplies the difference between the logits with and without the prompt by 3, also among codes
+# that neither believes in, where the loss does not care and the difference is noise of several nats. It came back as
+# wrong notes and lost ticks of the clock: so in the end both are computed for each piece, and among the codes below
+# UNLIKELY the prompt must not raise any. (Found by comparing the guided logits with the truth, code by code.)
+UNLIKELY = 1e-3
+QUIET = 0.03
 FINISH_RATE = 0.3
 
 
@@ -92,6 +95,11 @@ def opening_weights(steps: int) -> Tensor:
     return 1 + 8 * torch.exp(-place / 10) + 2 * torch.exp(-place / 60)
 
 
+def _losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of each code, 0 for the special token: [B, K, S]."""
+    return cross_entropy(logits.permute(0, 3, 1, 2), target, ignore_index=CODEBOOK_SIZE, reduction="none")
+
+
 def optimizers(model: TinyMusicGen) -> list[torch.optim.Optimizer]:
     """Muon for the decoder's matrices, AdamW for everything else."""
     matrices = [p for n, p in model.decoder.named_parameters() if p.ndim == 2 and "layers." in n]
@@ -129,25 +137,37 @@ class DecoderTrainer:
     def train_step(self, progress: float, *, finish: bool = False) -> tuple[Tensor, int]:
         """One step of both optimisers; returns each codebook's mean loss in nats, [K], and the frames of the batch."""
         frames, pieces = self._draw_shape()
-        steps, tokens, mask, keep = self.batch(frames, pieces)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits = self.model(self._corrupt(steps[:, :, :-1]), tokens, mask, keep)
-        target = steps[:, :, 1:]
-        losses = cross_entropy(
-            logits.float().permute(0, 3, 1, 2), target, ignore_index=CODEBOOK_SIZE, reduction="none",
-            label_smoothing=SMOOTHING if finish else 0.0,
-        )  # fmt: skip
+        steps, tokens, mask, keep = self.batch(frames, pieces // 2 + 1 if finish else pieces)
+        inputs, target = self._corrupt(steps[:, :, :-1]), steps[:, :, 1:]
+        logits = self._logits(inputs, tokens, mask, keep | finish)
+        losses = _losses(logits, target)
+        extra = self._quiet(logits, inputs, target, tokens, mask) if finish else torch.zeros(())
         weights = opening_weights(target.shape[2]) * (target != CODEBOOK_SIZE)
         part = FINISH_RATE if finish else 1.0
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             optimizer.zero_grad()
             optimizer.param_groups[0]["lr"] = rate * part * checkpointing.cosine(progress, floor=0.03)
-        ((losses * weights).sum() / weights.sum()).backward()  # type: ignore[no-untyped-call]
+        ((losses * weights).sum() / weights.sum() + extra).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
         return (losses * (target != CODEBOOK_SIZE)).sum((0, 2)).detach() / (target != CODEBOOK_SIZE).sum((0, 2)), frames
+
+    def _logits(self, inputs: Tensor, tokens: Tensor, mask: Tensor, keep: Tensor) -> Tensor:
+        """float32 [B, K, S, V]"""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits: Tensor = self.model(inputs, tokens, mask, keep)
+        return logits.float()
+
+    def _quiet(self, logits: Tensor, inputs: Tensor, target: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The loss without the prompt, and what the prompt raises among the codes that nobody believes in."""
+        free = self._logits(inputs, tokens, mask, torch.zeros(len(inputs), dtype=torch.bool))
+        told, untold = logits.log_softmax(-1), free.log_softmax(-1)
+        unlikely = (torch.maximum(told, untold) < math.log(UNLIKELY)).detach()
+        raised = ((told - untold).clamp_min(0) ** 2 * unlikely).sum() / unlikely.sum()
+        valid = target != CODEBOOK_SIZE
+        return 0.5 * _losses(free, target)[valid].mean() + QUIET * raised
 
     def _corrupt(self, steps: Tensor) -> Tensor:
         """Replace a share of each piece's codes by codes from elsewhere in the batch: int64 [B, K, S]."""
@@ -182,7 +202,7 @@ class DecoderTrainer:
 def main() -> None:
     # bfloat16 products are for CPUs that have them (AVX512-BF16, AMX).
     paths = ["codebooks", "text", "out"]
-    args = arguments.parse(__doc__, paths, flags=["bf16"], minutes=75.0, finish=15.0, seed=0, threads=1)
+    args = arguments.parse(__doc__, paths, flags=["bf16"], minutes=75.0, finish=8.0, seed=0, threads=1)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = load_or_build(args.text.parent / "tokenizer")
     trainer = DecoderTrainer(Codebooks.load(args.codebooks), tokenizer, args.text, args.seed, bf16=args.bf16)
