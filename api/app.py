@@ -15,6 +15,7 @@ from api import handlers, openapi
 from api.auth.policy import policies
 from api.backend import Backend
 from api.foundation import Foundation
+from api.limits.door import Door
 from api.limits.headers import RateHeaders
 from api.logs import make_logger
 from api.metrics import Metrics
@@ -89,6 +90,7 @@ def create_app(
     app.add_middleware(Versions)
     app.add_middleware(RateHeaders)
     app.add_middleware(StripControlHeaders)
+    app.add_middleware(Door, undecided=services.limits.undecided)
     app.add_middleware(RequestContext, services=services)
     return app
 

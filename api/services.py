@@ -123,4 +123,9 @@ def services_of(connection: HTTPConnection) -> Services:
     return cast(Services, connection.app.state.services)
 
 
-Provided = Annotated[Services, Depends(services_of)]
+async def _provided(connection: HTTPConnection) -> Services:
+    """A coroutine, since FastAPI calls a plain function in a thread: a detour for every request."""
+    return services_of(connection)
+
+
+Provided = Annotated[Services, Depends(_provided)]

@@ -18,6 +18,7 @@ from api.generations.outlook import Backlogs, Outlook, Subject, outlook
 from api.limits import idempotency, quota
 from api.limits.admission import Admission, Newcomer
 from api.limits.concurrency import ACTIVE
+from api.limits.door import Undecided
 from api.limits.rates import Rates
 from api.limits.tiers import Tier, Tiers
 from api.settings import Settings
@@ -33,6 +34,7 @@ class Limits:
         rates: requests, logins, uploads per time.
         backlogs: the outstanding work, as last seen.
         admission: whether there is room for more of it.
+        undecided: creates that this process has not answered yet.
 
     Raises:
         TiersError: the tiers file cannot be used.
@@ -42,6 +44,7 @@ class Limits:
         self.tiers = Tiers.load(settings.tiers_file)
         self.rates = Rates(cache, self.tiers)
         self.backlogs = Backlogs()
+        self.undecided = Undecided()
         self.admission = Admission(self.tiers, self.backlogs, clock)
         self._clock = clock
 

@@ -13,6 +13,7 @@ from api.auth.principal import Principal, Scope
 from api.errors import ErrorCode
 from api.formats.audio import LiveFormat, live_encoder
 from api.generations.view import CreateGeneration
+from api.limits.door import decided
 from api.limits.idempotency import HEADER, REPLAYED, request_hash, validate_key
 from api.negotiation import MEDIA_TYPES, choose_format
 from api.schemas.errors import error_responses
@@ -103,6 +104,7 @@ async def stream(
         request_hash=request_hash("POST", _ROUTE, {**body.model_dump(mode="json"), "format": audio_format}),
         request_id=request.state.request_id,
     )
+    decided(request, services.limits.undecided)
     return AudioResponse(
         services.feed,
         created.view,

@@ -12,6 +12,7 @@ from api.auth.principal import Principal, Scope
 from api.errors import ApiError, ErrorCode
 from api.generations.service import MAX_WAIT_S
 from api.generations.view import GenerationView, State
+from api.limits.door import decided
 from api.limits.idempotency import HEADER, REPLAYED, request_hash, validate_key
 from api.schemas.errors import error_responses
 from api.schemas.generations import GENERATION_ID, Generation, GenerationBody, path_of, present
@@ -79,6 +80,7 @@ async def create(
         request_hash=request_hash("POST", _ROUTE, body.model_dump(mode="json")),
         request_id=request.state.request_id,
     )
+    decided(request, services.limits.undecided)
     view = await _waited(services, principal, created.view, prefer, response)
     response.status_code = 200 if view.is_terminal and _wait_s(prefer) is not None else 202
     response.headers.update({"Location": path_of(view.id), **(REPLAYED if created.replayed else {})})
