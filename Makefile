@@ -13,7 +13,7 @@ TORCH  := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest crash openapi format bench bench-engine tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest crash openapi format bench bench-engine bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench: install ## Micro-benchmarks of the step, the sampler, the codec and the s
 
 bench-engine: install ## Steps per second and time to first audio, against transformers in the same run
 	$(VENV)/bin/tutti bench engine $(ARGS)
+
+bench-api: install ## Creates per second, listeners on one generation, and overload, on the real API with paced music
+	$(VENV)/bin/python -m benchmarks.api_load $(ARGS)
 
 doctor: install ## Say what is missing or misconfigured and how to mend it
 	$(VENV)/bin/tutti doctor --config $(CONFIG) --port $(PORT)

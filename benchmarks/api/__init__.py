@@ -1,0 +1,1 @@
+"""The platform's API under load, with everything real but the music."""
