@@ -36,7 +36,8 @@ def install(app: FastAPI) -> None:
         if told.status_code == 500:
             # Broken seals, missing keys and the like: the client learns nothing of it, so the log has to say it.
             services: Services = request.app.state.services
-            services.log.error("internal_error", code=told.code.value, request_id=request.state.request_id, exc_info=error)
+            request_id = request.state.request_id
+            services.log.error("internal_error", code=told.code.value, request_id=request_id, exc_info=error)
         return error_response(request, told)
 
     async def http_error(request: Request, error: Exception) -> Response:
