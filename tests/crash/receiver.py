@@ -47,8 +47,9 @@ class Receiver:
             writer.close()
 
     def _answer(self, webhook_id: str, generation_id: str) -> bytes:
+        # Once at most: the wait after a second refusal is minutes long.
+        refused = generation_id not in self.seen and self.rng.random() < self.refuse
         self.seen[generation_id].add(webhook_id)
-        refused = self.rng.random() < self.refuse
         if not refused:
             self.accepted[generation_id].append(webhook_id)
         status = b"503 Service Unavailable" if refused else b"204 No Content"
