@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from api.cache.embedded import EmbeddedValkey
 
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 120.0
+_POLL_S = 0.1
 # Part → what the title of its processes holds.
 TITLES = {
     "gateway": "ServeReplica:tutti:Gateway",
@@ -109,9 +110,8 @@ def running(folder: Path, config: Path, **environment: str) -> Iterator[Cluster]
     with (folder / "serve.log").open("wb") as log, EmbeddedValkey() as valkey:
         process = subprocess.Popen(
             command,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
             env={**os.environ, "TUTTI_DATA_DIR": str(data), "TUTTI_REDIS_URL": valkey.url, **environment},
         )
         try:
@@ -121,20 +121,15 @@ def running(folder: Path, config: Path, **environment: str) -> Iterator[Cluster]
             _stop(process)
 
 
-def _wait_ready(process: subprocess.Popen[str], log: Path) -> None:
-    giving_up = threading.Timer(START_TIMEOUT_S, process.kill)
-    giving_up.start()
-    try:
-        assert process.stdout is not None
-        if not any("ready" in line for line in iter(process.stdout.readline, "")):
-            raise RuntimeError(f"the platform did not start: {log.read_text(errors='replace')[-2000:]}")
-    finally:
-        giving_up.cancel()
-    # Nobody reads the rest; a full pipe would stop the platform.
-    threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
+def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while "is ready" not in (said := log.read_text(errors="replace")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the platform did not start: {said[-2000:]}")
+        time.sleep(_POLL_S)
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
