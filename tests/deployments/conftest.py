@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import shutil
 import socket
@@ -14,8 +15,8 @@ import httpx2
 import pytest
 import yaml
 
-from api.local_services import local_services
-from api.settings import Settings
+from api.cache.embedded import EmbeddedValkey
+from api.store.database import migrate
 from deployments import platform as platform_module
 from deployments.platform import Platform
 from tests.deployments.probe import Probe
@@ -65,18 +66,20 @@ def write_config(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A data folder and a Valkey of this session's own, as `tutti serve` prepares them."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TUTTI_DATA_DIR", str(tmp_path_factory.mktemp("data")))
-        with local_services(Settings()):
-            yield
+def platform(write_config: ConfigWriter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """With a data folder and a Valkey of this session's own, as `tutti serve` prepares them.
 
-
-@pytest.fixture(scope="session")
-def platform(write_config: ConfigWriter, services: None) -> Iterator[Platform]:
-    with platform_module.start(write_config(), free_port(), num_cpus=2) as running:
-        yield running
+    Ray's processes inherit where they are when it starts; the other tests of this run must not see it.
+    """
+    folder = tmp_path_factory.mktemp("data")
+    asyncio.run(migrate(f"sqlite+aiosqlite:///{folder / 'tutti.db'}"))
+    with EmbeddedValkey() as valkey:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TUTTI_DATA_DIR", str(folder))
+            environment.setenv("TUTTI_REDIS_URL", valkey.url)
+            started = platform_module.start(write_config(), free_port(), num_cpus=2)
+        with started as running:
+            yield running
 
 
 @pytest.fixture
