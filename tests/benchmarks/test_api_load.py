@@ -22,7 +22,8 @@ def test_all_parts(report_file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report == json.loads(report_file.read_text())
 
-    assert set(report["create"]["answers"]) == {"202"}
+    assert "202" in report["create"]["answers"]
+    assert set(report["create"]["answers"]) <= {"202", "503"}  # a busy machine sheds some
     assert report["create"]["max_per_s"] > 0
 
     (fanout,) = report["fanout"]
@@ -34,7 +35,8 @@ def test_all_parts(report_file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for kind in ("music", "door"):
         phases = report["overload"][kind]
         assert set(phases["peak"]["answers"]) | set(phases["overload"]["answers"]) <= {"202", "503"}
-        assert phases["overload"]["retry_after"]["let_in"] in (None, 1.0)
+        let_in = phases["overload"]["retry_after"]["let_in"]
+        assert let_in is None or 0 <= let_in <= 1
 
 
 def test_schedules_are_seeded() -> None:
