@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 import yaml
 
 from api.cache.embedded import EmbeddedValkey
+from tests.deployments.conftest import free_port
+from tests.deployments.probe import descendants
 
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 120.0
@@ -48,7 +49,7 @@ class Cluster:
         """The processes of one part, below this platform and no other."""
         if part == "valkey":
             return [self.valkey.pid] if self.valkey.pid else []
-        return [pid for pid, title in _below(self.pid).items() if TITLES[part] in title]
+        return [pid for pid, title in descendants(self.pid).items() if TITLES[part] in title]
 
     def kill(self, part: str) -> int | None:
         """SIGKILL the first process of a part; None if there is none at the moment."""
@@ -56,29 +57,6 @@ class Cluster:
             os.kill(pid, signal.SIGKILL)
             return pid
         return None
-
-
-def _below(root: int) -> dict[int, str]:
-    """Process id → command line of everything that descends from ``root``."""
-    parents, titles = {}, {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat = (entry / "stat").read_text()
-            titles[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it has just ended
-        parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    found = {root}
-    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return {pid: titles[pid] for pid in found if pid in titles}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def write_config(folder: Path, checkpoint: str, base: Path) -> Path:
