@@ -14,17 +14,11 @@ from api.generations import states
 from api.generations.queue import Shares, Slots, Tenant, TierRule, Waiting, choose
 from api.generations.view import LEASED, State
 from api.limits.sql import insert
-from api.limits.tiers import Tiers
 from api.store.schema import accounts, generations, workers
 
 MAX_AT_ONCE = 16
 """Leases per transaction: it holds SQLite's only write lock meanwhile."""
 _MAX_MISSES = 4
-
-
-def rules_of(tiers: Tiers) -> dict[str, TierRule]:
-    """What the fair queue needs of the tiers file."""
-    return {name: TierRule(tier.queue_share, tier.queue_weight, tier.running) for name, tier in tiers.tiers.items()}
 
 
 @dataclass(frozen=True, slots=True)

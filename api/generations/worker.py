@@ -72,7 +72,7 @@ class Worker:
         self._clock, self._log = clock, log.bind(worker=self.id)
         self._timing = timing or Timing()
         self._on_end = on_end
-        rules = leases.rules_of(tiers)
+        rules = tiers.rules
         self._shares = {model_id: Shares(rules) for model_id in slots}
         self._throughput = Throughput(slots)
         self._housekeeping = Housekeeping(db, rules, clock, self._tell, self._log)

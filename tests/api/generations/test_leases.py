@@ -15,7 +15,7 @@ from sqlalchemy.dialects import sqlite
 from api.auth.principal import Principal
 from api.errors import ApiError
 from api.generations import leases, states
-from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, overdue, rules_of
+from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, overdue
 from api.generations.queue import Shares, Slots, Tenant, Waiting, choose
 from api.generations.view import GenerationView, State
 from api.store.schema import accounts, generations
@@ -31,7 +31,7 @@ def still(make_bench: MakeBench, manual_clock: ManualClock) -> Bench:
 
 async def take(bench: Bench, model_id: str = "tiny", slots: Slots = ROOMY, **values: Any) -> list[str]:
     """Ids in the order in which they are leased."""
-    shares = values.pop("shares", None) or Shares(rules_of(bench.limits.tiers))
+    shares = values.pop("shares", None) or Shares(bench.limits.tiers.rules)
     async with bench.db.begin() as conn:
         taken = await acquire(conn, "wrk_1", model_id, slots, shares, bench.clock(), lease_s=10.0, **values)
     return [lease.generation_id for lease in taken]
@@ -105,7 +105,7 @@ async def test_the_order_is_that_of_the_whole_queue(still: Bench, manual_clock: 
 
 
 def whole_order(bench: Bench, made: list[tuple[Principal, GenerationView]], clocks: dict[str, float]) -> list[str]:
-    shares = Shares(rules_of(bench.limits.tiers))
+    shares = Shares(bench.limits.tiers.rules)
     lines: dict[str, list[Waiting]] = {}
     tiers = {owner.account_id: owner.tier for owner, _ in made}
     for owner, view in made:
@@ -154,7 +154,7 @@ async def test_first_tenants_are_one_of_each_tier(still: Bench) -> None:
         for _ in range(2):
             await still.create(await still.account(tier))
     async with still.db.read() as conn:
-        found = await first_tenants(conn, "tiny", rules_of(still.limits.tiers), still.clock())
+        found = await first_tenants(conn, "tiny", still.limits.tiers.rules, still.clock())
     assert [each.tier for each in found] == ["free", "pro", "enterprise"]
 
 
