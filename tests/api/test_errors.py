@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from api.errors import ErrorCode
+from api.errors.mapping import TABLE
 from api.services import Services
 from api.storage.errors import SealBrokenError
 from models import errors as music
@@ -221,10 +222,8 @@ async def test_audio_that_does_not_open_is_the_operators_business(
 
 
 def test_every_error_of_the_music_has_a_code() -> None:
-    from api.errors import _TABLE
-
     known = {kind for kind in vars(music).values() if isinstance(kind, type) and issubclass(kind, TuttiError)}
-    assert known - {TuttiError} <= set(_TABLE)
+    assert known - {TuttiError} <= set(TABLE)
 
 
 def test_statuses_and_kinds_agree() -> None:
