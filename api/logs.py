@@ -24,8 +24,11 @@ from structlog.contextvars import (
 from structlog.typing import FilteringBoundLogger, WrappedLogger
 
 from api.redaction import Redactor, hiding
+from api.settings import Settings
 
 SERVICE = "tutti-api"
+WORKER_SERVICE = "tutti-worker"
+_BRIDGED = ("api", "deployments", "tutti")
 
 
 def make_logger(
@@ -42,6 +45,14 @@ def make_logger(
     return _logger(level, stream, Redactor(log_prompts=log_prompts), service)
 
 
+def service_logger(settings: Settings, service: str) -> FilteringBoundLogger:
+    """The logger of a gateway or a worker in a process of its own, to which everything goes that the modules here and
+    those of the deployments tell Python's ``logging``."""
+    log = make_logger(settings.log_level, log_prompts=settings.log_prompts, service=service)
+    bridge(log, *_BRIDGED)
+    return log
+
+
 def engine_logger(prompts: Callable[[], Iterable[str]], stream: TextIO | None = None) -> FilteringBoundLogger:
     """The logger of a model's replica, to which everything goes that its modules tell Python's ``logging``.
 
@@ -51,7 +62,7 @@ def engine_logger(prompts: Callable[[], Iterable[str]], stream: TextIO | None = 
     """
     level = os.environ.get("TUTTI_LOG_LEVEL", "info")
     log = _logger(level, stream, Redactor(texts=prompts), "tutti-engine")
-    bridge(log, "models", "deployments", "tutti")
+    bridge(log, "models", *_BRIDGED)
     return log
 
 

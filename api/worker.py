@@ -23,7 +23,7 @@ from api.generations.outbox import OutboxRelay
 from api.generations.service import GenerationService
 from api.generations.timing import Timing
 from api.generations.worker import Worker
-from api.logs import make_logger
+from api.logs import WORKER_SERVICE, make_logger
 from api.schemas.generations import render
 from api.settings import Settings
 from api.storage.errors import StorageError
@@ -62,7 +62,7 @@ def create_worker(
         SettingsError: a TUTTI_* variable is unknown or bad, or no cache is configured.
     """
     settings = settings or Settings()
-    log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts, service="tutti-worker")
+    log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts, service=WORKER_SERVICE)
     base = base or Foundation.build(settings)
     places = {name: (slots or {}).get(name, settings.worker_slots) for name in models}
     return WorkerProcess(base, backends, models, places, log)

@@ -16,6 +16,8 @@ from deployments.client import GeneratorClient
 from models.catalog import ModelSpec
 
 APP_FACTORY = "api.app:create_app"
+SETTINGS = "api.settings"
+LOGS = "api.logs"
 
 
 @serve.ingress()
@@ -36,5 +38,8 @@ class Gateway:
         self._models = models
 
     def __serve_build_asgi_app__(self) -> Any:
+        settings: Any = importlib.import_module(SETTINGS).Settings()
+        logs: Any = importlib.import_module(LOGS)
+        log: Any = logs.service_logger(settings, logs.SERVICE)
         module, _, factory = APP_FACTORY.partition(":")
-        return getattr(importlib.import_module(module), factory)(self._backends, self._models)
+        return getattr(importlib.import_module(module), factory)(self._backends, self._models, settings, log=log)

@@ -48,8 +48,8 @@ class ModelArgs(BaseModel):
     @property
     def slots(self) -> int:
         """Requests that all replicas together take at most: what a worker hands over; the rest waits in fair order."""
-        scaling = self.deployment.get("autoscaling_config") or {}
-        replicas = scaling.get("max_replicas") or self.deployment.get("num_replicas") or 1
+        scaling = _autoscaling(self.deployment)
+        replicas = scaling.max_replicas if scaling is not None else self.deployment.get("num_replicas") or 1
         per_replica = self.deployment.get("max_ongoing_requests", DEFAULT_MAX_ONGOING_REQUESTS)
         return int(replicas) * int(per_replica)
 
@@ -93,8 +93,22 @@ def _check_deployment(options: Mapping[str, Any]) -> None:
     _refuse_unknown("autoscaling_config", options.get("autoscaling_config") or {}, AutoscalingConfig.model_fields)
     _refuse_unknown("ray_actor_options", options.get("ray_actor_options") or {}, RayActorOptionsSchema.model_fields)
     DeploymentSchema.model_validate({"name": "checked", **options})
-    if isinstance(options.get("autoscaling_config"), dict):
-        AutoscalingConfig.model_validate(options["autoscaling_config"])
+    _autoscaling(options)
+
+
+def _autoscaling(options: Mapping[str, Any]) -> AutoscalingConfig | None:
+    """What Serve makes of ``autoscaling_config``; None: the number of replicas is fixed.
+
+    With ``num_replicas: auto`` what is left out is that of ``AutoscalingConfig.default()`` (1 to 100 replicas), without
+    it that of the class (1 to 1): so does ray 2.60 (serve/_private/config.py, handle_num_replicas_auto).
+
+    Raises:
+        ValidationError: a value is out of range, or the replicas' limits contradict each other.
+    """
+    given = options.get("autoscaling_config")
+    if options.get("num_replicas") == "auto":
+        return AutoscalingConfig(**{**AutoscalingConfig.default().model_dump(exclude_unset=True), **(given or {})})
+    return AutoscalingConfig.model_validate(given) if given is not None else None
 
 
 def _refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -17,6 +17,8 @@ from deployments.client import GeneratorClient
 from models.catalog import ModelSpec
 
 WORKER_FACTORY = "api.worker:create_worker"
+SETTINGS = "api.settings"
+LOGS = "api.logs"
 
 
 class WorkerStoppedError(RuntimeError):
@@ -37,7 +39,11 @@ class GenerationWorker:
     ) -> None:
         module, _, factory = WORKER_FACTORY.partition(":")
         backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
-        self._worker: Any = getattr(importlib.import_module(module), factory)(backends, models, slots=slots)
+        settings: Any = importlib.import_module(SETTINGS).Settings()
+        logs: Any = importlib.import_module(LOGS)
+        log: Any = logs.service_logger(settings, logs.WORKER_SERVICE)
+        make: Any = getattr(importlib.import_module(module), factory)
+        self._worker: Any = make(backends, models, settings, slots=slots, log=log)
         self._running: asyncio.Task[None] | None = None
 
     async def check_health(self) -> None:

@@ -1,4 +1,4 @@
-"""One error, ready to be sent: the envelope on every response that is no success, and the shapes it may take instead."""
+"""One error, ready to be sent: the envelope of every response that is no success, and the shapes it may take."""
 
 from __future__ import annotations
 

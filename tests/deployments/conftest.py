@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import shutil
 import socket
 from collections.abc import Iterator
@@ -91,6 +92,16 @@ def http(platform: Platform) -> Iterator[httpx2.Client]:
 @pytest.fixture
 def probe(platform: Platform) -> Probe:
     return Probe()
+
+
+@pytest.fixture
+def standard_loggers() -> Iterator[None]:
+    """What is attached to Python's loggers meanwhile is taken off again."""
+    loggers = [logging.getLogger(name) for name in ("api", "deployments", "models", "tutti")]
+    before = [list(logger.handlers) for logger in loggers]
+    yield
+    for logger, handlers in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,13 @@ class ScriptedWorker:
 
 
 def create_worker(
-    backends: Mapping[str, Any], models: Mapping[str, Any], *, slots: Mapping[str, int]
+    backends: Mapping[str, Any], models: Mapping[str, Any], settings: Any, *, slots: Mapping[str, int], log: Any
 ) -> ScriptedWorker:
+    log.info("composed", data_dir=str(settings.data_dir))
     return ScriptedWorker(backends, models, slots)
+
+
+def create_app(backends: Mapping[str, Any], models: Mapping[str, Any], settings: Any, *, log: Any) -> str:
+    """Stands where ``api.app`` puts the application."""
+    log.info("composed", data_dir=str(settings.data_dir))
+    return "application"

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
+from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.gateway import Gateway
 from deployments.platform import DEFAULT_CONFIG
-from deployments.settings import AppArgs
+from deployments.settings import AppArgs, ModelArgs
 
 
 def shipped() -> dict[str, Any]:
@@ -67,6 +69,8 @@ def test_every_size_is_switched_by_one_line(model: str) -> None:
         (("engine",), "max_rows", 0, "max_rows"),
         (("deployment",), "max_ongoing_request", 4, "'max_ongoing_request'"),
         (("deployment",), "max_ongoing_requests", 0, "max_ongoing_requests"),
+        (("deployment",), "num_replicas", "automatic", "must be an int or .auto."),
+        (("deployment",), "num_replicas", 2, "not allowed when autoscaling_config is provided"),
         (("deployment", "autoscaling_config"), "max_replica", 2, "'max_replica'"),
         (("deployment", "autoscaling_config"), "min_replicas", -1, "min_replicas"),
         (("deployment", "ray_actor_options"), "num_gpu", 1, "'num_gpu'"),
@@ -80,6 +84,35 @@ def test_a_wrong_value_is_refused_by_name(place: tuple[str, ...], key: str, valu
     target[key] = value
     with pytest.raises(ValidationError, match=complaint):
         AppArgs.model_validate(args)
+
+
+@pytest.mark.parametrize(
+    ("options", "slots"),
+    [
+        ({}, 5),  # one replica, and Serve's own five requests for each
+        ({"num_replicas": 3}, 15),
+        ({"num_replicas": 3, "max_ongoing_requests": 7}, 21),
+        ({"autoscaling_config": {"max_replicas": 4}}, 20),
+        ({"autoscaling_config": {"target_ongoing_requests": 2}}, 5),
+        ({"num_replicas": "auto"}, 500),  # Serve's own hundred replicas
+        ({"num_replicas": "auto", "max_ongoing_requests": 2}, 200),
+        ({"num_replicas": "auto", "autoscaling_config": {"max_replicas": 4}}, 20),
+        ({"num_replicas": "auto", "autoscaling_config": {"min_replicas": 2}}, 500),
+    ],
+)
+def test_slots_are_what_all_replicas_take_at_most(options: dict[str, Any], slots: int) -> None:
+    args = shipped_args()["models"]["tiny"]
+    assert ModelArgs.model_validate({**args, "deployment": options}).slots == slots
+
+
+@pytest.mark.parametrize("options", [{}, {"autoscaling_config": {"max_replicas": 4}}])
+def test_serve_itself_takes_an_automatic_number_of_replicas_so(options: dict[str, Any]) -> None:
+    """What is computed here is what Serve decides."""
+    options = {"num_replicas": "auto", **options}
+    decided = serve.deployment(Gateway).options(name="checked", **options)._deployment_config
+    assert decided.autoscaling_config.max_replicas * decided.max_ongoing_requests == (
+        ModelArgs(checkpoint="tiny", deployment=options).slots
+    )
 
 
 def test_no_model_at_all_is_refused() -> None:

@@ -22,7 +22,7 @@ GENERATE = "/api/v1/generate"
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[GenerationWorker]:
+def worker(monkeypatch: pytest.MonkeyPatch, standard_loggers: None) -> Iterator[GenerationWorker]:
     monkeypatch.setattr(worker_module, "WORKER_FACTORY", "tests.deployments.scripted:create_worker")
     yield GenerationWorker({}, {}, {"tiny": 3})
     gc.collect()  # its __del__ must leave no coroutine that nobody awaits
