@@ -11,7 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from models.config import DecoderConfig
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
-from models.musicgen.kv_cache import KVCache, RowHandle
+from models.musicgen.kv_cache import KVCache
+from models.musicgen.rows import RowHandle
 from models.types import GenerationRequest, SamplingParams
 
 ROWS = [1, 2, 8, 16, 32]
@@ -43,7 +44,7 @@ def scheduler_of(rows: int, waiting: int = 0) -> Scheduler[RowHandle]:
     width = min(rows, 2)
     for name in range(rows // width + waiting):
         scheduler.add(sequence(name, width))
-    scheduler.schedule()
+    scheduler.schedule(0.0)
     assert scheduler.free_rows == 0
     return scheduler
 
@@ -57,7 +58,7 @@ def say_share(benchmark: BenchmarkFixture) -> None:
 @pytest.mark.parametrize("waiting", [0, 64], ids=["no-line", "64-wait"])
 @pytest.mark.parametrize("rows", ROWS, ids=lambda rows: f"{rows}-rows")
 def test_schedule(benchmark: BenchmarkFixture, rows: int, waiting: int) -> None:
-    benchmark(scheduler_of(rows, waiting).schedule)
+    benchmark(scheduler_of(rows, waiting).schedule, 0.0)
     say_share(benchmark)
 
 
@@ -72,7 +73,7 @@ def test_turnover(benchmark: BenchmarkFixture, rows: int) -> None:
         nonlocal count
         scheduler.remove(str(count))
         scheduler.add(sequence(rows // 2 + count, frames=FRAMES - 100 * (count % 7)))
-        scheduler.schedule()
+        scheduler.schedule(0.0)
         count += 1
 
     benchmark(turn)

@@ -69,6 +69,8 @@ class GenerationRequest:
         prompt: what to play; "" is the null condition (unconditioned music).
         duration_s: seconds; the number of frames is ``int(duration_s * frame_rate)``.
         seed: 0 <= seed < 2**63; the same seed gives the same tokens alone, in a batch, streamed or not.
+        live: somebody hears the track while it is made, so it must keep up with them; without, it is made when there
+            is time, which is never later than its share. Changes no sample.
         trace: ids of what this belongs to, for the log lines of whoever works on it; never looked at otherwise.
 
     Raises:
@@ -82,6 +84,7 @@ class GenerationRequest:
     seed: int = 0
     sampling: SamplingParams = field(default_factory=SamplingParams)
     trace: Mapping[str, str] = field(default_factory=dict, compare=False)
+    live: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -96,6 +99,8 @@ class GenerationRequest:
             raise InvalidRequestError(f"duration must be above 0 seconds, got {self.duration_s}", param="duration")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
             raise InvalidRequestError(f"seed must be an integer in [0, 2**63), got {self.seed!r}", param="seed")
+        if not isinstance(self.live, bool):
+            raise InvalidRequestError(f"live must be true or false, got {self.live!r}", param="live")
 
 
 @dataclass(frozen=True, slots=True)

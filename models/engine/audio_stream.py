@@ -19,6 +19,7 @@ from torch import Tensor
 from models.config import EngineConfig, ModelConfig
 from models.encodec.decoder import EncodecDecoder
 from models.encodec.streaming import StreamingDecoder, decode_batch
+from models.engine.chunks import ChunkPolicy
 from models.engine.sequence import Row, Sequence
 from models.engine.step import StepPlan, StepResult
 from models.errors import GenerationFailedError
@@ -33,22 +34,6 @@ class CodeSource(Protocol):
     def codes(self, slot: int, first: int, end: int) -> Tensor:
         """Frames ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``."""
         ...
-
-
-class ChunkPolicy:
-    """How many frames the next chunk should have, at least: small first, then growing up to a limit."""
-
-    def __init__(self, config: EngineConfig, frame_rate: float) -> None:
-        self._growth = config.chunk_growth
-        self._largest = max(1.0, config.max_chunk_s * frame_rate)
-        self._next = min(max(1.0, config.first_chunk_s * frame_rate), self._largest)
-
-    @property
-    def frames(self) -> int:
-        return int(self._next)
-
-    def grow(self) -> None:
-        self._next = min(self._next * self._growth, self._largest)
 
 
 class AudioStream:

@@ -8,20 +8,23 @@ chunk, an error or an abort, everything it held is free for the next.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 
 import torch
 
 from models.config import EngineConfig
 from models.engine.audio_stream import AudioStage
-from models.engine.loader import LoadedModel, torch_dtype
+from models.engine.listener import Listener
+from models.engine.loader import LoadedModel
 from models.engine.model_runner import ModelRunner
+from models.engine.pacing import Pacer
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
 from models.engine.stats import EngineStats, StatsCollector
 from models.engine.step import EngineOutput, StepPlan, StepResult
 from models.errors import EngineDeadError, EngineOverloadedError, InvalidRequestError, TuttiError
-from models.musicgen.kv_cache import KVCache, RowHandle
+from models.musicgen.rows import RowHandle
 from models.types import AudioChunk, GenerationRequest
 
 # A step that raises fails the requests in it. So many in a row, with no good one between, are no accident.
@@ -34,15 +37,26 @@ class Engine:
     Every method but ``check_request`` belongs to one thread.
     """
 
-    def __init__(self, model: LoadedModel, config: EngineConfig) -> None:
+    def __init__(
+        self, model: LoadedModel, config: EngineConfig, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """
+        Args:
+            clock: seconds, which never go back: when chunks are handed over, and how long steps take.
+        """
         self.config = config
+        self._clock = clock
         self.model = model.config
         self._largest_delay = max(model.config.decoder.delays)
         self._stats = StatsCollector()
-        self._cache = KVCache(
-            model.config.decoder, config.kv_positions_for(model.config), config.device, _kv_dtype(config)
+        self._cache = model.decoder.new_cache(config.kv_positions_for(model.config), config.max_rows)
+        self._pacer = Pacer[RowHandle](model.config.frame_rate)
+        self._scheduler = Scheduler[RowHandle](
+            self._cache,
+            max_rows=config.max_rows,
+            max_queue=config.max_queue,
+            pacer=self._pacer if config.pause_rows else None,
         )
-        self._scheduler = Scheduler[RowHandle](self._cache, max_rows=config.max_rows, max_queue=config.max_queue)
         self._runner = ModelRunner(
             model.decoder,
             model.text,
@@ -53,6 +67,7 @@ class Engine:
             max_steps=model.config.max_frames + self._largest_delay,
             device=config.device,
         )
+        self._lookahead = model.codec.lookahead_frames
         self._audio = AudioStage(model.codec, model.config, config, self._runner)
         self._broken_in_a_row = 0
         self.prepare_thread()
@@ -87,6 +102,9 @@ class Engine:
             raise EngineOverloadedError(
                 f"all rows are taken and {self._scheduler.num_waiting} requests wait", self._retry_after_s()
             )
+        if request.live:
+            now_s = self._clock()
+            sequence.listener = Listener.arriving(self.config, self.model.frame_rate, self._lookahead, now_s)
         self._scheduler.add(sequence)
 
     def abort(self, request_id: str) -> bool:
@@ -99,14 +117,14 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[EngineOutput]:
-        """Advance every running request by one step; what happened to whom.
+        """Advance by one step every request that is not paused; what happened to whom.
 
         Raises:
             EngineDeadError: steps keep failing.
             AssertionError: an invariant is broken, which is a bug: the engine can not go on.
         """
         with self._stats.step():
-            plan = self._scheduler.schedule()
+            plan = self._scheduler.schedule(self._clock())
             result = self._runner.run(plan)
             self._decode_audio(plan, result)
             return self._update(plan, result)
@@ -138,14 +156,15 @@ class Engine:
     def stats(self) -> EngineStats:
         """A snapshot of now."""
         seen, line = self._stats, self._scheduler
-        active_rows = line.active_rows
+        free_rows, paused_rows = line.free_rows, line.paused_rows
         return EngineStats(
             steps=seen.steps,
             row_steps=seen.row_steps,
             mean_rows_per_step=seen.row_steps / seen.steps if seen.steps else 0.0,
             max_rows=self.config.max_rows,
-            active_rows=active_rows,
-            free_rows=self.config.max_rows - active_rows,
+            active_rows=self.config.max_rows - free_rows - paused_rows,
+            paused_rows=paused_rows,
+            free_rows=free_rows,
             free_kv_positions=self._cache.free_positions,
             waiting=line.num_waiting,
             running=line.num_running,
@@ -158,6 +177,11 @@ class Engine:
             failed=seen.failed,
             refused=seen.refused,
             broken_steps=seen.broken_steps,
+            underruns=seen.underruns,
+            stall_seconds=seen.stall_seconds,
+            predicted_underruns=self._pacer.predicted_underruns,
+            slack_min_s=self._pacer.slack_min_s,
+            slack_median_s=self._pacer.slack_median_s,
             **seen.stage_seconds,
         )
 
@@ -192,18 +216,29 @@ class Engine:
     def _update(self, plan: StepPlan[RowHandle], result: StepResult) -> list[EngineOutput]:
         """Move every request on, let go of those that ended, and say what happened."""
         self._watch(result)
+        now_s = self._clock()
+        self._scheduler.observe(plan, now_s)
         outputs = []
         for sequence in plan.running:
             sequence.step += 1
             news = result.failures.get(sequence.request_id) or result.chunks.get(sequence.request_id)
             if news is not None:
                 outputs.append(EngineOutput(sequence.request_id, news))
+            if isinstance(news, AudioChunk):
+                self._hand_over(sequence, news, now_s)
         for output in outputs:
             self._count(output)
             if output.is_end:
                 self._scheduler.remove(output.request_id)
                 self._audio.forget(output.request_id)
         return outputs
+
+    def _hand_over(self, sequence: Sequence[RowHandle], chunk: AudioChunk, now_s: float) -> None:
+        if sequence.listener is not None:
+            frames = chunk.num_samples // self.model.codec.hop_length
+            late_s = sequence.listener.hand_over(frames, now_s, is_last=chunk.is_last)
+            self._stats.underruns += late_s > 0
+            self._stats.stall_seconds += late_s
 
     def _count(self, output: EngineOutput) -> None:
         if isinstance(output.news, TuttiError):
@@ -227,8 +262,3 @@ class Engine:
         """Until the line is shorter: steps are known, their time is measured (before the first: as in real time)."""
         step_s = self._stats.mean_step_s or 1 / self.model.frame_rate
         return max(1, self._scheduler.steps_until_room()) * step_s
-
-
-def _kv_dtype(config: EngineConfig) -> torch.dtype:
-    """On a CPU attention over bfloat16 is several times slower than over float32, so there KV stays in float32."""
-    return torch.float32 if config.device == "cpu" else torch_dtype(config.dtype)

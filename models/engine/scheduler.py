@@ -1,16 +1,20 @@
-"""Who takes part in the next step. Plain Python on plain numbers: no tensors and no clock.
+"""Who takes part in the next step. Plain Python on plain numbers: no tensors, no clock but the time passed in.
 
 A request is one atomic slot of 1 or 2 rows. It waits in line (first come, first served, nobody overtakes), joins when
 its rows and all the KV positions it will ever need are free, and keeps them until it is done. Since lengths are known
-at the door, there is nothing to preempt, to evict or to guess.
+at the door, there is nothing to evict or to guess. When not everybody can be in the step and in time for the
+listeners, some pause in place: they keep all they hold and go on later where they were (see ``pacing``). Tokens depend
+on a request's own past and random numbers only, so pausing changes none.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as SequenceOf
+from math import ceil
 from typing import Generic, Protocol
 
+from models.engine.pacing import QUANTUM_STEPS, UNHEARD_SHARE, Pacer
 from models.engine.sequence import Row, Sequence, State
 from models.engine.step import StepPlan
 
@@ -31,23 +35,38 @@ class RowPool(Protocol[Row]):
 class Scheduler(Generic[Row]):
     """The one owner of places: slots, rows and KV regions are taken and given back only here."""
 
-    def __init__(self, pool: RowPool[Row], *, max_rows: int, max_queue: int, max_joins_per_step: int = 1) -> None:
+    def __init__(
+        self,
+        pool: RowPool[Row],
+        *,
+        max_rows: int,
+        max_queue: int,
+        max_joins_per_step: int = 1,
+        pacer: Pacer[Row] | None = None,
+    ) -> None:
         """
         Args:
             pool: KV positions.
-            max_rows: rows in one step.
+            max_rows: rows that may be held, by those in the step and those paused.
             max_queue: requests that may wait beyond those that could start at once.
             max_joins_per_step: each join costs a text encoding inside the step, which the others wait for.
+            pacer: chooses who pauses; without one nobody ever does.
         """
         self._pool = pool
         self._max_rows = max_rows
         self._max_queue = max_queue
         self._max_joins = max_joins_per_step
+        self._pacer = pacer
         self._total_positions = pool.free_positions
         self._waiting: deque[Sequence[Row]] = deque()
-        self._running: dict[str, Sequence[Row]] = {}
+        self._held: dict[str, Sequence[Row]] = {}
         self._free_slots = list(range(max_rows))
-        self._composition = 0
+        self._plan: StepPlan[Row] = StepPlan((), (), 0)
+        self._active_rows = 0  # of the plan
+        self._steps_since_choice = 0
+        self._must_choose = False  # somebody left since
+        self._refused: Sequence[Row] | None = None  # the head of the line that could not be carried at the latest try
+        self._now_s = 0.0  # of the latest step
 
     # ------------------------------------------------------------------------------------------------ the verbs
 
@@ -69,17 +88,30 @@ class Scheduler(Generic[Row]):
         """Put a request at the end of the line."""
         self._waiting.append(sequence)
 
-    def schedule(self) -> StepPlan[Row]:
-        """Let the head of the line in while there is room, and say who steps."""
-        joined: list[Sequence[Row]] = []
-        while self._waiting and len(joined) < self._max_joins and self._fits(self._waiting[0]):
-            joined.append(self._start(self._waiting.popleft()))
-        assert self._running or not self._waiting, "an empty engine can not start the head of the line: this is a bug"
-        return StepPlan(tuple(self._running.values()), tuple(joined), self._composition)
+    def schedule(self, now_s: float) -> StepPlan[Row]:
+        """Let the head of the line in while there is room, and say who steps.
+
+        Args:
+            now_s: of any clock that never goes back.
+        """
+        self._now_s = now_s
+        joined = self._let_in()
+        if joined or self._is_choice_due:
+            self._choose(joined)
+        elif self._plan.joined:
+            self._plan = StepPlan(self._plan.running, (), self._plan.composition)
+        assert self._plan.running or not self._waiting, "an empty engine can not start the line's head: this is a bug"
+        self._steps_since_choice += 1
+        return self._plan
+
+    def observe(self, plan: StepPlan[Row], now_s: float) -> None:
+        """The planned step is done: learn how long it took. Steps that encoded a text say nothing about rows."""
+        if self._pacer is not None and not plan.joined:
+            self._pacer.times.observe(self._active_rows, now_s - self._now_s)
 
     def remove(self, request_id: str) -> Sequence[Row] | None:
         """Take a request out, wherever it is, and give back all it holds. None if it is not here."""
-        sequence = self._running.pop(request_id, None)
+        sequence = self._held.pop(request_id, None)
         if sequence is not None:
             self._release(sequence)
             return sequence
@@ -93,67 +125,131 @@ class Scheduler(Generic[Row]):
     # --------------------------------------------------------------------------------------------- what is where
 
     def __contains__(self, request_id: str) -> bool:
-        return request_id in self._running or any(each.request_id == request_id for each in self._waiting)
+        return request_id in self._held or any(each.request_id == request_id for each in self._waiting)
 
     @property
     def has_work(self) -> bool:
-        return bool(self._running or self._waiting)
+        return bool(self._held or self._waiting)
 
     @property
     def num_running(self) -> int:
-        return len(self._running)
+        """Those that hold rows, paused or not."""
+        return len(self._held)
 
     @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 
     @property
-    def active_rows(self) -> int:
-        return sum(each.num_rows for each in self._running.values())
+    def paused_rows(self) -> int:
+        return sum(each.num_rows for each in self._held.values() if each.state is State.PAUSED)
 
     @property
     def free_rows(self) -> int:
-        return self._max_rows - self.active_rows
+        """Rows that nobody holds."""
+        return self._max_rows - sum(each.num_rows for each in self._held.values())
 
     @property
     def outstanding_row_steps(self) -> int:
         """Work accepted and not done yet, in rows × steps."""
-        return sum(each.remaining_steps * each.num_rows for each in (*self._running.values(), *self._waiting))
+        return sum(each.remaining_steps * each.num_rows for each in (*self._held.values(), *self._waiting))
 
     def steps_until_room(self) -> int:
-        """Steps until the head of the line starts and the line is one shorter: arithmetic, since lengths are known."""
+        """Steps until the head of the line starts and the line is one shorter.
+
+        Exact while nobody pauses, since lengths are known. Otherwise the most it takes if nobody stalls, in steps as
+        long as the present ones: a listener's track is made before it is heard, any other gets its share. (A head that
+        has its rows and waits until its listener can be carried is taken to start when the next track ends.)
+        """
         if not self._waiting:
             return 0
         head, rows, positions, steps = self._waiting[0], self.free_rows, self._pool.free_positions, 0
-        for each in sorted(self._running.values(), key=lambda sequence: sequence.remaining_steps):
-            if head.num_rows <= rows and sum(head.positions) <= positions:
+        for left, each in self._endings():
+            if head.num_rows <= rows and sum(head.positions) <= positions and (steps or self._carries(head)):
                 break
-            rows, positions, steps = rows + each.num_rows, positions + sum(each.positions), each.remaining_steps
+            rows, positions, steps = rows + each.num_rows, positions + sum(each.positions), left
         return steps
 
     def check_integrity(self) -> None:
         """Raise AssertionError if a place is lost or taken twice. This would be a bug."""
-        slots = [each.slot for each in self._running.values()]
+        slots = [each.slot for each in self._held.values()]
         assert sorted(slots + self._free_slots) == list(range(self._max_rows)), "a slot is lost or taken twice"
         assert self.free_rows >= 0, "more rows than a step has"
-        for each in self._running.values():
-            assert each.state is State.RUNNING, f"{each.request_id} runs without being started"
+        for each in self._held.values():
+            assert each.state in (State.RUNNING, State.PAUSED), f"{each.request_id} holds rows without being started"
             assert len(each.rows) == each.num_rows, f"{each.request_id} lost a row of its pair"
+        for each in self._plan.running:
+            assert each.state in (State.RUNNING, State.DONE), f"{each.request_id} is in the step and paused"
         for each in self._waiting:
             assert each.state is State.WAITING, f"{each.request_id} is in the line but does not wait"
             assert not each.rows, f"{each.request_id} holds rows while it waits"
 
     # --------------------------------------------------------------------------------------------------- inside
 
-    def _fits(self, sequence: Sequence[Row]) -> bool:
-        return sequence.num_rows <= self.free_rows and self._pool.can_allocate(sequence.positions)
+    def _let_in(self) -> tuple[Sequence[Row], ...]:
+        joined: list[Sequence[Row]] = []
+        while self._waiting and len(joined) < self._max_joins and self._may_start(self._waiting[0]):
+            joined.append(self._start(self._waiting.popleft()))
+        return tuple(joined)
+
+    def _may_start(self, head: Sequence[Row]) -> bool:
+        if head.num_rows > self.free_rows or not self._pool.can_allocate(head.positions):
+            return False
+        if self._refused is head and not self._is_choice_due:
+            return False
+        self._refused = None if self._carries(head) else head
+        return self._refused is None
+
+    def _carries(self, sequence: Sequence[Row]) -> bool:
+        return self._pacer is None or self._pacer.can_carry(self._held.values(), sequence, self._now_s)
+
+    @property
+    def _is_choice_due(self) -> bool:
+        return self._must_choose or not self._plan.running or self._steps_since_choice >= QUANTUM_STEPS
+
+    def _choose(self, joined: tuple[Sequence[Row], ...]) -> None:
+        """Lay down who runs until somebody joins or leaves, for a quantum at most."""
+        self._pay(self._steps_since_choice)
+        held = tuple(self._held.values())
+        running = held if self._pacer is None else tuple(self._pacer.choose(held, joined, self._now_s))
+        for each in held:
+            each.state = State.PAUSED
+        for each in running:
+            each.state = State.RUNNING
+        composition = self._plan.composition + (running != self._plan.running)
+        self._plan = StepPlan(running, joined, composition)
+        self._active_rows = sum(each.num_rows for each in running)
+        self._steps_since_choice, self._must_choose = 0, False
+
+    def _pay(self, steps: int) -> None:
+        """Book the steps since the latest choice, on those nobody listens to: paused or run for."""
+        for each in self._held.values():
+            if each.state is State.PAUSED:
+                each.unpaid_steps += steps
+            else:
+                each.unpaid_steps = max(0, each.unpaid_steps - round(steps * (1 / UNHEARD_SHARE - 1)))
+
+    def _endings(self) -> list[tuple[int, Sequence[Row]]]:
+        """Everybody who holds rows, with the most steps until it is done, the soonest first."""
+        if self._pacer is None or not self.paused_rows:
+            endings = [(each.remaining_steps, each) for each in self._held.values()]
+        else:
+            frame_s, step_s = self._pacer.period_s, self._pacer.times.seconds(self._active_rows)
+            endings = [(self._most_steps_left(each, frame_s, step_s), each) for each in self._held.values()]
+        return sorted(endings, key=lambda ending: ending[0])
+
+    def _most_steps_left(self, sequence: Sequence[Row], frame_s: float, step_s: float) -> int:
+        own, listener = sequence.remaining_steps, sequence.listener
+        if listener is None:
+            return round(own / UNHEARD_SHARE) + round(QUANTUM_STEPS / UNHEARD_SHARE)
+        heard_s = listener.starts_s + sequence.frames * frame_s
+        return max(own, ceil((heard_s - self._now_s) / step_s))
 
     def _start(self, sequence: Sequence[Row]) -> Sequence[Row]:
         sequence.rows = tuple(self._pool.allocate(positions) for positions in sequence.positions)
         sequence.slot = self._free_slots.pop()
         sequence.state = State.RUNNING
-        self._running[sequence.request_id] = sequence
-        self._composition += 1
+        self._held[sequence.request_id] = sequence
         return sequence
 
     def _release(self, sequence: Sequence[Row]) -> None:
@@ -161,4 +257,4 @@ class Scheduler(Generic[Row]):
             self._pool.free(row)
         self._free_slots.append(sequence.slot)
         sequence.rows, sequence.slot, sequence.state = (), -1, State.DONE
-        self._composition += 1
+        self._must_choose = True

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
+from models.engine.listener import Listener
 from models.types import GenerationRequest
 
 Row = TypeVar("Row")  # a reserved row of the KV cache; opaque here
@@ -20,6 +21,7 @@ Row = TypeVar("Row")  # a reserved row of the KV cache; opaque here
 class State(Enum):
     WAITING = "waiting"
     RUNNING = "running"
+    PAUSED = "paused"  # it keeps its rows and its slot, and is not in the step
     DONE = "done"  # finished, failed or aborted: it holds nothing any more
 
 
@@ -32,7 +34,9 @@ class Sequence(Generic[Row]):
         largest_delay: of the codebook pattern, in steps.
         step: steps sampled so far.
         slot: where its codes are kept while it runs, -1 otherwise.
-        rows: reserved rows, ``[conditioned]`` or ``[conditioned, null]``; empty unless it runs.
+        rows: reserved rows, ``[conditioned]`` or ``[conditioned, null]``; empty unless it runs or is paused.
+        listener: who hears it while it is made; None: nobody, it may be made whenever there is time.
+        unpaid_steps: steps it was paused for, less those it has been paid for by running since.
     """
 
     request: GenerationRequest
@@ -42,6 +46,8 @@ class Sequence(Generic[Row]):
     slot: int = -1
     rows: tuple[Row, ...] = field(default=())
     state: State = State.WAITING
+    listener: Listener | None = None
+    unpaid_steps: int = 0
 
     @property
     def request_id(self) -> str:
@@ -70,6 +76,12 @@ class Sequence(Generic[Row]):
     @property
     def remaining_steps(self) -> int:
         return self.num_steps - self.step
+
+    @property
+    def steps_until_chunk(self) -> int:
+        """Steps until the next chunk leaves for the listener."""
+        assert self.listener is not None, "nobody listens: this is a bug"
+        return min(self.listener.codes_wanted, self.frames) + self.largest_delay - self.step
 
     def frames_after(self, step: int) -> int:
         """Frames whose codes are all known once ``step`` steps are sampled."""

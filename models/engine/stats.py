@@ -24,7 +24,13 @@ class EngineStats:
         outstanding_row_steps: rows × steps accepted and not done yet; over the step rate this is time.
         step_seconds: time in steps in total; ``text_encode + decode + codec + host`` is its sum.
         mean_step_s: running mean of one step, recent steps count most.
+        active_rows, paused_rows, free_rows: rows in the step, held by those who pause, held by nobody; ``max_rows`` in
+            total.
         broken_steps: batched steps that raised and failed the requests in them.
+        underruns: chunks that came after their listener's player had run out; ``stall_seconds`` is by how much, in sum.
+        predicted_underruns: listeners whose next chunk will be late, as of the scheduler's latest choice.
+        slack_min_s, slack_median_s: how long listeners' tracks may pause and still be in time with steps in real time,
+            over those of the latest choice; 0 without any.
     """
 
     steps: int
@@ -32,6 +38,7 @@ class EngineStats:
     mean_rows_per_step: float
     max_rows: int
     active_rows: int
+    paused_rows: int
     free_rows: int
     free_kv_positions: int
     waiting: int
@@ -49,6 +56,11 @@ class EngineStats:
     failed: int
     refused: int
     broken_steps: int
+    underruns: int
+    stall_seconds: float
+    predicted_underruns: int
+    slack_min_s: float
+    slack_median_s: float
 
     def as_dict(self) -> dict[str, int | float]:
         return asdict(self)
@@ -68,6 +80,8 @@ class StatsCollector:
     failed: int = 0
     refused: int = 0
     broken_steps: int = 0
+    underruns: int = 0
+    stall_seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager

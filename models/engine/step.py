@@ -15,10 +15,11 @@ class StepPlan(Generic[Row]):
     """What the scheduler decided.
 
     Attributes:
-        running: every request of this step, in order of arrival; the rows of each are all in or all out.
+        running: every request of this step, in order of arrival; the rows of each are all in or all out. Others may
+            hold rows and pause.
         joined: those of ``running`` whose first step this is: they still need their text encoded.
-        composition: changes whenever the set of running requests changes, so that what was laid out for one batch
-            can be kept until then.
+        composition: changes when the set of running requests does and only then, so that what was laid out for one
+            batch can be kept until then.
     """
 
     running: tuple[Sequence[Row], ...]

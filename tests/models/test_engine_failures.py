@@ -149,7 +149,7 @@ def test_a_lost_row_is_a_bug_that_is_seen() -> None:
     engine = small_engine()
     engine.add(request())
     engine.step()
-    sequence = engine._scheduler.schedule().running[0]
+    sequence = engine._scheduler.schedule(0.0).running[0]
     sequence.rows = sequence.rows[:1]
     with pytest.raises(AssertionError, match="lost a row of its pair"):
         engine.check_integrity()

@@ -74,7 +74,7 @@ def names(sequences: SequenceOf[Item]) -> list[str]:
 
 def advance(line: Line) -> list[str]:
     """One step as the engine does it; the names of those that ran."""
-    plan = line.schedule()
+    plan = line.schedule(0.0)
     for each in plan.running:
         each.step += 1
         if each.remaining_steps == 0:
@@ -102,7 +102,7 @@ def test_the_pair_is_never_split() -> None:
     line = scheduler(max_rows=3)
     line.add(sequence("a"))
     line.add(sequence("b"))
-    plan = line.schedule()
+    plan = line.schedule(0.0)
     assert names(plan.running) == ["a"], "one row is free, but b needs two"
     assert line.free_rows == 1
     assert len(plan.running[0].rows) == 2
@@ -112,39 +112,39 @@ def test_first_come_first_served_without_overtaking() -> None:
     line = scheduler(max_rows=3)
     for item in (sequence("a"), sequence("big"), sequence("small", guidance=1.0)):
         line.add(item)
-    assert names(line.schedule().running) == ["a"], "small would fit, but big came first"
+    assert names(line.schedule(0.0).running) == ["a"], "small would fit, but big came first"
     line.remove("a")
-    assert names(line.schedule().running) == ["big", "small"]
+    assert names(line.schedule(0.0).running) == ["big", "small"]
 
 
 def test_joins_per_step_are_bounded() -> None:
     line = scheduler(joins=1)
     line.add(sequence("a"))
     line.add(sequence("b"))
-    assert names(line.schedule().joined) == ["a"]
-    plan = line.schedule()
+    assert names(line.schedule(0.0).joined) == ["a"]
+    plan = line.schedule(0.0)
     assert (names(plan.joined), names(plan.running)) == (["b"], ["a", "b"])
 
 
 def test_composition_changes_exactly_when_the_batch_does() -> None:
     line = scheduler()
     line.add(sequence("a"))
-    first = line.schedule().composition
-    assert line.schedule().composition == first
+    first = line.schedule(0.0).composition
+    assert line.schedule(0.0).composition == first
     line.add(sequence("b"))
-    second = line.schedule().composition
+    second = line.schedule(0.0).composition
     assert second != first
     line.remove("a")
-    assert line.schedule().composition != second
+    assert line.schedule(0.0).composition != second
 
 
 def test_positions_are_reserved_exactly() -> None:
     line = scheduler(max_rows=8, total=2 * 13 + 2 * 23)
     line.add(sequence("a", frames=10))
     line.add(sequence("b", frames=20))
-    assert names(line.schedule().running) == ["a", "b"], "13 and 23 positions, twice each, and not one to spare"
+    assert names(line.schedule(0.0).running) == ["a", "b"], "13 and 23 positions, twice each, and not one to spare"
     line.add(sequence("c", frames=1))
-    assert names(line.schedule().joined) == []
+    assert names(line.schedule(0.0).joined) == []
 
 
 def test_a_request_that_can_never_run_is_known_at_the_door() -> None:
@@ -160,7 +160,7 @@ def test_the_line_is_bounded_beyond_those_who_can_start_at_once() -> None:
         assert line.has_room(sequence(name))
         line.add(sequence(name))
     assert not line.has_room(sequence("d"))
-    line.schedule()
+    line.schedule(0.0)
     assert line.num_waiting == 1
     assert not line.has_room(sequence("d"))
     line.remove("c")
@@ -178,7 +178,7 @@ def test_steps_until_room_is_exact_when_rows_decide() -> None:
     line = scheduler(max_rows=4)
     for name, frames in (("a", 5), ("b", 9), ("c", 5)):
         line.add(sequence(name, frames=frames))
-    line.schedule()
+    line.schedule(0.0)
     predicted = line.steps_until_room()
     steps = 0
     while line.num_waiting:
@@ -227,7 +227,7 @@ def test_any_traffic_is_served_in_order_and_leaves_no_trace(
                 added.append(str(index))
             if abort == step:
                 line.remove(str(index))
-        plan = line.schedule()
+        plan = line.schedule(0.0)
         started += names(plan.joined)
         for each in plan.running:
             assert len(each.rows) == each.num_rows, "a pair was split"
