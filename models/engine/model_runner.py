@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +20,9 @@ from models.engine.sequence import Sequence
 from models.engine.stats import StatsCollector
 from models.engine.step import StepPlan, StepResult
 from models.errors import GenerationFailedError, TuttiError
-from models.musicgen.decoder import MusicGenDecoder
 from models.musicgen.delay import DelayPattern
-from models.musicgen.kv_cache import KVCache, KVCacheView, RowHandle
+from models.musicgen.interface import Decoder
+from models.musicgen.rows import RowCache, RowHandle
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class _Batch:
     row_slots: Tensor  # int64 [R]
     row_positions: Tensor  # int64 [R]
     sampling: SamplingBatch
-    cache: KVCacheView
+    cache: Any
 
 
 class ModelRunner:
@@ -52,10 +53,10 @@ class ModelRunner:
 
     def __init__(
         self,
-        decoder: MusicGenDecoder,
+        decoder: Decoder,
         text: TextConditioner,
         config: DecoderConfig,
-        cache: KVCache,
+        cache: RowCache,
         stats: StatsCollector,
         *,
         max_slots: int,

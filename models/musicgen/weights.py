@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from models.config import DecoderConfig
+from models.kernels.cpu.packing import quantise
 
 _ROOT = "model.decoder"
 _NORMS = (
@@ -40,36 +41,59 @@ def fused_state(
     state: Mapping[str, Tensor], config: DecoderConfig, device: torch.device | str, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """The same numbers under our names: projections of one input side by side, tables of all codebooks in one."""
-
-    def joined(*names: str) -> Tensor:
-        return torch.cat([state[name].to(device, dtype) for name in names])
-
-    codebooks = range(config.num_codebooks)
-    fused = {
-        "embedding": joined(*(f"{_ROOT}.embed_tokens.{codebook}.weight" for codebook in codebooks)),
-        "heads.weight": joined(*(f"lm_heads.{codebook}.weight" for codebook in codebooks)),
-    }
-    for part in ("weight", "bias"):
-        fused[f"final_norm.{part}"] = joined(f"{_ROOT}.layer_norm.{part}")
+    fused = fused_tables(state, config)
     for layer in range(config.num_layers):
-        tensors = _fused_layer(f"{_ROOT}.layers.{layer}", joined)
-        fused |= {f"layers.{layer}.{name}": tensor for name, tensor in tensors.items()}
-    return fused
+        fused |= {f"layers.{layer}.{name}": tensor for name, tensor in fused_layer(state, layer).items()}
+    return {name: tensor.to(device, dtype) for name, tensor in fused.items()}
 
 
-def _fused_layer(name: str, joined: Callable[..., Tensor]) -> dict[str, Tensor]:
+def fused_tables(state: Mapping[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
+    """What is not a layer's: embedding, final norm and heads; in the checkpoint's type."""
+    codebooks = range(config.num_codebooks)
+    norm = {f"final_norm.{part}": state[f"{_ROOT}.layer_norm.{part}"] for part in ("weight", "bias")}
+    return norm | {
+        "embedding": torch.cat([state[f"{_ROOT}.embed_tokens.{codebook}.weight"] for codebook in codebooks]),
+        "heads.weight": torch.cat([state[f"lm_heads.{codebook}.weight"] for codebook in codebooks]),
+    }
+
+
+def fused_layer(state: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
+    """One layer's tensors under our names, in the checkpoint's type."""
+    name = f"{_ROOT}.layers.{layer}"
+
     def projections(attention: str, letters: str) -> Tensor:
-        return joined(*(f"{name}.{attention}.{letter}_proj.weight" for letter in letters))
+        return torch.cat([state[f"{name}.{attention}.{letter}_proj.weight"] for letter in letters])
 
     tensors = {
         "qkv.weight": projections("self_attn", "qkv"),
-        "self_out.weight": joined(f"{name}.self_attn.out_proj.weight"),
+        "self_out.weight": state[f"{name}.self_attn.out_proj.weight"],
         "cross_query.weight": projections("encoder_attn", "q"),
         "cross_kv.weight": projections("encoder_attn", "kv"),
-        "cross_out.weight": joined(f"{name}.encoder_attn.out_proj.weight"),
-        "up.weight": joined(f"{name}.fc1.weight"),
-        "down.weight": joined(f"{name}.fc2.weight"),
+        "cross_out.weight": state[f"{name}.encoder_attn.out_proj.weight"],
+        "up.weight": state[f"{name}.fc1.weight"],
+        "down.weight": state[f"{name}.fc2.weight"],
     }
     for theirs, ours in _NORMS:
-        tensors |= {f"{ours}.{part}": joined(f"{name}.{theirs}.{part}") for part in ("weight", "bias")}
+        tensors |= {f"{ours}.{part}": state[f"{name}.{theirs}.{part}"] for part in ("weight", "bias")}
     return tensors
+
+
+def rounded_state(state: Mapping[str, Tensor], weights: str) -> dict[str, Tensor]:
+    """The numbers that int8 or int4 weights stand for, in float32: for wherever no kernel reads those themselves."""
+    return {
+        name: quantise(tensor, _format_of(name, weights)).dequantise() if _is_quantised(name) else tensor
+        for name, tensor in state.items()
+    }
+
+
+def head_format(weights: str) -> str:
+    """Heads are int8 where the rest is int4: few of the bytes, and all of the logits."""
+    return "int8" if weights == "int4" else weights
+
+
+def _format_of(name: str, weights: str) -> str:
+    return head_format(weights) if name.startswith("lm_heads.") else weights
+
+
+def _is_quantised(name: str) -> bool:
+    return name.endswith((".weight",)) and ("_proj." in name or ".fc" in name or name.startswith("lm_heads."))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from models.config import DecoderConfig
 from models.musicgen.decoder import MusicGenDecoder
-from models.musicgen.kv_cache import KVCache, RowHandle
+from models.musicgen.kv_cache import KVCache
+from models.musicgen.rows import RowHandle
 
 CONFIG = DecoderConfig(
     hidden_size=16,

@@ -1,0 +1,156 @@
+"""MusicGen's transformer for CPUs: the same function as `MusicGenDecoder`, one call of our own kernel per step.
+
+A CPU reads weights and pasts as fast as its memory gives them; what torch's operators add (dispatch, packing, one
+thread team per operator, attention for one query) costs more than the reading. Weights are packed once, in one of
+four formats. Results of a row do not depend, to the last bit, on the other rows of a step, in any format.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.config import DecoderConfig
+from models.kernels.cpu import library
+from models.kernels.cpu.library import Layer, Matrix, Model, Norm
+from models.kernels.cpu.packing import GROUP, TILE, PackedMatrix, pack
+from models.musicgen.cpu_cache import CpuKVCache, CpuKVCacheView, PackedText
+from models.musicgen.decoder import sinusoid
+from models.musicgen.weights import fused_layer, fused_tables, head_format
+
+if TYPE_CHECKING:
+    from models.checkpoint import Checkpoint
+
+_MATRICES = ("qkv", "self_out", "cross_query", "cross_kv", "cross_out", "up", "down")
+_NORMS = ("self_norm", "cross_norm", "ffn_norm")
+_LARGEST_HEAD = 128
+
+
+def why_unsupported(config: DecoderConfig) -> str | None:
+    """None where the kernel can run a decoder of this shape."""
+    if config.hidden_size % GROUP or config.ffn_dim % GROUP:
+        return f"hidden_size = {config.hidden_size} and ffn_dim = {config.ffn_dim} must be multiples of {GROUP}"
+    if config.head_dim % TILE or config.head_dim > _LARGEST_HEAD:
+        return f"the heads' size {config.head_dim} must be a multiple of {TILE}, at most {_LARGEST_HEAD}"
+    if config.num_codebooks * config.vocab_size % TILE:
+        return f"codebooks times vocabulary must be a multiple of {TILE}"
+    return None
+
+
+class CpuDecoder:
+    """The transformer of one model in the kernel's layout; what rows remember is the cache's.
+
+    Args:
+        state: transformers' names below ``decoder.``.
+        projection: weight and bias of the text projection, if there is one.
+        weights: "fp32", "bf16", "int8" or "int4". With int4 the heads are int8: few bytes, and every logit's.
+
+    Raises:
+        KernelUnavailableError: the kernel can not run here.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, state: Mapping[str, Tensor], projection: Mapping[str, Tensor] | None, weights: str
+    ) -> None:
+        assert why_unsupported(config) is None, f"{why_unsupported(config)}: the caller asks first"
+        self.config = config
+        self.weights = weights
+        self.kv_dtype = torch.float32 if weights == "fp32" else torch.bfloat16
+        self._library = library.load()
+        self._path = library.path()
+        self._packed: dict[str, PackedMatrix] = {}
+        self._tensors: dict[str, Tensor] = {"sinusoid": sinusoid(config.num_positions, config.hidden_size)}
+        self._projection = {part: tensor.float() for part, tensor in (projection or {}).items()}
+        self._layers = (Layer * config.num_layers)()
+        for index, layer in enumerate(self._layers):  # one at a time: the whole in float32 may not fit twice
+            self._load_layer(index, layer, fused_layer(state, index))
+        self._model = self._load_tables(fused_tables(state, config))
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, weights: str = "fp32") -> CpuDecoder:
+        """The decoder of a loaded checkpoint, whose tensors `load_checkpoint` has accounted for."""
+        return cls(checkpoint.config.decoder, checkpoint.decoder_state, checkpoint.enc_to_dec_proj, weights)
+
+    def new_cache(self, positions: int, max_rows: int) -> CpuKVCache:
+        """Room for so many positions over all rows."""
+        return CpuKVCache(self.config, positions, max_rows, self.kv_dtype, self._model, self._layers)
+
+    def forward_step(self, codes: Tensor, positions: Tensor, cache: CpuKVCacheView) -> Tensor:
+        """One new position per row; rows may be at any position, with any text or none.
+
+        Args:
+            codes: int64 [R, K]; each row's codes at its position, the special token where there is none.
+            positions: int64 [R], in order for each row: the step whose codes these are.
+            cache: the same R rows.
+
+        Returns:
+            float32 [R, K, V]: logits of each row's next step; the view's own, overwritten by the next step.
+        """
+        codes, positions = codes.contiguous(), positions.contiguous()
+        cache.advance(positions, torch.get_num_threads())
+        cache.batch.codes, cache.batch.positions = codes.data_ptr(), positions.data_ptr()
+        self._library.tutti_step(ctypes.byref(cache.cache.model), ctypes.byref(cache.batch))
+        return cache.logits
+
+    def project_text(self, encoded: Tensor) -> Tensor:
+        """Encoded text [T, D_text] -> float32 [T, D]. The null condition never comes here: no bias must reach it."""
+        encoded = encoded.float()
+        return F.linear(encoded, self._projection["weight"], self._projection["bias"]) if self._projection else encoded
+
+    def cross_kv(self, projected: Tensor) -> PackedText:
+        """Projected text [T, D] -> keys and values of all layers; once per request."""
+        size = -(-len(projected) // library.BLOCK) * library.BLOCK * self.config.hidden_size
+        keys, values = (torch.empty(self.config.num_layers, size, dtype=self.kv_dtype) for _ in range(2))
+        for index in range(self.config.num_layers):
+            both = library.multiply(self._packed[f"{index}.cross_kv"], projected)
+            library.store_text(both, self.config.num_heads, keys[index], values[index])
+        return PackedText(keys, values, len(projected))
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of weights that every step reads."""
+        read = (packed.nbytes for name, packed in self._packed.items() if not name.endswith(".cross_kv"))
+        return sum(read)
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _load_layer(self, index: int, layer: Layer, tensors: Mapping[str, Tensor]) -> None:
+        for name in _NORMS:
+            setattr(layer, name, self._norm(f"{index}.{name}", tensors, name))
+        for name in _MATRICES:
+            setattr(layer, name, self._matrix(f"{index}.{name}", tensors[f"{name}.weight"], self.weights))
+
+    def _load_tables(self, tensors: Mapping[str, Tensor]) -> Model:
+        config = self.config
+        narrow = self.weights != "fp32"
+        table = tensors["embedding"].to(torch.bfloat16 if narrow else torch.float32).contiguous()
+        self._tensors["embedding"] = table
+        return Model(
+            num_layers=config.num_layers,
+            width=config.hidden_size,
+            num_heads=config.num_heads,
+            ffn_dim=config.ffn_dim,
+            num_codebooks=config.num_codebooks,
+            vocab_size=config.vocab_size,
+            narrow_kv=narrow,
+            narrow_embedding=narrow,
+            embedding=table.data_ptr(),
+            sinusoid=self._tensors["sinusoid"].data_ptr(),
+            final_norm=self._norm("final_norm", tensors, "final_norm"),
+            heads=self._matrix("heads", tensors["heads.weight"], head_format(self.weights)),
+            layers=self._layers,
+        )
+
+    def _norm(self, key: str, tensors: Mapping[str, Tensor], name: str) -> Norm:
+        kept = [tensors[f"{name}.{part}"].float().contiguous() for part in ("weight", "bias")]
+        self._tensors[f"{key}.weight"], self._tensors[f"{key}.bias"] = kept
+        return Norm(*(tensor.data_ptr() for tensor in kept))
+
+    def _matrix(self, key: str, weight: Tensor, name: str) -> Matrix:
+        self._packed[key] = pack(weight, name, self._path)
+        return library.matrix_of(self._packed[key])

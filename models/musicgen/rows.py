@@ -1,0 +1,141 @@
+"""Who owns which positions of an arena, and which text. Plain numbers, first fit.
+
+A track's length is known before it starts, so a row reserves exactly the positions it will need, in one piece, from
+an arena that is made once: no paging, no growth, no eviction.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True, eq=False)
+class RowHandle:
+    """One row's region of the arena; made and ended by its cache alone.
+
+    Attributes:
+        start: first position in the arena.
+        positions: reserved.
+        length: positions written so far.
+    """
+
+    start: int
+    positions: int
+    length: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + self.positions
+
+
+class RowCache(ABC):
+    """What a decoder remembers of rows; where and in what order it lies is the decoder's own.
+
+    Args:
+        positions: of the arena, over all rows.
+        granularity: a row's region starts at a multiple of it, and takes one.
+    """
+
+    def __init__(self, positions: int, granularity: int = 1) -> None:
+        assert positions > 0, "a cache without positions holds nothing: this is a bug"
+        assert positions % granularity == 0, "an arena is a whole number of blocks: this is a bug"
+        self._positions = positions
+        self._granularity = granularity
+        self._gaps = [(0, positions)]  # (start, length), in order, never touching one another
+        self._cross: dict[RowHandle, Any] = {}  # every living row has an entry: its text, or None
+
+    @property
+    def free_positions(self) -> int:
+        return sum(length for _, length in self._gaps)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._cross)
+
+    def can_allocate(self, positions: Sequence[int]) -> bool:
+        """Whether rows of these lengths would fit, allocated one after the other in this order."""
+        gaps = list(self._gaps)
+        return all(_take_first_fit(gaps, self._rounded(each)) is not None for each in positions)
+
+    def allocate(self, positions: int) -> RowHandle:
+        """Reserve exactly that many positions, in the first gap that holds them. Ask `can_allocate` before."""
+        assert positions > 0, "a row has at least one position: this is a bug"
+        positions = self._rounded(positions)
+        start = _take_first_fit(self._gaps, positions)
+        assert start is not None, f"no gap of {positions} positions, can_allocate was not asked: this is a bug"
+        handle = RowHandle(start, positions)
+        self._cross[handle] = None
+        return handle
+
+    def free(self, handle: RowHandle) -> None:
+        """Give the row's positions and its text back; views of it end."""
+        assert handle in self._cross, "a row is freed once: this is a bug"
+        del self._cross[handle]
+        self._gaps.append((handle.start, handle.positions))
+        self._gaps.sort()
+        self._gaps = _merged(self._gaps)
+
+    def set_cross(self, handle: RowHandle, text: Any) -> None:
+        """Give a row its text, the decoder's `cross_kv`. A row without is a null row and attends to none."""
+        assert handle in self._cross, "the row was freed: this is a bug"
+        self._cross[handle] = self._kept(text)
+
+    @abstractmethod
+    def view(self, rows: Sequence[RowHandle]) -> Any:
+        """These rows, in this order, for steps to come; holds until a row is freed or gets its text."""
+
+    @abstractmethod
+    def _kept(self, text: Any) -> Any:
+        """A text in the cache's own form."""
+
+    def check_integrity(self) -> None:
+        """Every position belongs to exactly one row or gap, and gaps are merged.
+
+        Raises:
+            AssertionError: saying what is broken.
+        """
+        pieces = [(row.start, row.positions, "row") for row in self._cross]
+        pieces += [(start, length, "gap") for start, length in self._gaps]
+        end, before = 0, "row"
+        for start, length, kind in sorted(pieces):
+            assert length > 0, f"an empty {kind} at position {start}"
+            assert start == end, f"positions {min(start, end)} to {max(start, end)} belong to two or none"
+            assert not (kind == before == "gap"), f"two gaps touch at position {start}"
+            end, before = start + length, kind
+        assert end == self._positions, f"positions {end} to {self._positions} belong to none"
+        assert all(row.length <= row.positions for row in self._cross), "a row wrote beyond its region"
+
+    def _rounded(self, positions: int) -> int:
+        return -(-positions // self._granularity) * self._granularity
+
+
+def advance(rows: Sequence[RowHandle], positions: Sequence[int]) -> None:
+    """Open one new position in each row; its positions come in order, 0 first. The last one may be repeated."""
+    assert len(positions) == len(rows), f"{len(positions)} positions for {len(rows)} rows: this is a bug"
+    for row, position in zip(rows, positions, strict=True):
+        assert max(0, row.length - 1) <= position <= row.length, f"{position} is not next: this is a bug"
+        assert position < row.positions, f"position {position} was not reserved: this is a bug"
+        row.length = position + 1
+
+
+def _take_first_fit(gaps: list[tuple[int, int]], positions: int) -> int | None:
+    """Cut that many positions from the first gap that has them; returns where, or None."""
+    for index, (start, length) in enumerate(gaps):
+        if length >= positions:
+            gaps[index : index + 1] = [(start + positions, length - positions)] if length > positions else []
+            return start
+    return None
+
+
+def _merged(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Touching gaps made one."""
+    merged: list[tuple[int, int]] = []
+    for start, length in gaps:
+        if merged and sum(merged[-1]) == start:
+            merged[-1] = (merged[-1][0], merged[-1][1] + length)
+        else:
+            merged.append((start, length))
+    return merged
