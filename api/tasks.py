@@ -12,14 +12,29 @@ async def stop(*tasks: asyncio.Task[Any]) -> None:
     """Cancel these tasks and wait until each has ended; what they raised is not raised here.
 
     One ``cancel`` is not enough: Python 3.11's ``asyncio.wait_for`` swallows a cancellation that comes in the moment in
-    which what it waits for is done, and the Redis client sends every command through it. So it is said again. A task
-    that runs in circles should also look at a flag of its own, which is quicker.
+    which what it waits for is done, and the Redis client and the database's pools wait through it. So it is said again.
+    A task that runs in circles should also look at a flag of its own, which is quicker.
+
+    Raises:
+        asyncio.CancelledError: the caller was cancelled meanwhile; the tasks have ended all the same, so that nothing
+            goes on behind the back of who gives up.
     """
+    loop = asyncio.get_running_loop()
     pending = {task for task in tasks if not task.done()}
+    cancel_at = loop.time()
+    cancelled: asyncio.CancelledError | None = None
     while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_AFTER_S)
+        if loop.time() >= cancel_at:
+            cancel_at = loop.time() + _CANCEL_AGAIN_AFTER_S
+            for task in pending:
+                task.cancel()
+        try:
+            await asyncio.wait(pending, timeout=max(0.0, cancel_at - loop.time()))
+        except asyncio.CancelledError as error:
+            cancelled = error
+        pending = {task for task in pending if not task.done()}
     for task in tasks:
         if not task.cancelled():
             task.exception()  # seen, so that nothing reports it as forgotten
+    if cancelled is not None:
+        raise cancelled

@@ -1,11 +1,11 @@
-"""The fair queue's books in the account's row: its virtual clock, and whether it waits at all."""
+"""The fair queue's books of an account: its virtual clock, whether it waits at all, how many of its own run."""
 
 from __future__ import annotations
 
 from sqlalchemy import case, exists, false, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.generations.view import State
+from api.generations.view import LEASED, State
 from api.store.schema import accounts, generations
 
 
@@ -26,6 +26,12 @@ async def note_waiting(conn: AsyncConnection, account_id: str) -> None:
     """Counted anew each time rather than up and down: it cannot drift."""
     queued = exists().where(generations.c.account_id == account_id, generations.c.state == State.QUEUED)
     await conn.execute(update(accounts).where(accounts.c.id == account_id).values(waiting=queued))
+
+
+async def running(conn: AsyncConnection, account_id: str) -> int:
+    """Generations that a worker holds, of any model."""
+    held = (generations.c.account_id == account_id, generations.c.state.in_(LEASED))
+    return int((await conn.execute(select(func.count()).select_from(generations).where(*held))).scalar_one())
 
 
 async def lift(conn: AsyncConnection, account_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
@@ -16,6 +16,7 @@ from api.generations.throughput import Throughput
 from api.generations.view import TrackView
 from api.storage.audio import AudioLibrary
 from api.streams.writer import FeedWriter
+from api.tasks import stop
 from models.errors import ReplicaLostError, TuttiError
 from models.types import AudioChunk, GenerationRequest
 
@@ -75,14 +76,16 @@ class Execution:
             await self._store(track, pcm, chunk)
 
     async def _make_all(self) -> list[tuple[TrackView, bytearray, AudioChunk]]:
-        tasks: list[asyncio.Task[tuple[TrackView, bytearray, AudioChunk]]] = []
+        tasks = [asyncio.create_task(self._make(track)) for track in self.lease.view.tracks]
         try:
-            async with asyncio.TaskGroup() as group:
-                for track in self.lease.view.tracks:
-                    tasks.append(group.create_task(self._make(track)))  # noqa: PERF401 kept if one raises
-        except BaseExceptionGroup as errors:
-            raise _first(errors) from errors
-        # A group takes a child that was cancelled from within for one that ended well.
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            errors = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+        finally:
+            # A task group would cancel them once, and wait for ever for one that has not heard it.
+            await stop(*tasks)
+        found = _first([error for error in errors if error is not None])
+        if found is not None:
+            raise found
         if any(task.cancelled() for task in tasks):
             raise ReplicaLostError("the call to the replica was cancelled on the way")
         return [task.result() for task in tasks]
@@ -91,7 +94,7 @@ class Execution:
         view, loop = self.lease.view, asyncio.get_running_loop()
         began = loop.time()
         request = GenerationRequest(
-            request_id=f"{track.id}.{self.lease.attempt}",
+            request_id=f"{track.id}.{self.lease.fence}",
             prompt=view.prompt,
             duration_s=view.duration_s,
             seed=track.seed,
@@ -124,7 +127,7 @@ class Execution:
             view.account_id,
             view.id,
             track.id,
-            self.lease.attempt,
+            self.lease.fence,
             bytes(pcm),
             chunk.sample_rate,
             chunk.channels,
@@ -132,13 +135,6 @@ class Execution:
         self.stored[track.id] = {**asdict(stored), "sample_rate": chunk.sample_rate, "channels": chunk.channels}
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first(errors: Sequence[BaseException]) -> BaseException | None:
     """The error to report: one of ours before a bug's, as the others are often its consequence."""
-    flat = [error for group in errors.exceptions for error in _leaves(group)]
-    return next((error for error in flat if isinstance(error, TuttiError)), flat[0])
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]
+    return next((error for error in errors if isinstance(error, TuttiError)), next(iter(errors), None))

@@ -26,7 +26,7 @@ class Held:
     """What SQL says of a lease that was just extended."""
 
     generation_id: str
-    attempt: int
+    version: int
     state: State
 
 
@@ -78,7 +78,14 @@ async def acquire(
         tenant, waiting = choice
         charge_s = shares.rules[tenant.tier].charge_s(waiting.audio_s)
         lease = await states.start(
-            conn, waiting.generation_id, tenant.account_id, owner, now, charge_s=charge_s, lease_s=lease_s
+            conn,
+            waiting.generation_id,
+            tenant.account_id,
+            owner,
+            now,
+            charge_s=charge_s,
+            lease_s=lease_s,
+            running_limit=shares.rules[tenant.tier].running,
         )
         if lease is None:  # another worker was faster
             misses += 1
@@ -189,22 +196,25 @@ async def extend(
         update(generations)
         .where(table.id.in_(list(generation_ids)), table.lease_owner == owner, table.state.in_(LEASED))
         .values(lease_expires_at=now + timedelta(seconds=lease_s))
-        .returning(table.id, table.attempt, table.state)
+        .returning(table.id, table.version, table.state)
     )
-    return [Held(row.id, row.attempt, State(row.state)) for row in kept]
+    return [Held(row.id, row.version, State(row.state)) for row in kept]
 
 
 async def overdue(conn: AsyncConnection, now: datetime, limit: int = 50) -> list[Overdue]:
     """Queued ones that have waited too long, and leases that have run out."""
     table = generations.c
-    columns = (table.id, table.account_id, table.tier, table.state, table.attempt, table.duration_s * table.num_tracks)
+    audio_s = table.duration_s * table.num_tracks
+    # The tier is the account's of today, by which the queue charges.
+    columns = (table.id, table.account_id, accounts.c.tier, table.state, table.attempt, audio_s)
     conditions = (
         and_(table.state == State.QUEUED, table.expires_at <= now),
         and_(table.state.in_(LEASED), table.lease_expires_at <= now),
     )
     found: list[Overdue] = []
     for condition in conditions:
-        rows = await conn.execute(select(*columns).where(condition).limit(limit))
+        found_now = select(*columns).join(accounts, accounts.c.id == table.account_id).where(condition).limit(limit)
+        rows = await conn.execute(found_now)
         found += [Overdue(row[0], row[1], row[2], State(row[3]), row[4], row[5]) for row in rows]
     return found
 

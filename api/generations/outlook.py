@@ -51,6 +51,8 @@ class Subject(Protocol):
     @property
     def deadline_at(self) -> datetime: ...
     @property
+    def available_at(self) -> datetime: ...
+    @property
     def started_at(self) -> datetime | None: ...
 
 
@@ -130,7 +132,8 @@ async def outlook(conn: AsyncConnection, subject: Subject, backlog: Backlog, rul
     wait = wait_s(own.tier, ahead, subject.num_tracks, model, rules)
     if wait is None or model.capacity is None:
         return Outlook(position, None)
-    wait = max(wait, own_wait_s(own.running_s, own.ahead_s, rule.running))
+    pause_s = (subject.available_at - now).total_seconds()  # between two attempts, whoever else waits
+    wait = max(wait, own_wait_s(own.running_s, own.ahead_s, rule.running), pause_s)
     return Outlook(position, wait + model.capacity.run_s(subject.cost_steps, subject.num_tracks))
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.generations import outbox, retries, states
+from api import tasks
+from api.generations import retries, states
 from api.generations.execution import Execution
 from api.generations.states import Change, Lease
 from models.errors import ReplicaLostError
@@ -23,6 +24,7 @@ class Run:
         lease_until: by the event loop's clock.
 
     Attributes:
+        work: makes the tracks.
         reason: why it was stopped before its end, if it was. The first reason counts.
         lease_until: nothing is done after this unless the lease is extended.
     """
@@ -32,7 +34,8 @@ class Run:
         self.lease_until = lease_until
         self.reason: Reason | None = None
         self._execution = execution
-        self._work = asyncio.create_task(execution.make(), name=f"generation {lease.generation_id}")
+        self._stopping: asyncio.Task[None] | None = None
+        self.work = asyncio.create_task(execution.make(), name=f"generation {lease.generation_id}")
 
     @property
     def num_tracks(self) -> int:
@@ -40,38 +43,45 @@ class Run:
 
     def stop(self, reason: Reason) -> None:
         """End the work; its generators are closed when ``until_done`` returns."""
-        if self.reason is None and not self._work.done():
+        if self.reason is None and not self.work.done():
             self.reason = reason
-            self._work.cancel()
+            self._stopping = asyncio.create_task(tasks.stop(self.work))
 
     async def until_done(self) -> None:
         """Until the work has ended in whatever way, or the lease has run out, which ends it."""
         loop = asyncio.get_running_loop()
-        while not self._work.done():
+        while not self.work.done():
             left_s = self.lease_until - loop.time()
             if left_s <= 0:
                 self.stop("lost")
-            await asyncio.wait({self._work}, timeout=left_s if left_s > 0 else None)
+            await asyncio.wait({self.work}, timeout=left_s if left_s > 0 else None)
+        await self._stopped()
 
     async def abandon(self) -> None:
         """The worker itself is going: end the work, write nothing."""
-        self._work.cancel()
-        await asyncio.gather(self._work, return_exceptions=True)
+        await tasks.stop(self.work)
+        await self._stopped()
+
+    async def _stopped(self) -> None:
+        if self._stopping is not None:
+            await self._stopping
 
     @property
     def error(self) -> BaseException | None:
         """What the work raised by itself."""
-        if self._work.cancelled():
+        if self.work.cancelled():
             return None if self.reason else ReplicaLostError("the work was cancelled by nobody")
-        return self._work.exception()
+        return self.work.exception()
 
     async def settle(self, conn: AsyncConnection, now: datetime) -> Change | None:
-        """Write down how it ended. None: it was not ours any more, and nothing is written."""
+        """Write down how it ended. None: it was not ours any more, or it stands there already.
+
+        May be called again where nobody knows whether the last call was committed.
+        """
         error = self.error
         if error is None and self.reason is None:
             return await self._succeed(conn, now)
-        for columns in self._execution.stored.values():
-            await outbox.put(conn, outbox.OBJECT_DELETE, {"object_key": columns["object_key"]}, now)
+        await states.discard(conn, self._execution.stored, now)
         if self.reason == "cancel":
             return await states.cancelled(conn, self.lease, now, unmade=self._execution.unmade)
         if self.reason == "shutdown":

@@ -13,11 +13,12 @@ from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.generations import doorbells, rows, states
 from api.generations.plan import Plan, make_plan, rows_of
-from api.generations.view import Created, CreateGeneration, GenerationView, Mode
+from api.generations.view import Created, CreateGeneration, GenerationView, Mode, State
 from api.limits import Limits, Newcomer, concurrency, idempotency, quota
 from api.limits.idempotency import Claim
 from api.settings import Settings
 from api.store.database import Database
+from api.store.errors import StoreError
 from api.streams import keys
 from models.catalog import ModelSpec
 
@@ -168,8 +169,22 @@ class GenerationService:
             view = await rows.read(conn, generation_id, account_id)
             if view is None or view.is_terminal:
                 return view
-            outlook = await self._limits.outlook(conn, view)
-        return view.with_progress(outlook.queue_position, outlook.eta_s)
+            if view.state != State.QUEUED or view.expires_at > self._clock():
+                outlook = await self._limits.outlook(conn, view)
+                return view.with_progress(outlook.queue_position, outlook.eta_s)
+        return await self._expired(view)
+
+    async def _expired(self, view: GenerationView) -> GenerationView | None:
+        """End what has waited too long. Workers do so too, but when none is there nobody shall wait for ever."""
+        try:
+            async with self._db.begin() as conn:
+                change = await states.expire(conn, view.id, view.account_id, self._clock())
+                found = await rows.read(conn, view.id)
+        except StoreError:
+            return view  # the next look tries again
+        if change is not None:
+            self._ring(keys.channel(view.id), keys.ring_state(change.version))
+        return found
 
     def _ring(self, channel: str, payload: bytes) -> None:
         """Beside the answer, which does not wait for Valkey: whoever should hear it looks by itself as well."""

@@ -102,6 +102,8 @@ class GenerationView:
     Attributes:
         version: counts state changes; the first part of every resume id.
         seed: of track 0.
+        available_at: no worker takes it before; later than ``created_at`` between two attempts.
+        expires_at: it expires if it waits then.
         queue_wait_s: seconds from acceptance to the first lease.
         real_time_factor: seconds of music, over all tracks, per second of work; above 1 is faster than it plays.
         error: {"code": …, "message": …} of a failed one.
@@ -133,6 +135,7 @@ class GenerationView:
     webhook_url: str | None
     request_id: str
     created_at: datetime
+    available_at: datetime
     expires_at: datetime
     deadline_at: datetime
     attempt: int

@@ -8,12 +8,8 @@ time, so that nothing is made twice at the same time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
 
-from sqlalchemy import delete
-from sqlalchemy.exc import SQLAlchemyError
 from structlog.typing import FilteringBoundLogger
 
 from api.backend import Backend
@@ -21,7 +17,9 @@ from api.cache.bus import Bus
 from api.clock import Clock
 from api.generations import doorbells, leases
 from api.generations.execution import Execution
+from api.generations.heartbeat import Heartbeat
 from api.generations.housekeeping import Housekeeping
+from api.generations.patience import Patience, until
 from api.generations.queue import Shares, Slots
 from api.generations.run import Run
 from api.generations.states import Change, Lease
@@ -34,12 +32,9 @@ from api.logs import correlation
 from api.redaction import hiding
 from api.storage.audio import AudioLibrary
 from api.store.database import Database
-from api.store.errors import StoreError
-from api.store.schema import workers
 from api.streams.writer import FeedWriter
+from api.tasks import stop
 from models.errors import TuttiError
-
-DATABASE_ERRORS = (StoreError, SQLAlchemyError, TimeoutError)
 
 
 class Worker:
@@ -75,13 +70,13 @@ class Worker:
         rules = tiers.rules
         self._shares = {model_id: Shares(rules) for model_id in slots}
         self._throughput = Throughput(slots)
+        self._runs: dict[Run, None] = {}  # in the order in which they began
+        self._attending: dict[asyncio.Task[None], Run] = {}
+        self._patience = Patience(self._timing.lease_s, self._log)
         self._housekeeping = Housekeeping(db, rules, clock, self._tell, self._log)
-        self._runs: dict[Run, asyncio.Task[None]] = {}
+        self._heartbeat = Heartbeat(db, self.id, self._runs, self._throughput, clock, self._timing, self._patience)
         self._look = asyncio.Event()
-        self._beat = asyncio.Event()
         self._stopping = False
-        self._started_at = clock()
-        self._reported_at = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Until ``stop``: then without new leases until those it has have ended or were given back.
@@ -91,18 +86,19 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(self._heartbeats()),
+                    group.create_task(self._heartbeat.run()),
                     group.create_task(self._housekeeping.run(self._timing.housekeeping_s)),
                     group.create_task(self._listen(doorbells.JOBS, self._look)),
-                    group.create_task(self._listen(doorbells.CANCEL, self._beat)),
+                    group.create_task(self._listen(doorbells.CANCEL, self._heartbeat.wanted)),
                 ]
-                await self._take_leases()
-                await self._drain()
-                for task in background:
-                    task.cancel()
+                try:
+                    await self._take_leases()
+                    await self._drain()
+                finally:
+                    await stop(*background)  # by itself the group would say it once
         finally:
             await self._abandon()
-        await self._sign_off()
+        await self._heartbeat.sign_off()
 
     async def stop(self) -> None:
         """Take nothing more; ``run`` returns when it is done."""
@@ -118,10 +114,10 @@ class Worker:
     async def _take_leases(self) -> None:
         while not self._stopping:
             self._look.clear()
-            async with self._patiently("leases_wait_for_the_database"):
+            async with self._patience.waiting("leases_wait_for_the_database"):
                 for model_id, slots in self._free_slots().items():
                     await self._fill(model_id, slots)
-            await _until(self._look, self._timing.poll_s)
+            await until(self._look, self._timing.poll_s)
 
     def _free_slots(self) -> dict[str, Slots]:
         taken: dict[str, int] = {}
@@ -153,11 +149,14 @@ class Worker:
         # Tasks take the context along that they are made in: every line about this lease has its ids.
         with correlation(**ids), hiding(view.prompt):
             run = Run(lease, execution, lease_until)
-            self._runs[run] = asyncio.create_task(self._attend(run))
+            self._runs[run] = None
+            attending = asyncio.create_task(self._attend(run))
+        self._attending[attending] = run
+        attending.add_done_callback(self._attended)
 
     # ---------------------------------------------------------------------------------------- one of them
     async def _attend(self, run: Run) -> None:
-        """From the lease to the last transaction. Its slots are free when this ends."""
+        """From the lease to the last transaction, and to whoever listens. Its slots are free before the latter."""
         try:
             view = run.lease.view
             await asyncio.gather(run.until_done(), self._feed.state_changed(view.id, view.version))
@@ -165,17 +164,23 @@ class Worker:
             change = await self._settle(run)
         finally:
             await run.abandon()
-            del self._runs[run]
+            self._runs.pop(run)
             self._look.set()
         if change is not None:
             await self._tell(change)
+
+    def _attended(self, attending: asyncio.Task[None]) -> None:
+        run = self._attending.pop(attending)
+        if not attending.cancelled() and (error := attending.exception()) is not None:
+            # Its lease ends by itself, and the generation is tried again.
+            self._log.error("attempt_broke", generation_id=run.lease.generation_id, exc_info=error)
 
     async def _settle(self, run: Run) -> Change | None:
         """Until it is written down, or the lease has run out and it is somebody else's to do."""
         loop = asyncio.get_running_loop()
         written, change = run.reason == "lost", None
         while not written and loop.time() < run.lease_until:
-            async with self._patiently("result_waits_for_the_database"):
+            async with self._patience.waiting("result_waits_for_the_database"):
                 async with self._db.begin() as conn:
                     change = await run.settle(conn, self._clock())
                 written = True
@@ -203,35 +208,6 @@ class Worker:
             await self._bus.publish(doorbells.JOBS, b"")
         self._log.info("generation_state", generation_id=change.generation_id, state=change.state.value)
 
-    # ----------------------------------------------------------------------------------------- signs of life
-    async def _heartbeats(self) -> None:
-        while True:
-            self._beat.clear()
-            async with self._patiently("heartbeat_waits_for_the_database"):
-                await self._heartbeat()
-            await _until(self._beat, self._timing.heartbeat_s)
-
-    async def _heartbeat(self) -> None:
-        """One transaction: extend every lease, see which generations are to be cancelled, say how fast it goes."""
-        asked_at = asyncio.get_running_loop().time()
-        asked = {run.lease.generation_id: run for run in self._runs}
-        now = self._clock()
-        if not asked and now - self._reported_at < timedelta(seconds=self._timing.report_s):
-            return
-        async with self._db.begin() as conn:
-            held = await leases.extend(conn, self.id, asked, now, lease_s=self._timing.lease_s) if asked else []
-            await leases.report(conn, self.id, self._started_at, now, self._throughput.as_capacity())
-        self._reported_at = now
-        kept = {each.generation_id: each for each in held}
-        for generation_id, run in asked.items():
-            seen = kept.get(generation_id)
-            if seen is None or seen.attempt != run.lease.attempt:
-                run.stop("lost")
-                continue
-            run.lease_until = asked_at + self._timing.lease_s
-            if seen.state == State.CANCELLING:
-                run.stop("cancel")
-
     async def _listen(self, channel: str, event: asyncio.Event) -> None:
         async with self._bus.subscribe(channel) as subscription:
             while True:
@@ -241,36 +217,17 @@ class Worker:
     # ----------------------------------------------------------------------------------------------- the end
     async def _drain(self) -> None:
         """Let them end; when their time is up, give them back."""
-        if self._runs:
-            await asyncio.wait(set(self._runs.values()), timeout=self._timing.drain_s)
-        for run in list(self._runs):
+        if self._attending:
+            await asyncio.wait(set(self._attending), timeout=self._timing.drain_s)
+        for run in self._runs:
             run.stop("shutdown")
-        if self._runs:
-            await asyncio.wait(set(self._runs.values()))
+        if self._attending:
+            await asyncio.wait(set(self._attending))
 
     async def _abandon(self) -> None:
-        tasks = list(self._runs.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _sign_off(self) -> None:
-        async with self._patiently("sign_off_failed"), self._db.begin() as conn:
-            await conn.execute(delete(workers).where(workers.c.id == self.id))
-
-    @asynccontextmanager
-    async def _patiently(self, event: str) -> AsyncIterator[None]:
-        """A database that is away, or that does not answer, is no reason to end: whoever asks comes again."""
+        """End everything and write nothing."""
+        attending = dict(self._attending)
         try:
-            async with asyncio.timeout(self._timing.lease_s):
-                yield
-        except DATABASE_ERRORS as error:
-            self._log.warning(event, error=str(error), kind=type(error).__name__)
-
-
-async def _until(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return
+            await stop(*attending)
+        finally:
+            await stop(*(run.work for run in attending.values()))  # of those that had not been attended to yet

@@ -6,102 +6,25 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from sqlalchemy import update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.cache.bus import Bus
 from api.cache.client import Cache
 from api.cache.embedded import EmbeddedValkey
 from api.generations.view import State
-from api.generations.worker import Worker
-from api.storage.audio import AudioLibrary, StoredAudio
 from api.store.database import Database
-from api.store.errors import StoreError
 from api.store.schema import generations
 from api.streams import keys
 from api.streams.writer import FeedWriter
 from tests.api.fakes import FakeGenerator, sine
 from tests.api.generations.conftest import PATIENCE_S, QUICK, Bench, eventually
+from tests.api.generations.faults import SHORT, Held, HeldFeed, HeldLibrary, UnreliableDatabase, doomed
 
-SHORT = replace(QUICK, lease_s=0.6, heartbeat_s=0.1)
 SEED = 9
-
-
-class Held:
-    """A point where a worker stops until it is killed."""
-
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-
-    async def here(self) -> None:
-        self.reached.set()
-        await asyncio.Event().wait()
-
-
-class HeldLibrary(AudioLibrary):
-    """Storage that never comes back, before or after it has stored."""
-
-    held: Held
-    after: bool
-
-    async def store(self, *args: Any, **values: Any) -> StoredAudio:
-        if not self.after:
-            await self.held.here()
-        stored = await super().store(*args, **values)
-        await self.held.here()
-        return stored
-
-
-class HeldFeed(FeedWriter):
-    """Hangs when the end of a generation is told, which is after the last commit."""
-
-    held: Held
-
-    async def finish(self, generation_id: str, num_tracks: int = 1) -> None:
-        await self.held.here()
-
-
-class UnreliableDatabase:
-    """A database that can be taken away."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self.away = False
-        self.refused = 0
-        self.held: Held | None = None
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        self._check()
-        async with self._db.begin() as conn:
-            yield conn
-            if self.held is not None:
-                await self.held.here()
-
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        self._check()
-        async with self._db.read() as conn:
-            yield conn
-
-    def _check(self) -> None:
-        if self.away:
-            self.refused += 1
-            raise StoreError("the database was taken away")
-
-
-@asynccontextmanager
-async def doomed(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
-    """A worker that dies at the end of the block without a word."""
-    running = asyncio.create_task(worker.run())
-    yield running
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
 
 
 async def check_made_once(bench: Bench, generation_id: str, attempts: tuple[int, ...]) -> None:
@@ -309,6 +232,33 @@ async def test_a_database_that_is_away_at_the_start_is_waited_for(bench: Bench) 
         await eventually(lambda: flaky.refused > 10)
         flaky.away = False
         await check_made_once(bench, made.id, (1,))
+
+
+async def test_a_commit_whose_answer_was_lost_is_made_once(bench: Bench) -> None:
+    """The worker writes its result again, finds that it stands there, and does not throw its own audio away."""
+    made = await bench.create(await bench.account(), seed=SEED, num_tracks=2)
+    flaky = UnreliableDatabase(bench.db)
+
+    async def pace(index: int) -> None:
+        if index == 3:  # from here on it only writes its result
+            flaky.lost_answers = 2
+
+    bench.tiny.pace = pace
+    asleep = replace(QUICK, heartbeat_s=1000.0, housekeeping_s=1000.0)
+    async with bench.working(db=cast(Database, flaky), timing=asleep):
+        await check_made_once(bench, made.id, (1,))
+        await eventually(lambda: flaky.lost_answers == 0)
+    assert await bench.outbox("object.delete") == []
+
+
+async def test_a_lease_that_its_worker_was_not_told_of_ends_by_itself(bench: Bench, no_backoff: None) -> None:
+    flaky = UnreliableDatabase(bench.db)
+    async with bench.working(db=cast(Database, flaky), timing=replace(SHORT, report_s=1000.0)):
+        await eventually(lambda: flaky.committed == 2)  # it has reported, and forgotten old workers
+        flaky.lost_answers = 1
+        made = await bench.create(await bench.account(), seed=SEED, num_tracks=2)
+        await check_made_once(bench, made.id, (2,))
+    assert bench.tiny.started == 2
 
 
 @pytest.fixture

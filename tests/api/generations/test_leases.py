@@ -169,7 +169,7 @@ async def test_only_ones_own_leases_are_extended(still: Bench, manual_clock: Man
     now = manual_clock.forward(5.0)
     async with still.db.begin() as conn:
         held = await extend(conn, "wrk_1", [mine.id, others.id, waiting.id], now, lease_s=10.0)
-    assert [(each.generation_id, each.attempt, each.state) for each in held] == [(mine.id, 1, State.CANCELLING)]
+    assert [(each.generation_id, each.version, each.state) for each in held] == [(mine.id, 3, State.CANCELLING)]
     assert (await still.row(mine.id))["lease_expires_at"] == now + timedelta(seconds=10)
     assert (await still.row(others.id))["lease_expires_at"] == now + timedelta(seconds=5)
 

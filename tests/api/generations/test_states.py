@@ -59,7 +59,7 @@ class Life:
     async def _by_anybody(self, conn: Any, action: str) -> Change | Lease | None:
         account, now = self.owner.account_id, self.clock()
         if action == "start":
-            return await states.start(conn, self.id, account, f"wrk_{len(self.leases)}", now, charge_s=4.0)
+            return await states.start(conn, self.id, account, "wrk_1", now, charge_s=4.0)  # one worker, again and again
         if action == "expire":
             return await states.expire(conn, self.id, account, now)
         if action == "cancel":
@@ -73,7 +73,7 @@ class Life:
             return None
         lease, now = held[-1], self.clock()
         if name == "succeed":
-            audio = {track.id: {"object_key": f"{track.id}-{lease.attempt}"} for track in lease.view.tracks}
+            audio = {track.id: {"object_key": f"{track.id}-{lease.fence}"} for track in lease.view.tracks}
             return await states.succeed(conn, lease, audio, now, first_audio_at=now, real_time_factor=2.0)
         if name == "fail":
             return await states.fail(conn, lease, ERROR, now)
@@ -121,7 +121,9 @@ def check_step(action: str, before: Mapping[str, Any], after: Mapping[str, Any],
 async def check_whole(life: Life, row: Mapping[str, Any]) -> None:
     state = State(row["state"])
     ended = state in TERMINAL
-    assert [track["state"] for track in await life.bench.track_rows(life.id)] == [state] * 2
+    tracks = await life.bench.track_rows(life.id)
+    assert [track["state"] for track in tracks] == [state] * 2
+    assert not {track["object_key"] for track in tracks} & await thrown_away(life)
     assert await life.bench.events(life.id) == ([f"generation.{state}"] if ended else [])
     assert (row["finished_at"] is not None) == ended
     assert (row["lease_owner"] is not None) == (state in (State.RUNNING, State.CANCELLING))
@@ -132,6 +134,10 @@ async def check_whole(life: Life, row: Mapping[str, Any]) -> None:
     given_back = state in (State.FAILED, State.EXPIRED) or (state == State.CANCELLED and never_ran)
     if state != State.CANCELLED or never_ran:
         assert await life.bench.used(life.owner) == (0 if given_back else 1)
+
+
+async def thrown_away(life: Life) -> set[str]:
+    return {each["object_key"] for each in await life.bench.outbox("object.delete")}
 
 
 # ----------------------------------------------------------------------------------------- one by one
@@ -175,6 +181,34 @@ async def test_an_attempt_that_does_not_count_is_taken_back(make_bench: MakeBenc
     assert (await life.bench.row(life.id))["attempt"] == 1
 
 
+async def test_one_that_was_given_back_is_held_by_nobody(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    """The same worker takes it again, for the same attempt: what it was about to write before counts no more."""
+    life = await live(make_bench, manual_clock)
+    for action in ("start", "give_back", "start"):
+        await life.do(action)
+    before = await life.bench.row(life.id)
+    assert before["attempt"] == 1
+    for action in ("old_succeed", "old_fail", "old_requeue", "old_cancelled"):
+        assert await life.do(action) is None
+    assert await life.bench.row(life.id) == before
+    assert len(await thrown_away(life)) == 2
+
+
+@pytest.mark.parametrize("again", ["succeed", "fail", "requeue"])
+async def test_a_result_that_is_written_twice_stands_once(
+    make_bench: MakeBench, manual_clock: ManualClock, again: str
+) -> None:
+    """As by a worker that was not told that its commit went through: its audio is not taken for a stranger's."""
+    life = await live(make_bench, manual_clock)
+    await life.do("start")
+    await life.do(again)
+    before = await life.bench.row(life.id)
+    assert await life.do(again) is None
+    await check_whole(life, await life.bench.row(life.id))
+    assert await life.bench.row(life.id) == before
+    assert await thrown_away(life) == set()
+
+
 async def test_audio_that_came_too_late_is_thrown_away(make_bench: MakeBench, manual_clock: ManualClock) -> None:
     life = await live(make_bench, manual_clock)
     await life.do("start")
@@ -183,7 +217,7 @@ async def test_audio_that_came_too_late_is_thrown_away(make_bench: MakeBench, ma
     assert isinstance(change, Change)
     assert change.state == State.CANCELLED
     keys = [each["object_key"] for each in await life.bench.outbox("object.delete")]
-    assert keys == [f"{track['id']}-1" for track in await life.bench.track_rows(life.id)]
+    assert keys == [f"{track['id']}-{life.leases[0].fence}" for track in await life.bench.track_rows(life.id)]
 
 
 async def test_the_wait_in_the_queue_is_that_before_the_first_attempt(

@@ -1,0 +1,106 @@
+"""What goes wrong in tests of workers, at the point where a test wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.generations.worker import Worker
+from api.storage.audio import AudioLibrary, StoredAudio
+from api.store.database import Database
+from api.store.errors import StoreError
+from api.streams.writer import FeedWriter
+from tests.api.generations.conftest import QUICK
+
+SHORT = replace(QUICK, lease_s=0.6, heartbeat_s=0.1)
+
+
+class Held:
+    """A point where a worker stops until it is killed."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+
+    async def here(self) -> None:
+        self.reached.set()
+        await asyncio.Event().wait()
+
+
+class HeldLibrary(AudioLibrary):
+    """Storage that never comes back, before or after it has stored."""
+
+    held: Held
+    after: bool
+
+    async def store(self, *args: Any, **values: Any) -> StoredAudio:
+        if not self.after:
+            await self.held.here()
+        stored = await super().store(*args, **values)
+        await self.held.here()
+        return stored
+
+
+class HeldFeed(FeedWriter):
+    """Hangs when the end of a generation is told, which is after the last commit."""
+
+    held: Held
+
+    async def finish(self, generation_id: str, num_tracks: int = 1) -> None:
+        await self.held.here()
+
+
+class UnreliableDatabase:
+    """A database that can be taken away.
+
+    Attributes:
+        away: it cannot be reached.
+        refused: how often it was tried.
+        lost_answers: of so many transactions nobody is told that they were committed.
+        committed: transactions.
+        held: where a transaction hangs before it is committed.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.away = False
+        self.refused = 0
+        self.lost_answers = 0
+        self.committed = 0
+        self.held: Held | None = None
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        self._check()
+        async with self._db.begin() as conn:
+            yield conn
+            if self.held is not None:
+                await self.held.here()
+        self.committed += 1
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise StoreError("the connection broke before the answer came")
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        self._check()
+        async with self._db.read() as conn:
+            yield conn
+
+    def _check(self) -> None:
+        if self.away:
+            self.refused += 1
+            raise StoreError("the database was taken away")
+
+
+@asynccontextmanager
+async def doomed(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
+    """A worker that dies at the end of the block without a word."""
+    running = asyncio.create_task(worker.run())
+    yield running
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
