@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, union_all
 
-from api.storage.objects import ObjectStore
+from api.storage.objects import PROBES, ObjectStore
 from api.store.schema import tracks, uploads
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _KINDS = frozenset({"tracks", "uploads"})  # the second part of a key; nothing e
 
 
 async def sweep_orphans(db: Database, objects: ObjectStore, now: datetime, min_age: timedelta = MIN_AGE) -> int:
-    """Remove audio that belongs to no track and no upload; returns how many objects there were.
+    """Remove audio that belongs to no track and no upload, and what checks left; returns how many objects there were.
 
     Args:
         min_age: younger objects are left alone, since the transaction of their row may not have ended yet.
@@ -30,7 +30,8 @@ async def sweep_orphans(db: Database, objects: ObjectStore, now: datetime, min_a
     removed, batch = 0, list[str]()
     async for entry in objects.listing(""):
         parts = entry.key.split("/")
-        if len(parts) > 2 and parts[1] in _KINDS and entry.modified_at <= now - min_age:
+        is_audio = len(parts) > 2 and parts[1] in _KINDS
+        if (is_audio or parts[0] == PROBES) and entry.modified_at <= now - min_age:
             batch.append(entry.key)
         if len(batch) == _BATCH:
             removed += await _remove_unknown(db, objects, batch)

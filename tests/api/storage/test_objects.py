@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
 
-from api.storage.errors import ObjectMissingError, StorageConfigError, StorageUnavailableError
+from api.storage.errors import ObjectMissingError, StorageConfigError
 from api.storage.objects import ObjectStore, object_key
 
 
@@ -18,6 +17,13 @@ async def test_what_is_put_comes_back_whole_and_in_parts(objects: ObjectStore) -
     assert await objects.get("acc_1/tracks/a") == content
     assert await objects.get_part("acc_1/tracks/a", 10, 300) == (content[10:300], len(content))
     assert await objects.get_part("acc_1/tracks/a", len(content) - 5, len(content) + 5) == (content[-5:], len(content))
+
+
+@pytest.mark.parametrize("content", [b"", b"123"])
+async def test_a_part_that_begins_behind_the_end_is_empty(objects: ObjectStore, content: bytes) -> None:
+    await objects.put("a", content)
+    for start in (len(content), len(content) + 10):
+        assert await objects.get_part("a", start, start + 5) == (b"", len(content))
 
 
 async def test_a_second_put_replaces_the_first(objects: ObjectStore) -> None:
@@ -63,8 +69,9 @@ async def test_all_of_one_prefix_is_removed_and_nothing_else(objects: ObjectStor
     assert [entry.key async for entry in objects.listing("")] == ["acc_10/tracks/c"]
 
 
-async def test_check_says_whether_it_works(objects: ObjectStore) -> None:
-    assert await objects.check() is True
+async def test_check_says_whether_it_works_and_leaves_nothing(objects: ObjectStore) -> None:
+    assert await asyncio.gather(*(objects.check() for _ in range(5))) == [True] * 5
+    assert [entry async for entry in objects.listing("")] == []
 
 
 async def test_check_says_what_is_wrong(tmp_path: Path) -> None:
@@ -74,25 +81,7 @@ async def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     assert "object store" in str(await objects.check())
 
 
-async def test_a_store_that_does_not_answer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    for name, value in {
-        "AWS_ENDPOINT": f"http://127.0.0.1:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "hidden",
-        "AWS_REGION": "here",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("api.storage.objects._RETRY", {"max_retries": 0})
-    objects = ObjectStore.from_url("s3://bucket/prefix")
-    with pytest.raises(StorageUnavailableError) as caught:
-        await objects.get("a")
-    assert "hidden" not in str(caught.value)
-
-
-@pytest.mark.parametrize("url", ["ftp://x/y", "somewhere", "file://host/x", "s3:///", "az://account/container"])
+@pytest.mark.parametrize("url", ["ftp://x/y", "somewhere", "file://host/x", "s3:///", "gs:///"])
 def test_addresses_that_are_no_store_are_refused(url: str) -> None:
     with pytest.raises(StorageConfigError, match=r"URL"):
         ObjectStore.from_url(url)

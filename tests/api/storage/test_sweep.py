@@ -16,8 +16,7 @@ from tests.api.fakes import SAMPLE_RATE, sine
 from tests.api.storage.rows import add_account, add_track
 
 
-async def test_orphans_go_when_they_are_old_enough(database: Database) -> None:
-    objects = ObjectStore.from_url("memory:///")
+async def test_orphans_go_when_they_are_old_enough(database: Database, objects: ObjectStore) -> None:
     library = AudioLibrary(objects, Vault(database, {"m1": bytes(32)}, utc_now))
     account = await add_account(database)
     await add_track(database, account, library=library, samples=sine(1, 100))
@@ -25,16 +24,16 @@ async def test_orphans_go_when_they_are_old_enough(database: Database) -> None:
     for attempt in range(3):
         await library.store(account, new_id("gen"), new_id("trk"), attempt, sine(1, 100).tobytes(), SAMPLE_RATE, 1)
     await library.store_upload(account, new_id("upl"), sine(1, 100).tobytes(), 1)
-    await objects.put("health/probe", b"ok")
+    await objects.put("health/of_a_check_that_was_killed", b"ok")
+    await objects.put("notes", b"not ours")
     assert await sweep_orphans(database, objects, utc_now()) == 0
     later = utc_now() + MIN_AGE + timedelta(seconds=1)
-    assert await sweep_orphans(database, objects, later) == 4
+    assert await sweep_orphans(database, objects, later) == 5
     assert await sweep_orphans(database, objects, later) == 0
-    assert {entry.key async for entry in objects.listing("")} == kept | {"health/probe"}
+    assert {entry.key async for entry in objects.listing("")} == kept | {"notes"}
 
 
-async def test_more_than_one_batch(database: Database) -> None:
-    objects = ObjectStore.from_url("memory:///")
+async def test_more_than_one_batch(database: Database, objects: ObjectStore) -> None:
     for index in range(sweep._BATCH + 1):
         await objects.put(f"acc_1/tracks/{index}", b"1")
     assert await sweep_orphans(database, objects, utc_now() + 2 * MIN_AGE) == sweep._BATCH + 1
