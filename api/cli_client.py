@@ -7,14 +7,16 @@ track will be before it is made, so that a stream that was cut short cannot pass
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
-from api.cli_output import CliError, ExitCode, usage_error
+from api.cli_output import CliError, ExitCode, stderr, usage_error
 from api.cli_retry import Patience, Problem
 from api.cli_wav import WavReader, bad_answer
 from models.types import AudioChunk, GenerationRequest
@@ -22,6 +24,7 @@ from models.types import AudioChunk, GenerationRequest
 GENERATE_PATH = "/api/v1/generate"
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # a request may wait in the server's queue before its first byte
+WITHDRAW_TIMEOUT_S = 10.0  # who has pressed Ctrl-C waits for no more
 _GENERATION_ID = re.compile(r"[a-z0-9_]{1,64}")
 _KEY = re.compile(r"[!-~]+")
 
@@ -63,7 +66,7 @@ class ServerGenerator:
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[AudioChunk]:
-        """Make one track and play it; closing the iterator before its end cancels the generation.
+        """Make one track and play it; whoever leaves before its end cancels the generation.
 
         Raises:
             CliError: the server refused, cannot be reached, or its stream broke again and again.
@@ -81,23 +84,50 @@ class ServerGenerator:
 
     async def _create(self, request: GenerationRequest) -> str:
         """The id of the generation, which the server makes from now on. However often it is sent, it makes one."""
-        patience, has_connected = Patience(), False
+        call = _Call(_body(request, self.model), request.request_id)
+        try:
+            return await self._send(call)
+        finally:
+            if call.is_in_doubt:
+                await self._withdraw(call)
+
+    async def _send(self, call: _Call) -> str:
+        patience = Patience()
         while True:
+            was_in_doubt, call.is_in_doubt = call.is_in_doubt, True
             try:
                 response = await self._client.post(
-                    GENERATE_PATH, json=_body(request, self.model), headers={"Idempotency-Key": request.request_id}
+                    GENERATE_PATH, json=call.body, headers={"Idempotency-Key": call.idempotency_key}
                 )
             except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+                call.is_in_doubt = was_in_doubt
                 raise usage_error(f"--url {self._url}: {error}") from error
             except httpx2.TransportError as error:
-                if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not has_connected:
-                    raise CliError(f"cannot reach {self._url}: is tutti serve running there?", "unreachable") from error
+                if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+                    call.is_in_doubt = was_in_doubt
+                    if not call.has_connected:
+                        message = f"cannot reach {self._url}: is tutti serve running there?"
+                        raise CliError(message, "unreachable") from error
                 await patience.wait(self._lost(error))
             else:
                 if response.is_success:
+                    call.is_in_doubt = False
                     return self._accepted(response)
-                await patience.wait(Problem.of(response))
-            has_connected = True
+                problem = Problem.of(response)
+                call.is_in_doubt = was_in_doubt or not problem.is_refusal
+                await patience.wait(problem)
+            call.has_connected = True
+
+    async def _withdraw(self, call: _Call) -> None:
+        """Nobody waits any more for a call that the server may have accepted, though no answer came.
+
+        Sent again under its key, it names the generation that there is, or makes it now; either way it is cancelled.
+        """
+        with suppress(CliError, TimeoutError):
+            async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
+                await self._cancel(await self._send(call))
+        if call.is_in_doubt:
+            stderr.print(f"{self._url} could not be told to stop: it may be making the music now.", markup=False)
 
     def _accepted(self, response: httpx2.Response) -> str:
         try:
@@ -140,6 +170,21 @@ class ServerGenerator:
     def _lost(self, error: httpx2.TransportError) -> Problem:
         reason = str(error) or type(error).__name__
         return Problem(CliError(f"the connection to {self._url} broke: {reason}", "truncated", ExitCode.FAILED))
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call for music, sent under one key until it is answered.
+
+    Attributes:
+        is_in_doubt: it may have arrived, and what became of it is not known.
+        has_connected: the server was there.
+    """
+
+    body: dict[str, Any]
+    idempotency_key: str
+    is_in_doubt: bool = False
+    has_connected: bool = False
 
 
 async def _rest(response: httpx2.Response, reader: WavReader) -> AsyncGenerator[AudioChunk]:

@@ -16,6 +16,7 @@ _PASSING = frozenset({429, 502, 503, 504})
 # The generation itself has ended so: asking again brings the same answer.
 _FINAL = frozenset({"generation_expired", "replica_lost"})
 _IN_FLIGHT = "idempotency_in_flight"
+_OVERLOADED = "system_overloaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class Problem:
 
     Attributes:
         retry_after_s: how long the server wants to be left alone; None: it did not say.
+        is_refusal: nothing was done for sure. A server that broke, or a proxy that lost it, may have done it all.
     """
 
     error: CliError
     is_passing: bool = True
     retry_after_s: float | None = None
+    is_refusal: bool = False
 
     @classmethod
     def of(cls, response: httpx2.Response) -> Problem:
@@ -46,7 +49,8 @@ class Problem:
         if retry_after_s is not None and retry_after_s > MAX_RETRY_AFTER_S:
             message += f" The server asks to wait for {retry_after_s:g} s."
         is_passing = (status in _PASSING and code not in _FINAL) or code == _IN_FLIGHT
-        return cls(CliError(message, code, exit_code), is_passing, retry_after_s)
+        is_refusal = (status < 500 and code != _IN_FLIGHT) or code == _OVERLOADED
+        return cls(CliError(message, code, exit_code), is_passing, retry_after_s, is_refusal)
 
 
 @dataclass(slots=True)

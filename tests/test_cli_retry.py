@@ -60,6 +60,24 @@ def test_a_lost_answer_is_asked_for_with_the_same_key(tmp_path: Path) -> None:
     assert canned.bodies[0] == canned.bodies[1] == canned.bodies[2]
 
 
+def test_whoever_gives_up_on_an_answer_withdraws_the_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four attempts are lost, one of which the server may have accepted: the fifth asks which, and cancels it."""
+    with answering(sending(WAV), accept=[*[hanging_up] * 4, accepting]) as canned:
+        assert generate(canned.url, tmp_path / "out.wav") == ExitCode.FAILED
+    assert canned.requests == ["POST /api/v1/generate"] * 5 + [f"POST /api/v1/generate/{ID}/cancel"]
+    assert len({headers["idempotency-key"] for headers in canned.headers[:5]}) == 1
+    assert "could not be told" not in capsys.readouterr().err
+
+
+def test_a_lost_answer_stays_in_doubt_when_the_next_is_a_refusal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(sending(WAV), accept=[hanging_up, refusing(429, retry_after="3600")]) as canned:
+        assert generate(canned.url, tmp_path / "out.wav") == ExitCode.FAILED
+    assert canned.requests == ["POST /api/v1/generate"] * 3
+    assert "may be making the music now" in capsys.readouterr().err
+
+
 def test_another_run_is_another_generation(tmp_path: Path) -> None:
     with answering(sending(WAV)) as canned:
         for _ in range(2):
@@ -128,8 +146,18 @@ def test_refusal_says_what_the_server_said(
     assert told["message"].startswith("Because of this.")
     assert ("TUTTI_API_KEY" in told["message"]) == (status == 401)
     assert "Because of this." in err
+    # What broke may have accepted the call before: it is asked as often again, so that it can be cancelled.
+    is_withdrawn = not refuses_audio and status >= 500
     first = "GET" if refuses_audio else "POST /api/v1/generate"
-    assert sum(request.startswith(first) for request in canned.requests) == attempts
+    assert sum(request.startswith(first) for request in canned.requests) == attempts * (1 + is_withdrawn)
+    assert ("may be making the music" in err) == is_withdrawn
+
+
+def test_an_overloaded_server_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(sending(WAV), accept=[refusing(503, "system_overloaded")]) as canned:
+        assert generate(canned.url, tmp_path / "out.wav") == ExitCode.FAILED
+    assert len(canned.requests) == 4
+    assert "may be making" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("status", [429, 503])

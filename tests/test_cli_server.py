@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import cli_retry
 from api.cache.embedded import EmbeddedValkey
 from api.cli import main
 from api.cli_output import ExitCode
-from api.store.database import migrate
 from models.errors import GenerationFailedError
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
-from tests.api.platform import TIMEOUT_S, Platform, start
+from tests.served import Served, serving
 
 Capture = pytest.CaptureFixture[str]
 HEADER_BYTES = 44
@@ -81,55 +75,6 @@ class Scissors:
             await send(message)
 
         await self.app(scope, receive, cutting)
-
-
-@dataclass
-class Served:
-    """A platform in production in a thread of its own."""
-
-    url: str
-    key: str
-    platform: Platform
-
-    async def last_has_ended(self) -> None:
-        """For the server's thread: until the one generation that there is has been stored."""
-        client = await self.platform.connect(self.key)
-        (track,) = (await client.get("/api/v1/audio")).json()["data"]
-        done = await client.get(f"/api/v1/generate/{track['generation_id']}", headers={"Prefer": "wait=30"})
-        assert done.json()["state"] == "succeeded"
-
-
-@contextmanager
-def serving(
-    valkey: EmbeddedValkey, folder: Path, generator: FakeGenerator, scissors: Scissors | None = None
-) -> Iterator[Served]:
-    ready: list[Served] = []
-    listens, stop = threading.Event(), threading.Event()
-    cutting = scissors or Scissors()
-
-    async def run() -> None:
-        database_url = f"sqlite+aiosqlite:///{folder / 'tutti.db'}"
-        await migrate(database_url)
-        async with start(generator, database_url=database_url, redis_url=valkey.url, folder=folder) as platform:
-            cutting.app = platform.app
-            server = uvicorn.Server(uvicorn.Config(cutting, log_config=None, lifespan="off"))
-            with socket.create_server(("127.0.0.1", 0)) as listening:
-                running = asyncio.create_task(server.serve(sockets=[listening]))
-                url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-                ready.append(Served(url, await platform.key(await platform.account()), platform))
-                listens.set()
-                await asyncio.to_thread(stop.wait)
-                server.should_exit = True
-                await running
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    try:
-        assert listens.wait(TIMEOUT_S)
-        yield ready[0]
-    finally:
-        stop.set()
-        thread.join(TIMEOUT_S)
 
 
 def generate(served: Served, target: Path, *more: str) -> int:
