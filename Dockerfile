@@ -21,6 +21,11 @@ RUN pip install --no-deps --no-build-isolation --no-index --editable . \
     && python -m compileall -q api deployments models
 
 FROM python:3.11-slim-bookworm
+# The CPU's kernel is compiled at its first use, for the processor it then runs on: no compiler, slower music. The result
+# lies below the home folder and is made anew in a new container.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
 # Ray writes its session below /tmp and its token below the home folder, the platform its data below /data; nothing else
 # is writable. Mount a volume there, or what was made goes with the container.
 RUN useradd --create-home --uid 10001 --shell /usr/sbin/nologin tutti \
