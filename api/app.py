@@ -18,13 +18,16 @@ from api.foundation import Foundation
 from api.limits.door import Door
 from api.limits.headers import RateHeaders
 from api.logs import make_logger
+from api.methods import Methods, WrittenOut
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext, StripControlHeaders
+from api.readiness import Readiness
 from api.routes import account, auth, events, gallery, generate, generations, health, uploads, web, webhooks, ws
 from api.routes import models as model_routes
 from api.schemas.errors import ErrorEnvelope
 from api.services import Services
 from api.settings import Settings
+from api.store.database import prepare_check
 from api.version import VERSION
 from api.versions import Versions
 from models.catalog import ModelSpec
@@ -59,6 +62,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with base.closing():
+            await prepare_check()
             yield
             await services.feed.close()
             await services.generations.close()
@@ -79,18 +83,21 @@ def create_app(
         webhooks=webhooks.sent,
     )
     app.state.services = services
+    app.state.readiness = Readiness(services)
     handlers.install(app)
     openapi.install(app, settings.public_url)
     for router in _routers(settings):
         app.include_router(router)
     policies(app)
+    app.state.methods = methods = Methods(app.routes)
     # The last one added is the outermost.
     larger = {("POST", uploads.PATH): settings.max_upload_bytes}
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, exceptions=larger)
+    app.add_middleware(Door, undecided=services.limits.undecided, known=services.known_refusal)
+    app.add_middleware(WrittenOut, methods=methods)
     app.add_middleware(Versions)
     app.add_middleware(RateHeaders)
     app.add_middleware(StripControlHeaders)
-    app.add_middleware(Door, undecided=services.limits.undecided)
     app.add_middleware(RequestContext, services=services)
     return app
 

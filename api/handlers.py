@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.errors import ApiError, ErrorCode, error_response, from_tutti
+from api.methods import Methods, address_of, not_allowed
 from api.services import Services
 from models.errors import TuttiError
 
@@ -42,6 +43,9 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            methods: Methods = request.app.state.methods
+            return error_response(request, not_allowed(methods.of(address_of(request.scope))))
         return error_response(request, _from_http(error))
 
     async def validation_error(request: Request, error: Exception) -> Response:

@@ -55,7 +55,8 @@ class RequestContext:
                 self._record(scope, exchange)
 
     def _record(self, scope: Scope, exchange: _Exchange) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
+        # Whoever answers before the router says which route was asked for; the router's own word counts more.
+        route = getattr(scope.get("route"), "path", scope["state"].get("route", "unmatched"))
         method = scope.get("method", "WEBSOCKET")
         method = method if method in _METHODS or method == "WEBSOCKET" else "OTHER"
         status = exchange.status or _CLIENT_LEFT

@@ -8,20 +8,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, cast
 
 from fastapi import Depends
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import HTTPConnection
 
 from api.backend import Backend
-from api.generations.backlog_sql import capacity
-from api.services import Services, services_of
+from api.generations.backlog_sql import FRESH
+from api.services import Services
 from api.store.database import check
-from api.store.errors import StoreError
+from api.store.schema import workers
 from models.errors import TuttiError
 
 KEPT_S = 1.0
+START_S = 30.0
+"""As long as workers may take to sign on beside a gateway that has just started: Ray starts one after the other."""
+NOT_YET = "no worker has signed on since this gateway started, a moment ago: what is accepted meanwhile waits for one"
+NONE = f"no worker has been seen for {FRESH.total_seconds():g} seconds: what is accepted waits until one is there"
 SEE_LOG = "does not answer as it should: the server's log says why"
 
 
@@ -53,10 +59,12 @@ class Found:
 
 
 class Readiness:
-    """One per application."""
+    """One per application, made when it starts."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._began_at = services.clock()
+        self._missing: set[str] = set()
         self._asking: asyncio.Task[Found] | None = None
         self._asked_at = float("-inf")
 
@@ -75,7 +83,7 @@ class Readiness:
             self._told("database", check(services.db)),
             self._told("storage", services.objects.check()),
             self._told("cache", services.cache.check()),
-            self._told("workers", self._workers()),
+            self._workers(),
         )
         database, storage, cache, workers = others
         return Found(
@@ -89,19 +97,37 @@ class Readiness:
         return ModelState(ready=ready, replicas=await backend.replicas() if ready is True else 0)
 
     async def _workers(self) -> bool | str:
+        """Whether any is alive. How fast they are, which they know only after their first track, is not asked."""
+        answer = await self._answer(self._workers_seen())
+        if answer != NONE:
+            return self._told_of("workers", answer)
+        if self._services.clock() - self._began_at < timedelta(seconds=START_S):
+            return NOT_YET
+        self._told_of("workers", NONE)
+        return NONE
+
+    async def _workers_seen(self) -> bool | str:
+        seen = select(func.count()).where(workers.c.seen_at >= self._services.clock() - FRESH)
         try:
             async with self._services.db.read() as conn:
-                found = await capacity(conn, self._services.clock())
-        except (StoreError, SQLAlchemyError) as error:
+                return bool(await conn.scalar(seen)) or NONE
+        except SQLAlchemyError as error:
             return str(error)
-        return True if found else "no worker has been seen lately"
 
     async def _told(self, name: str, question: Awaitable[bool | str]) -> bool | str:
-        """What anybody may know: addresses and the like stay in the log."""
-        answer = await self._answer(question)
+        return self._told_of(name, await self._answer(question))
+
+    def _told_of(self, name: str, answer: bool | str) -> bool | str:
+        """What anybody may know: addresses and the like stay in the log, which hears of each change once."""
+        log = self._services.log
         if answer is True:
+            if name in self._missing:
+                self._missing.discard(name)
+                log.info("ready_again", dependency=name)
             return True
-        self._services.log.warning("not_ready", dependency=name, reason=answer)
+        if name not in self._missing:
+            self._missing.add(name)
+            log.warning("not_ready", dependency=name, reason=answer)
         return f"{name} {SEE_LOG}"
 
     async def _answer(self, question: Awaitable[bool | str]) -> bool | str:
@@ -116,11 +142,8 @@ class Readiness:
         return answer or "not ready"
 
 
-def readiness_of(connection: HTTPConnection) -> Readiness:
-    state = connection.app.state
-    if not hasattr(state, "readiness"):
-        state.readiness = Readiness(services_of(connection))
-    return cast(Readiness, state.readiness)
+async def _of(connection: HTTPConnection) -> Readiness:
+    return cast(Readiness, connection.app.state.readiness)
 
 
-Asked = Annotated[Readiness, Depends(readiness_of)]
+Asked = Annotated[Readiness, Depends(_of)]

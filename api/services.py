@@ -10,14 +10,17 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from structlog.typing import FilteringBoundLogger
 
+from api.auth.principal import Scope
 from api.auth.service import AccountService
 from api.backend import Backend
 from api.cache.bus import Bus
 from api.cache.client import Cache
 from api.clock import Clock
+from api.errors import ApiError
 from api.foundation import Foundation
 from api.generations.service import GenerationService
 from api.limits import Limits
+from api.limits.concurrency import Mode
 from api.metrics import Metrics
 from api.settings import Settings, SettingsError
 from api.storage.audio import AudioLibrary
@@ -117,6 +120,18 @@ class Services:
         if wanted not in self.models:
             raise ModelNotFoundError(f"no such model is served here; there are: {', '.join(self.models)}")
         return wanted, self.models[wanted]
+
+    def known_refusal(self, connection: HTTPConnection, mode: Mode) -> ApiError | None:
+        """Why a create would surely be refused, as far as that is known without asking anybody or reading its body."""
+        principal = self.accounts.remembered(connection)
+        if principal is None or Scope.GENERATIONS_WRITE not in principal.scopes:
+            return None
+        tier = self.limits.tier(principal.tier)
+        try:
+            self.limits.admission.check_unread(principal.account_id, tier, mode, self.models)
+        except ApiError as refusal:
+            return refusal
+        return None
 
 
 def services_of(connection: HTTPConnection) -> Services:

@@ -20,6 +20,15 @@ SETTINGS = "api.settings"
 LOGS = "api.logs"
 
 
+def compose(backends: dict[str, GeneratorClient], models: dict[str, ModelSpec]) -> Any:
+    """The ASGI application of one gateway, and its log, to which everything goes that is told to Python's logging."""
+    settings: Any = importlib.import_module(SETTINGS).Settings()
+    logs: Any = importlib.import_module(LOGS)
+    log: Any = logs.service_logger(settings, logs.SERVICE)
+    module, _, factory = APP_FACTORY.partition(":")
+    return getattr(importlib.import_module(module), factory)(backends, models, settings, log=log)
+
+
 @serve.ingress()
 class Gateway:
     """Serves HTTP; knows no model and loads no torch.
@@ -38,8 +47,4 @@ class Gateway:
         self._models = models
 
     def __serve_build_asgi_app__(self) -> Any:
-        settings: Any = importlib.import_module(SETTINGS).Settings()
-        logs: Any = importlib.import_module(LOGS)
-        log: Any = logs.service_logger(settings, logs.SERVICE)
-        module, _, factory = APP_FACTORY.partition(":")
-        return getattr(importlib.import_module(module), factory)(self._backends, self._models, settings, log=log)
+        return compose(self._backends, self._models)

@@ -26,7 +26,7 @@ from api.auth.principal import ALL_SCOPES, Principal, PrincipalKind, Role
 from api.auth.sessions import Sessions
 from api.clock import Clock
 from api.deprecations import LEGACY_API_KEY, mark
-from api.errors import ErrorCode
+from api.errors import ApiError, ErrorCode
 from api.limits.sql import insert
 from api.store.database import Database
 from api.store.schema import accounts
@@ -84,6 +84,26 @@ class Authenticator:
             mark(connection, LEGACY_API_KEY)
         return identity
 
+    def remembered(self, connection: HTTPConnection) -> Principal | None:
+        """Whose credential this is, if it was accepted a moment ago; nobody is asked, and nothing is decided by it."""
+        try:
+            credential = read_credential(connection, cookie_name(connection, development=self._local_tier is not None))
+            name = self._name_of(credential, connection)
+        except ApiError:
+            return None
+        identity = None if name is None else self._known.get(name)
+        if identity is None or (identity.expires_at is not None and identity.expires_at <= self._clock()):
+            return None
+        return identity.principal
+
+    def _name_of(self, credential: Credential | None, connection: HTTPConnection) -> str | None:
+        """Under which name the identity would be remembered."""
+        if credential is None:
+            return LOCAL_ACCOUNT if self._local_tier is not None and is_local(connection) else None
+        if credential.kind == "token":
+            return _token_name(self._tokens.read(credential.value))
+        return f"{credential.kind} {self._names(credential.value)}"
+
     def forget(self) -> None:
         """Something was revoked or changed: look everything up again."""
         self._known.clear()
@@ -111,8 +131,7 @@ class Authenticator:
         if credential.kind == "token":
             # Signature and expiry are checked every time; remembered is only that session and account still live.
             claims = self._tokens.read(credential.value)
-            name = f"token {claims.session_id} {claims.account_id}"
-            return await self._remembered(name, lambda: self._by_token(claims))
+            return await self._remembered(_token_name(claims), lambda: self._by_token(claims))
         find = self._by_cookie if credential.kind == "cookie" else self._by_key
         name = f"{credential.kind} {self._names(credential.value)}"
         return await self._remembered(name, lambda: find(credential))
@@ -177,6 +196,10 @@ class Authenticator:
 
     async def _local(self) -> Identity:
         return Identity(_session_principal(await self.ensure_local(), "local"))
+
+
+def _token_name(claims: AccessClaims) -> str:
+    return f"token {claims.session_id} {claims.account_id}"
 
 
 def _session_principal(account: Account, kind: PrincipalKind) -> Principal:

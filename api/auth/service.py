@@ -106,6 +106,10 @@ class AccountService:
         connection.state.rate = await self._limits.rates.check_request(identity.principal)
         return identity.principal
 
+    def remembered(self, connection: HTTPConnection) -> Principal | None:
+        """Whose credential this is, if it was accepted a moment ago: without I/O, without a verdict, uncounted."""
+        return self._authenticator.remembered(connection)
+
     # ------------------------------------------------------------------------------------- in and out
     async def register(self, email: str, password: str, name: str, *, address: str) -> Grant:
         """

@@ -1,40 +1,35 @@
 """How fast anyone may ask: sliding windows counted in Valkey, so that all gateways count together.
 
 When Valkey is gone or slow, each process counts for itself: looser by the number of processes, never open. The first
-request that notices waits at most ``TIMEOUT_S``; after that one request in ``RETRY_S`` tries the shared counters again,
-and when it succeeds all do. Counting costs two commands for a request, one for the other kinds.
+requests that notice wait at most ``PATIENCE_S``; after that one request in ``RETRY_S`` tries the shared counters again,
+and when it succeeds all do. The log says so once: it is back when it has answered for ``STEADY_S``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import ipaddress
 import logging
 import math
 import time
-from typing import Any, Literal, cast
+from typing import Literal
 
 from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.storage.base import SlidingWindowCounterSupport
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from api.auth.principal import Principal
 from api.cache.client import Cache
 from api.errors import ApiError, ErrorCode
 from api.limits.headers import RateState
+from api.limits.shared_counters import SharedCounters, Window
 from api.limits.tiers import RatePolicy, Tiers
 
 RateKind = Literal["anonymous", "login_ip", "login_account", "register", "upload"]
 
-TIMEOUT_S = 0.5
 RETRY_S = 2.0
-MAX_CONNECTIONS = 16
+STEADY_S = 10.0
 _BY_ADDRESS = frozenset({"anonymous", "login_ip", "register"})
 _MINUTE_S = 60
 _MARGIN_S = 0.002  # the counters' clock ticks in milliseconds
@@ -53,13 +48,12 @@ class Rates:
             "register": _item("register", tiers.rates.register_),
             "upload": _item("upload", tiers.rates.upload),
         }
-        self._pool = _own_pool(cache)
-        # What limits declares of these options is narrower than what it passes on to redis-py.
-        options: dict[str, Any] = {"connection_pool": self._pool}
-        shared = RedisStorage("async+redis://", implementation="redispy", key_prefix=cache.key("rate"), **options)
-        self._shared = SlidingWindowCounterRateLimiter(shared)
-        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = SharedCounters(cache)
+        self._local = MemoryStorage()
+        self._local_limiter = SlidingWindowCounterRateLimiter(self._local)
         self._degraded_until: float | None = None
+        self._well_since: float | None = None
+        self._told_gone = False
 
     @property
     def degraded(self) -> bool:
@@ -75,8 +69,7 @@ class Rates:
         tier = self._tiers[principal.tier]
         # The tier is part of the key by its limit: whoever moves to another tier begins anew.
         item = RateLimitItemPerSecond(tier.requests_per_minute, _MINUTE_S, "requests")
-        allowed, state = await self._take(item, principal.account_id, with_state=True)
-        assert state is not None
+        allowed, state = await self._take(item, principal.account_id)
         if not allowed:
             raise _refused(state)
         return state
@@ -94,25 +87,26 @@ class Rates:
         item = self._policies[kind]
         allowed, state = await self._take(item, _network(key) if kind in _BY_ADDRESS else key.casefold())
         if not allowed:
-            assert state is not None
             raise _refused(state)
 
     async def close(self) -> None:
         """Close the connections; may be called more than once."""
-        await self._pool.disconnect()
+        await self._shared.close()
 
-    async def _take(self, item: RateLimitItem, key: str, *, with_state: bool = False) -> tuple[bool, RateState | None]:
+    async def _take(self, item: RateLimitItem, key: str) -> tuple[bool, RateState]:
         digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        name, window_s = item.key_for(digest), item.get_expiry()
         if self._may_share():
             try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    taken = await _count(self._shared, item, digest, with_state)
+                window = await self._shared.hit(name, item.amount, window_s)
             except (RedisError, OSError) as error:  # OSError includes TimeoutError
                 self._lost(error)
             else:
                 self._found()
-                return taken
-        return await _count(self._local, item, digest, with_state)
+                return window.allowed, _state(item, window)
+        allowed = await self._local_limiter.hit(item, digest)
+        window = Window(allowed, *await self._local.get_sliding_window(name, window_s))
+        return allowed, _state(item, window)
 
     def _may_share(self) -> bool:
         if self._degraded_until is None:
@@ -124,17 +118,25 @@ class Rates:
         return True
 
     def _lost(self, error: Exception) -> None:
-        if self._degraded_until is None:
+        if not self._told_gone:
+            self._told_gone = True
             _log.warning(
                 "the cache is gone, so each process counts rates for itself until it is back: %s: %s",
                 type(error).__name__,
                 error,
             )
+        self._well_since = None
         self._degraded_until = time.monotonic() + RETRY_S
 
     def _found(self) -> None:
-        if self._degraded_until is not None:
-            self._degraded_until = None
+        self._degraded_until = None
+        if not self._told_gone:
+            return
+        now = time.monotonic()
+        if self._well_since is None:
+            self._well_since = now
+        if now - self._well_since >= STEADY_S:
+            self._told_gone = False
             _log.warning("the cache is back: rates are counted together again")
 
 
@@ -142,18 +144,11 @@ def _item(kind: RateKind, policy: RatePolicy) -> RateLimitItem:
     return RateLimitItemPerSecond(policy.limit, policy.window_s, kind)
 
 
-async def _count(
-    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str, with_state: bool
-) -> tuple[bool, RateState | None]:
-    allowed = await limiter.hit(item, key)
-    if allowed and not with_state:
-        return True, None
-    window_s = item.get_expiry()
-    storage = cast(SlidingWindowCounterSupport, limiter.storage)
+def _state(item: RateLimitItem, window: Window) -> RateState:
     remaining, reset_s = window_state(
-        item.amount, window_s, *await storage.get_sliding_window(item.key_for(key), window_s)
+        item.amount, item.get_expiry(), window.previous, window.previous_ttl_s, window.current, window.current_ttl_s
     )
-    return allowed, RateState(item.namespace, item.amount, remaining if allowed else 0, reset_s, window_s)
+    return RateState(item.namespace, item.amount, remaining if window.allowed else 0, reset_s, item.get_expiry())
 
 
 def window_state(
@@ -197,20 +192,3 @@ def _network(address: str) -> str:
     if ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
     return str(ipaddress.ip_network((ip, 64), strict=False))
-
-
-def _own_pool(cache: Cache) -> BlockingConnectionPool:
-    """Connections of its own: a limit must not wait behind streams, nor through the retries that suit those."""
-    shared = cache.redis.connection_pool
-    patience: dict[str, Any] = {
-        "socket_connect_timeout": TIMEOUT_S,
-        "socket_timeout": None,  # the whole of a count has one timeout
-        # Once, for a connection that died while it was idle.
-        "retry": Retry(NoBackoff(), 1),
-    }
-    return BlockingConnectionPool(
-        connection_class=shared.connection_class,
-        max_connections=MAX_CONNECTIONS,
-        timeout=TIMEOUT_S,
-        **{**shared.connection_kwargs, **patience},
-    )

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from api.store import engines
 from api.store.errors import StoreError
 
-__all__ = ["Database", "StoreError", "check", "migrate"]
+__all__ = ["Database", "StoreError", "check", "migrate", "prepare_check"]
 
 
 class Database:
@@ -135,6 +135,7 @@ async def migrate(url: str) -> None:
 
 async def check(db: Database) -> Literal[True] | str:
     """True when the database answers and has this version's schema; otherwise what is wrong and what to do."""
+    await prepare_check()
     from api.store import upgrade
 
     try:
@@ -142,3 +143,14 @@ async def check(db: Database) -> Literal[True] | str:
             return await upgrade.compare(connection, db.url)
     except StoreError as error:
         return str(error)
+
+
+async def prepare_check() -> None:
+    """Load Alembic and the schema's history, in a thread: most of a second, in which nobody else would be answered."""
+    await asyncio.to_thread(_load_history)
+
+
+def _load_history() -> None:
+    from api.store import upgrade
+
+    upgrade.head()

@@ -10,11 +10,16 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
+from api.generations import outlook
+from api.generations.backlog import Backlog, Capacity, ModelBacklog, Work
+from api.limits.coming_back import MAX_LATER_S
 from api.limits.door import WAITING, Undecided
 from api.services import Services
 from api.store.schema import generations
+from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
 from tests.api.generations.conftest import eventually
+from tests.api.limits.ticking import Ticking
 
 CREATES = ("/api/v1/generate", "/api/v1/generate/stream")
 BODY = {"prompt": "calm piano", "duration": 0.5}
@@ -51,9 +56,21 @@ async def test_a_standing_queue_is_refused_at_the_door(
     assert refused.headers["x-request-id"] == refused.json()["error"]["request_id"]
     assert refused.json()["error"]["retryable"] is True
     assert await made(services) == 0
+    text = (await client.get("/metrics")).text
+    assert f'tutti_http_requests_total{{method="POST",route="{path}",status="503"}} 1.0' in text
 
     services.limits.undecided.leave(waiting[0])
     assert (await client.post(path, json=BODY)).is_success
+
+
+@pytest.mark.parametrize("path", CREATES)
+async def test_the_door_knows_a_create_by_its_version_in_accept(
+    client: httpx2.AsyncClient, services: Services, path: str
+) -> None:
+    await stand(services.limits.undecided)
+    short = path.removeprefix("/api/v1")
+    refused = await client.post(short, json=BODY, headers={"Accept": "application/vnd.tutti.v1+json"})
+    assert (refused.status_code, refused.headers["x-error-code"]) == (503, "system_overloaded")
 
 
 async def test_who_looks_or_listens_is_answered(client: httpx2.AsyncClient, services: Services) -> None:
@@ -125,3 +142,87 @@ async def test_a_create_that_waits_for_its_music_is_decided(
 async def test_a_create_that_is_wrong_leaves_nothing_behind(client: httpx2.AsyncClient, services: Services) -> None:
     assert (await client.post(CREATES[0], json={"prompt": ""})).status_code == 422
     assert len(services.limits.undecided) == 0
+
+
+# ---------------------------------------------------------------------------------- what is known already
+def full(models: dict[str, float], services: Services) -> Backlog:
+    """Model → seconds of work that its only worker has before it."""
+    one = Capacity(1, 100.0)
+    return Backlog(
+        services.clock(), {name: ModelBacklog(one, Work(100.0 * wait_s, 1, 1)) for name, wait_s in models.items()}
+    )
+
+
+@pytest.fixture
+def remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was seen of the backlog stays fresh."""
+    monkeypatch.setattr(outlook, "MAX_AGE", outlook.MAX_AGE * 100_000)
+
+
+@pytest.fixture
+def sees_no_create(app: FastAPI, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes through the door to the route finds out."""
+
+    async def create(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a create came to its route")
+
+    monkeypatch.setattr(type(services.generations), "create", create)
+
+
+@pytest.mark.usefixtures("remembers", "sees_no_create")
+@pytest.mark.parametrize("path", CREATES)
+async def test_what_would_surely_be_refused_is_refused_at_the_door(
+    client: httpx2.AsyncClient, services: Services, path: str
+) -> None:
+    assert (await client.get("/api/v1/user/profile")).status_code == 200  # from here on the account is known
+    services.limits.backlogs.seen(full({"tiny": 1e6}, services))
+    refused = await client.post(path, content=b"not even read")
+    assert (refused.status_code, refused.headers["x-error-code"]) == (503, "system_overloaded")
+    assert refused.json()["error"]["details"]["estimated_wait_s"] == pytest.approx(1e6, rel=0.01)
+    text = (await client.get("/metrics")).text
+    assert f'tutti_http_requests_total{{method="POST",route="{path}",status="503"}} 1.0' in text
+
+
+@pytest.mark.usefixtures("remembers", "sees_no_create")
+async def test_what_is_not_sure_goes_in(client: httpx2.AsyncClient, services: Services) -> None:
+    """An account that nobody has seen lately, a key that may be a repetition, a credential that may not create."""
+    services.limits.backlogs.seen(full({"tiny": 1e6}, services))
+    assert (await client.post(CREATES[0], json=BODY)).status_code == 500
+    assert (await client.post(CREATES[0], json=BODY)).status_code == 503  # now it was seen
+    assert (await client.post(CREATES[0], json=BODY, headers={"Idempotency-Key": "k"})).status_code == 500
+    services.accounts._authenticator.forget()
+    assert (await client.post(CREATES[0], json=BODY)).status_code == 500
+    stranger = await client.post(CREATES[0], json=BODY, headers={"Authorization": "Bearer nobody-knows-this-key"})
+    assert stranger.status_code == 401
+
+
+@pytest.mark.usefixtures("remembers")
+async def test_another_model_has_room(make_platform: MakePlatform) -> None:
+    platform = await make_platform(FakeGenerator(), FakeGenerator())
+    client = await platform.connect(host="127.0.0.1", base_url="http://localhost")
+    assert (await client.get("/api/v1/user/profile")).status_code == 200
+    platform.services.limits.backlogs.seen(full({"tiny": 1e6, "small": 0.0}, platform.services))
+    assert (await client.post(CREATES[0], json={**BODY, "model": "tiny"})).status_code == 503
+    assert (await client.post(CREATES[0], json={**BODY, "model": "small"})).status_code == 202
+
+
+# ------------------------------------------------------------------------------------------- Retry-After
+def test_who_is_turned_away_is_told_to_come_behind_those_before() -> None:
+    clock = Ticking()
+    undecided = Undecided(clock)
+    for _ in range(10):
+        undecided.leave(undecided.enter())
+    waiting = [undecided.enter() for _ in range(WAITING)]
+    # Ten are decided in a second: the 32 that wait take 3.2 s, and each one that is turned away 0.1 s more.
+    advice = [undecided.turn_away() for _ in range(20)]
+    assert advice == pytest.approx([3.2 + 0.1 * number for number in range(20)])
+    clock.forward(advice[-1] + 2.0)  # all of them are due, and nothing was decided meanwhile
+    for number in waiting:
+        undecided.leave(number)
+    assert undecided.turn_away() == 0.0
+
+
+def test_an_endless_line_sends_nobody_away_for_ever() -> None:
+    undecided = Undecided(Ticking())
+    undecided.enter()
+    assert max(undecided.turn_away() for _ in range(1000)) == MAX_LATER_S

@@ -1,4 +1,4 @@
-"""Whatever the gateway's and the worker's processes tell Python's logging comes out as JSON lines, like all the rest."""
+"""What the processes of gateway and worker tell Python's logging comes out as JSON lines, like all the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from api.logs import Bridge
 from deployments import gateway as gateway_module
 from deployments import worker as worker_module
-from deployments.gateway import Gateway
 from deployments.worker import GenerationWorker
 
 BRIDGED = ("api", "deployments", "tutti")
@@ -24,10 +23,9 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 def compose_gateway(monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setattr(gateway_module, "APP_FACTORY", "tests.deployments.scripted:create_app")
-    gateway: Any = Gateway.__new__(Gateway)
-    gateway._backends, gateway._models = {}, {}
-    assert gateway.__serve_build_asgi_app__() == "application"
-    return gateway
+    composed: object = gateway_module.compose({}, {})
+    assert composed == "application"
+    return composed
 
 
 def compose_worker(monkeypatch: pytest.MonkeyPatch) -> object:
@@ -35,9 +33,7 @@ def compose_worker(monkeypatch: pytest.MonkeyPatch) -> object:
     return GenerationWorker({}, {}, {"tiny": 3})
 
 
-@pytest.mark.parametrize(
-    ("compose", "service"), [(compose_gateway, "tutti-api"), (compose_worker, "tutti-worker")]
-)
+@pytest.mark.parametrize(("compose", "service"), [(compose_gateway, "tutti-api"), (compose_worker, "tutti-worker")])
 def test_standard_logging_is_bridged(
     compose: Any,
     service: str,

@@ -16,6 +16,7 @@ from api.generations.backlog import Backlog, Capacity, Line, ModelBacklog, Work
 from api.generations.outlook import Backlogs
 from api.limits import Limits, Newcomer
 from api.limits.admission import BLIND_QUEUE, Admission
+from api.limits.coming_back import MAX_LATER_S
 from api.limits.concurrency import Mode
 from api.limits.tiers import Tier
 from api.store import schema
@@ -55,6 +56,60 @@ async def test_there_is_none(database: Database, limits: Limits) -> None:
     assert caught.value.status_code == 503
     assert caught.value.headers == {"Retry-After": "45"}
     assert caught.value.details == {"estimated_wait_s": 345.0, "max_wait_s": 300.0}
+
+
+async def test_each_is_told_to_come_behind_those_who_were_refused_before(database: Database, limits: Limits) -> None:
+    """The line has no room for 45 s. Whoever is refused stands in line outside, with 500 steps at 200 a second."""
+    await fill(database, steps=345 * 200)
+    advice = []
+    for _ in range(4):
+        with pytest.raises(ApiError) as caught:
+            await ask(database, limits)
+        advice.append((caught.value.headers or {})["Retry-After"])
+    assert advice == ["45", "48", "50", "53"]  # 2.5 s each, rounded up
+
+
+async def test_lines_outside_are_of_one_model_and_tier(database: Database, limits: Limits) -> None:
+    await fill(database, steps=10_000 * 200)
+    for _ in range(3):
+        with pytest.raises(ApiError):
+            await ask(database, limits)
+    await add_account(database, "acc_2", tier="enterprise")
+    await ask(database, limits, newcomer("acc_2", tier("enterprise"), "stream"))
+    await ask(database, limits, newcomer(model_id="small"))
+
+
+async def test_nobody_is_sent_far_away_because_of_the_line_outside(database: Database, limits: Limits) -> None:
+    await fill(database, steps=345 * 200)
+    for _ in range(50):
+        with pytest.raises(ApiError) as caught:
+            await ask(database, limits)
+    assert int((caught.value.headers or {})["Retry-After"]) == 45 + MAX_LATER_S
+
+
+async def test_what_was_not_read_is_refused_only_if_nothing_would_be_let_in(database: Database, limits: Limits) -> None:
+    def unread(mode: Mode, *models: str) -> None:
+        limits.admission.check_unread("acc_1", tier(), mode, models)
+
+    unread("async", "tiny")  # nothing is known
+    await fill(database, steps=100 * 200)
+    await ask(database, limits)
+    unread("async", "tiny")
+    with pytest.raises(ApiError, match="promised 30 s") as caught:
+        unread("stream", "tiny")
+    assert caught.value.code is ErrorCode.SYSTEM_OVERLOADED
+    unread("stream", "tiny", "small")
+
+
+async def test_who_is_refused_unread_stands_in_line_as_long_as_others_do(database: Database, limits: Limits) -> None:
+    await fill(database, steps=400 * 200)
+    await limits.backlogs.refresh(database, NOW)
+    advice = []
+    for _ in range(2):
+        with pytest.raises(ApiError) as caught:
+            limits.admission.check_unread("acc_1", tier(), "async", ["tiny"])
+        advice.append(int((caught.value.headers or {})["Retry-After"]))
+    assert advice == [100, 100 + MAX_LATER_S]  # the only one that waits takes 400 s, so that is what this one may take
 
 
 async def test_who_listens_waits_less(database: Database, limits: Limits) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from api.cache.client import Cache
 from api.cache.embedded import EmbeddedValkey
 from api.errors import ApiError, ErrorCode
 from api.limits import rates as module
+from api.limits import shared_counters
 from api.limits.rates import RateKind, Rates, window_state
 from api.limits.tiers import RatePolicy, Tiers
 from tests.api.limits.rows import TIERS, principal, tier
@@ -160,6 +162,68 @@ async def test_what_is_stored_names_nobody(make: Callable[[], Rates], cache: Cac
     assert all([await cache.redis.pttl(key) > 0 for key in keys])
 
 
+async def test_a_burst_does_not_make_the_cache_look_gone(
+    make: Callable[[], Rates], caplog: pytest.LogCaptureFixture
+) -> None:
+    rates = make()
+    await asyncio.gather(*(rates.hit("upload", f"acc_{number}") for number in range(2000)))
+    assert not rates.degraded
+    assert caplog.records == []
+
+
+async def test_hits_of_one_moment_are_one_command(make: Callable[[], Rates], cache: Cache) -> None:
+    rates = make()
+    await rates.hit("upload", "connected")
+    before = (await cache.redis.info("commandstats"))["cmdstat_eval"]["calls"]
+    assert len(await refusals(rates, 100, key="192.0.2.77")) == 97
+    assert (await cache.redis.info("commandstats"))["cmdstat_eval"]["calls"] == before + 1
+
+
+async def test_a_held_up_event_loop_does_not_make_the_cache_look_gone(
+    make: Callable[[], Rates], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = make()
+    await rates.hit("upload", "connected")
+    monkeypatch.setattr(shared_counters, "PATIENCE_S", 0.05)
+    hitting = asyncio.ensure_future(rates.hit("upload", "one"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251 - the loop is held up, that is what is tested
+    await hitting
+    assert not rates.degraded
+    assert caplog.records == []
+
+
+async def test_a_caller_that_goes_away_leaves_the_others_their_count(make: Callable[[], Rates]) -> None:
+    rates = make()
+    hitting = [asyncio.ensure_future(rates.hit("upload", f"acc_{number}")) for number in range(3)]
+    await asyncio.sleep(0)
+    hitting[0].cancel()
+    results = await asyncio.gather(*hitting, return_exceptions=True)
+    assert [type(each) for each in results] == [asyncio.CancelledError, type(None), type(None)]
+
+
+async def test_the_window_slides(cache: Cache) -> None:
+    counters = shared_counters.SharedCounters(cache)
+    now, before = (cache.key("rate", "{name}", age) for age in ("now", "before"))
+    # Three quarters of this window are over, and the one before had eight: two of them still count.
+    await cache.redis.set(before, 8, px=15_000)
+    await cache.redis.set(now, 1, px=75_000)
+    window = await counters.hit("name", 4, 60)
+    assert (window.allowed, window.previous, window.current) == (True, 8, 2)
+    assert window.previous_ttl_s == pytest.approx(15, abs=1)
+    assert window.current_ttl_s == pytest.approx(75, abs=1)
+    assert not (await counters.hit("name", 3, 60)).allowed
+    # This window is over: it is the one before now.
+    await cache.redis.delete(before)
+    await cache.redis.set(now, 6, px=45_000)
+    window = await counters.hit("name", 100, 60)
+    assert (window.previous, window.current) == (6, 1)
+    assert window.previous_ttl_s == pytest.approx(45, abs=1)
+    assert window.current_ttl_s == pytest.approx(105, abs=1)
+    await counters.close()
+
+
 @pytest.fixture
 def own_valkey() -> Iterator[EmbeddedValkey]:
     """One that a test may kill."""
@@ -171,6 +235,7 @@ def own_valkey() -> Iterator[EmbeddedValkey]:
 async def lonely(own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rates]:
     """Counters on it, which try again at once."""
     monkeypatch.setattr(module, "RETRY_S", 0.0)
+    monkeypatch.setattr(module, "STEADY_S", 0.0)
     cache = Cache.connect(own_valkey.url)
     rates = Rates(cache, tiers())
     yield rates
@@ -224,11 +289,28 @@ async def test_a_cache_that_hangs_costs_one_timeout(
         monkeypatch.setattr(module, "RETRY_S", 3600.0)
         assert len(await refusals(lonely, 20)) == 17  # all at once: they wait together
         assert lonely.degraded
-        monkeypatch.setattr(module, "TIMEOUT_S", 0.0)  # whoever asked the cache now would fail
+        monkeypatch.setattr(shared_counters, "PATIENCE_S", 0.0)  # whoever asked the cache now would fail
         assert len(await refusals(lonely, 20, key="192.0.2.9")) == 17
         assert len(caplog.records) == 1
     finally:
         os.kill(own_valkey.pid, signal.SIGCONT)
+
+
+async def test_a_cache_that_comes_and_goes_is_reported_once(
+    lonely: Rates, own_valkey: EmbeddedValkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEADY_S", 3600.0)
+    monkeypatch.setattr(shared_counters, "PATIENCE_S", 0.05)
+    assert own_valkey.pid is not None
+    for _ in range(3):
+        os.kill(own_valkey.pid, signal.SIGSTOP)
+        await until(lonely, degraded=True)
+        os.kill(own_valkey.pid, signal.SIGCONT)
+        await until(lonely, degraded=False)
+    assert [each.message.split(",")[0] for each in caplog.records] == ["the cache is gone"]
+    monkeypatch.setattr(module, "STEADY_S", 0.0)
+    await lonely.hit("upload", "one")
+    assert [each.message.split(":")[0] for each in caplog.records[1:]] == ["the cache is back"]
 
 
 async def test_a_cache_that_hung_is_found_again(
