@@ -7,7 +7,6 @@ four formats. Results of a row do not depend, to the last bit, on the other rows
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from models.config import DecoderConfig
 from models.kernels.cpu import library
-from models.kernels.cpu.library import Layer, Matrix, Model, Norm
+from models.kernels.cpu.library import Kernel, Layer, Matrix, Model, Norm
 from models.kernels.cpu.packing import GROUP, TILE, PackedMatrix, pack
 from models.musicgen.cpu_cache import CpuKVCache, CpuKVCacheView, PackedText
 from models.musicgen.decoder import sinusoid
@@ -49,20 +48,25 @@ class CpuDecoder:
         state: transformers' names below ``decoder.``.
         projection: weight and bias of the text projection, if there is one.
         weights: "fp32", "bf16", "int8" or "int4". With int4 the heads are int8: few bytes, and every logit's.
+        kernel: which; None is this machine's.
 
     Raises:
         KernelUnavailableError: the kernel can not run here.
     """
 
     def __init__(
-        self, config: DecoderConfig, state: Mapping[str, Tensor], projection: Mapping[str, Tensor] | None, weights: str
+        self,
+        config: DecoderConfig,
+        state: Mapping[str, Tensor],
+        projection: Mapping[str, Tensor] | None,
+        weights: str,
+        kernel: Kernel | None = None,
     ) -> None:
         assert why_unsupported(config) is None, f"{why_unsupported(config)}: the caller asks first"
         self.config = config
         self.weights = weights
         self.kv_dtype = torch.float32 if weights == "fp32" else torch.bfloat16
-        self._library = library.load()
-        self._path = library.path()
+        self._kernel = kernel or library.kernel()
         self._packed: dict[str, PackedMatrix] = {}
         self._tensors: dict[str, Tensor] = {"sinusoid": sinusoid(config.num_positions, config.hidden_size)}
         self._projection = {part: tensor.float() for part, tensor in (projection or {}).items()}
@@ -72,9 +76,9 @@ class CpuDecoder:
         self._model = self._load_tables(fused_tables(state, config))
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, weights: str = "fp32") -> CpuDecoder:
+    def from_checkpoint(cls, checkpoint: Checkpoint, weights: str = "fp32", kernel: Kernel | None = None) -> CpuDecoder:
         """The decoder of a loaded checkpoint, whose tensors `load_checkpoint` has accounted for."""
-        return cls(checkpoint.config.decoder, checkpoint.decoder_state, checkpoint.enc_to_dec_proj, weights)
+        return cls(checkpoint.config.decoder, checkpoint.decoder_state, checkpoint.enc_to_dec_proj, weights, kernel)
 
     def new_cache(self, positions: int, max_rows: int) -> CpuKVCache:
         """Room for so many positions over all rows."""
@@ -94,7 +98,7 @@ class CpuDecoder:
         codes, positions = codes.contiguous(), positions.contiguous()
         cache.advance(positions, torch.get_num_threads())
         cache.batch.codes, cache.batch.positions = codes.data_ptr(), positions.data_ptr()
-        self._library.tutti_step(ctypes.byref(cache.cache.model), ctypes.byref(cache.batch))
+        self._kernel.step(cache.cache.model, cache.batch)
         return cache.logits
 
     def project_text(self, encoded: Tensor) -> Tensor:
@@ -107,8 +111,8 @@ class CpuDecoder:
         size = -(-len(projected) // library.BLOCK) * library.BLOCK * self.config.hidden_size
         keys, values = (torch.empty(self.config.num_layers, size, dtype=self.kv_dtype) for _ in range(2))
         for index in range(self.config.num_layers):
-            both = library.multiply(self._packed[f"{index}.cross_kv"], projected)
-            library.store_text(both, self.config.num_heads, keys[index], values[index])
+            both = self._kernel.multiply(self._packed[f"{index}.cross_kv"], projected)
+            self._kernel.store_text(both, self.config.num_heads, keys[index], values[index])
         return PackedText(keys, values, len(projected))
 
     @property
@@ -152,5 +156,5 @@ class CpuDecoder:
         return Norm(*(tensor.data_ptr() for tensor in kept))
 
     def _matrix(self, key: str, weight: Tensor, name: str) -> Matrix:
-        self._packed[key] = pack(weight, name, self._path)
+        self._packed[key] = pack(weight, name, self._kernel.path)
         return library.matrix_of(self._packed[key])

@@ -1,7 +1,7 @@
 """Compiles the CPU kernel at its first use and keeps it: seconds once, for this processor, this compiler, this source.
 
-No binary is shipped, because the gain lies in the processor's own instructions. Without a C++ compiler, or with
-``TUTTI_CPU_KERNEL=off``, `available` says why not and torch does the step.
+No binary is shipped, because the gain lies in the processor's own instructions. Without a C++ compiler torch does the
+step. ``TUTTI_CPU_KERNEL`` chooses: "native" (the default), "portable" (no instructions written by hand) or "off".
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ SOURCES = Path(__file__).parent
 COMPILERS = ("g++", "clang++", "c++")
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-Wno-psabi"]
 FLAGS += ["-fPIC", "-shared", "-fvisibility=hidden"]
+VARIANTS: dict[str, list[str]] = {"native": [], "portable": ["-DTUTTI_PORTABLE"]}
 _PATIENCE_S = 300
 
 
@@ -38,19 +38,30 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tutti" / "kernels"
 
 
-@cache
-def build() -> Path:
+def chosen_variant() -> str:
+    """What ``TUTTI_CPU_KERNEL`` says.
+
+    Raises:
+        KernelUnavailableError: it says "off", or nothing that is known.
+    """
+    chosen = os.environ.get("TUTTI_CPU_KERNEL", "native")
+    if chosen == "off":
+        raise KernelUnavailableError("the CPU kernel is switched off (TUTTI_CPU_KERNEL=off)")
+    if chosen not in VARIANTS:
+        raise KernelUnavailableError(f"TUTTI_CPU_KERNEL must be native, portable or off, got {chosen!r}")
+    return chosen
+
+
+def build(variant: str = "native") -> Path:
     """The compiled kernel, made now if there is none for this processor, compiler and source.
 
     Raises:
-        KernelUnavailableError: switched off, no compiler, or it failed.
+        KernelUnavailableError: there is no compiler, or it failed.
     """
-    if os.environ.get("TUTTI_CPU_KERNEL", "on").lower() in ("off", "0", "false"):
-        raise KernelUnavailableError("the CPU kernel is switched off by TUTTI_CPU_KERNEL")
-    compiler = _compiler()
-    target = cache_folder() / f"step-{_fingerprint(compiler)}.so"
+    compiler, flags = _compiler(), FLAGS + VARIANTS[variant]
+    target = cache_folder() / f"step-{_fingerprint(compiler, flags)}.so"
     if not target.is_file():
-        _compile(compiler, target)
+        _compile([compiler, *flags], target)
     return target
 
 
@@ -64,10 +75,10 @@ def _compiler() -> str:
     raise KernelUnavailableError(f"no C++ compiler ({names}): install g++ for the fast CPU step")
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: str, flags: list[str]) -> str:
     """Of everything the result depends on; torch's version because both share one OpenMP runtime."""
     version = _run([compiler, "--version"]).stdout
-    parts = [version, " ".join(FLAGS), torch.__version__, _processor()]
+    parts = [version, " ".join(flags), torch.__version__, _processor()]
     parts += [path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[hc]*")) if path.suffix != ".py"]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -81,14 +92,14 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
 
 
-def _compile(compiler: str, target: Path) -> None:
+def _compile(command: list[str], target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / "step.so"
-            done = _run([compiler, *FLAGS, str(SOURCES / "step.cpp"), "-o", str(made), *_openmp()])
+            done = _run([*command, str(SOURCES / "step.cpp"), "-o", str(made), *_openmp()])
             if done.returncode:
-                raise KernelUnavailableError(f"{compiler} could not compile the CPU kernel:\n{done.stderr[-2000:]}")
+                raise KernelUnavailableError(f"{command[0]} could not compile the CPU kernel:\n{done.stderr[-2000:]}")
             made.replace(target)  # in one step: others may be compiling the same
     except OSError as error:
         hint = "set TUTTI_KERNEL_CACHE to a folder that can be written"

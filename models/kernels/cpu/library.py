@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, byref, c_char_p, c_int32, c_int64, c_void_p
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models.kernels.cpu.build import KernelUnavailableError, build
+from models.kernels.cpu.build import KernelUnavailableError, build, chosen_variant
 from models.kernels.cpu.packing import FORMATS, GROUP, PackedMatrix
 
 BLOCK = 16
@@ -77,37 +78,76 @@ class Batch(Structure):
     ]
 
 
+class Kernel:
+    """The compiled kernel.
+
+    Args:
+        file: shared library made by `build`.
+
+    Raises:
+        KernelUnavailableError: it can not be loaded.
+    """
+
+    def __init__(self, file: Path) -> None:
+        try:
+            library = ctypes.CDLL(str(file))
+        except OSError as error:
+            hint = "delete the file, it is made anew"
+            raise KernelUnavailableError(f"the compiled CPU kernel can not be loaded ({error}): {hint}") from error
+        library.tutti_path.restype = c_char_p
+        library.tutti_step.argtypes = [c_void_p, c_void_p]
+        library.tutti_multiply.argtypes = [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_int32]
+        library.tutti_store_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, c_void_p]
+        for function in (library.tutti_step, library.tutti_multiply, library.tutti_store_text):
+            function.restype = None
+        self._library = library
+        name: bytes = library.tutti_path()
+        self.path = name.decode()
+        """Which code it was compiled to: "avx512_bf16", or "portable" vectors."""
+
+    def step(self, model: Model, batch: Batch) -> None:
+        """One step of every row of the batch; what the structures point to must be alive."""
+        self._library.tutti_step(byref(model), byref(batch))
+
+    def multiply(self, packed: PackedMatrix, x: Tensor) -> Tensor:
+        """float32 [rows, inputs] times a packed matrix: float32 [rows, outputs]."""
+        x = x.float().contiguous()
+        out, narrow = torch.empty(len(x), packed.outputs), torch.empty(len(x), packed.inputs)
+        matrix, threads = matrix_of(packed), torch.get_num_threads()
+        pointers = (x.data_ptr(), len(x), narrow.data_ptr(), out.data_ptr())
+        self._library.tutti_multiply(byref(matrix), *pointers, threads)
+        return out
+
+    def store_text(self, keys_values: Tensor, heads: int, keys: Tensor, values: Tensor) -> None:
+        """Write one layer's keys and values of a text, float32 [T, 2 · D], in the kernel's order.
+
+        Args:
+            keys, values: of the cache's type, each D · (T rounded up to a block) numbers.
+        """
+        keys_values = keys_values.contiguous()
+        tokens, head_dim = len(keys_values), keys_values.shape[1] // 2 // heads
+        narrow = keys.dtype != torch.float32
+        pointers = (keys.data_ptr(), values.data_ptr())
+        self._library.tutti_store_text(keys_values.data_ptr(), tokens, heads, head_dim, narrow, *pointers)
+
+
 @cache
-def load() -> ctypes.CDLL:
+def kernel(variant: str | None = None) -> Kernel:
     """The kernel, compiled if need be.
+
+    Args:
+        variant: "native" or "portable", see `build`; None is what ``TUTTI_CPU_KERNEL`` says, or native.
 
     Raises:
         KernelUnavailableError: saying why it can not run here.
     """
-    try:
-        library = ctypes.CDLL(str(build()))
-    except OSError as error:
-        raise KernelUnavailableError(f"the compiled CPU kernel can not be loaded: {error}") from error
-    library.tutti_path.restype = c_char_p
-    library.tutti_step.argtypes = [c_void_p, c_void_p]
-    library.tutti_step.restype = None
-    library.tutti_multiply.argtypes = [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_int32]
-    library.tutti_multiply.restype = None
-    library.tutti_store_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, c_void_p]
-    library.tutti_store_text.restype = None
-    return library
-
-
-def path() -> str:
-    """Which code the kernel was compiled to: "avx512_bf16", or "portable" vectors."""
-    name: bytes = load().tutti_path()
-    return name.decode()
+    return Kernel(build(variant or chosen_variant()))
 
 
 def why_unavailable() -> str | None:
     """None where the kernel runs."""
     try:
-        load()
+        kernel()
     except KernelUnavailableError as error:
         return str(error)
     return None
@@ -117,28 +157,3 @@ def matrix_of(packed: PackedMatrix) -> Matrix:
     """The kernel's view; valid as long as ``packed`` is."""
     scales = packed.scales.data_ptr() if packed.scales.numel() else None
     return Matrix(FORMATS[packed.name], packed.outputs, packed.inputs, GROUP, packed.data.data_ptr(), scales)
-
-
-def multiply(packed: PackedMatrix, x: Tensor) -> Tensor:
-    """float32 [rows, inputs] times a packed matrix: float32 [rows, outputs]."""
-    x = x.float().contiguous()
-    out, narrow = torch.empty(len(x), packed.outputs), torch.empty(len(x), packed.inputs)
-    matrix = matrix_of(packed)
-    load().tutti_multiply(
-        byref(matrix), x.data_ptr(), len(x), narrow.data_ptr(), out.data_ptr(), torch.get_num_threads()
-    )
-    return out
-
-
-def store_text(keys_values: Tensor, heads: int, keys: Tensor, values: Tensor) -> None:
-    """Write one layer's keys and values of a text, float32 [T, 2 · D], in the kernel's order.
-
-    Args:
-        keys, values: of the cache's type, each D · (T rounded up to a block) numbers.
-    """
-    keys_values = keys_values.contiguous()
-    tokens, width = len(keys_values), keys_values.shape[1] // 2
-    narrow = keys.dtype != torch.float32
-    load().tutti_store_text(
-        keys_values.data_ptr(), tokens, heads, width // heads, narrow, keys.data_ptr(), values.data_ptr()
-    )

@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #endif
 // The fast path wants dot products of bfloat16 pairs and byte permutations; anything less takes the portable one.
-#if defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#if !defined(TUTTI_PORTABLE) && defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define TUTTI_AVX512_BF16 1
 #endif
 
