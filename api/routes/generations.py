@@ -15,7 +15,8 @@ from api.generations.view import GenerationView, State
 from api.limits.door import decided
 from api.limits.idempotency import HEADER, REPLAYED, request_hash, validate_key
 from api.schemas.errors import error_responses
-from api.schemas.generations import GENERATION_ID, Generation, GenerationBody, path_of, present
+from api.schemas.generation_body import GenerationBody
+from api.schemas.generations import GENERATION_ID, Generation, path_of, present
 from api.services import Provided
 
 router = APIRouter(prefix="/api/v1", tags=["generations"])

@@ -11,18 +11,13 @@ from sqlalchemy import Row
 from api.cursor import MAX_CHARACTERS
 from api.gallery.tracks import Filters
 from api.generations.view import State
+from api.schemas.audio_facts import Channels, Duration, Loudness, Peak, SampleRate, Sha256, TotalSamples
+from api.schemas.rules import storable
 from api.storage.peaks import MAX_BINS
 
 MAX_PAGE = 100
 
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not hold the character U+0000")
-    return text
-
-
-_Label = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=200)]
+_Label = Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=200)]
 
 
 class GalleryQuery(BaseModel):
@@ -67,13 +62,13 @@ class Track(BaseModel):
     model: str
     prompt: str
     seed: int
-    duration: float | None = Field(description="Seconds, exact")
-    sample_rate: int | None = Field(description="Hz")
-    channels: int | None
-    total_samples: int | None = Field(description="Samples per channel")
-    sha256: str | None = Field(description="Of the float32 samples, as format wav32f has them after its header")
-    loudness_lufs: float | None = Field(description="Integrated loudness (BS.1770); null also for silence")
-    peak: float | None = Field(description="Largest sample, without sign; 1 is full scale")
+    duration: Duration
+    sample_rate: SampleRate
+    channels: Channels
+    total_samples: TotalSamples
+    sha256: Sha256
+    loudness_lufs: Loudness
+    peak: Peak
     campaign_id: str | None
     client_id: str | None
     brief_id: str | None

@@ -6,6 +6,7 @@ import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from api.formats.audio import LiveFormat
@@ -14,6 +15,8 @@ from models.types import MAX_PROMPT_CHARACTERS, MAX_SEED, SamplingParams
 
 DEFAULT_DURATION_S = 10.0
 MAX_TOP_K = 65_536
+PLAIN_EXAMPLE: JsonDict = {"prompt": "a warm lo-fi beat with soft piano and vinyl crackle"}
+FULL_EXAMPLE: JsonDict = {"prompt": "driving techno, 128 bpm, deep bass, no vocals", "model": "tiny", "duration": 12.5}
 _DEFAULT = SamplingParams()
 _LINE_BREAKS_AND_TAB = "\t\n\r"
 
@@ -97,11 +100,9 @@ class GenerateBody(MusicBody):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"prompt": "a warm lo-fi beat with soft piano and vinyl crackle"},
+                PLAIN_EXAMPLE,
                 {
-                    "prompt": "driving techno, 128 bpm, deep bass, no vocals",
-                    "model": "tiny",
-                    "duration": 12.5,
+                    **FULL_EXAMPLE,
                     "seed": 7,
                     "guidance": 3.0,
                     "temperature": 1.0,

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from api.routes.generations import _wait_s
-from api.schemas.generations import GenerationBody
+from api.schemas.generation_body import GenerationBody
 from tests.api.fakes import FakeGenerator
 
 URL = "/api/v1/generate"
