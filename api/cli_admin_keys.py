@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,6 +87,25 @@ def rotate_key(
 
     made = run(work)
     say(made, f"{made['id']}: keep it now, it is not shown again:\n{made['key']}", as_json=json)
+
+
+@keys.command("unused")
+def unused_keys(
+    since: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%z"], help="RFC 3339 with a time zone; a date is in UTC."),
+    ],
+    json: AsJson = False,
+) -> None:
+    """Count the active keys of all accounts that nobody has used since then.
+
+    If the last server was restarted with a new TUTTI_SECRET_KEY at that time, they still hang on the one before: they
+    end when it leaves TUTTI_PREVIOUS_SECRET_KEYS. A use hashes a key anew.
+    """
+    moment = since if since.tzinfo is not None else since.replace(tzinfo=UTC)
+    unused, active = run(lambda admin: admin.keys.unused_since(moment))
+    told = f"{unused} of {active} active API keys have not been used since {moment.isoformat()}."
+    say({"unused": unused, "active": active, "since": moment.isoformat()}, told, as_json=json)
 
 
 @keys.command("import")

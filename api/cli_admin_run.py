@@ -65,10 +65,12 @@ def checked(model_name: str, values: Mapping[str, Any]) -> Any:
     """
     from pydantic import ValidationError
 
-    from api.schemas import accounts
+    from api.schemas import api_keys, logins
 
+    requests = (logins.Register, api_keys.CreateApiKey, api_keys.RotateApiKey)
+    model = {request.__name__: request for request in requests}[model_name]
     try:
-        return getattr(accounts, model_name).model_validate(dict(values))
+        return model.model_validate(dict(values))
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
         raise usage_error("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in found)) from None

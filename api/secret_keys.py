@@ -23,10 +23,17 @@ class Secrets:
     Attributes:
         secret_key: of which every signing key is derived.
         master_keys: id → 32 bytes. The first one encrypts what is new, the others still open what is old.
+        previous_secret_keys: those that ``secret_key`` replaced, the newest first; what they signed is still accepted.
     """
 
     secret_key: str = field(repr=False)
     master_keys: Mapping[str, bytes] = field(repr=False)
+    previous_secret_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The one that signs what is new, then those that only verify."""
+        return (self.secret_key, *self.previous_secret_keys)
 
 
 def parse_master_keys(text: str) -> dict[str, bytes]:
@@ -51,6 +58,33 @@ def parse_master_keys(text: str) -> dict[str, bytes]:
             raise ValueError(f"key {number} has the id of another one: give each an id of its own")
         keys[name] = key
     return keys
+
+
+def parse_previous_secret_keys(text: str) -> tuple[str, ...]:
+    """``key,key``, the newest first; empty text: none.
+
+    Raises:
+        ValueError: saying which entry is wrong, never what it holds.
+    """
+    keys = tuple(text.split(",")) if text else ()
+    for number, key in enumerate(keys, start=1):
+        # Blanks would be part of the key: every signature made with it would be refused without a word.
+        if len(key) < MIN_SECRET_CHARACTERS or key != key.strip():
+            raise ValueError(
+                f"key {number} is shorter than {MIN_SECRET_CHARACTERS} characters or has a blank beside it: write what "
+                "TUTTI_SECRET_KEY was before, the newest first, with commas and nothing else between"
+            )
+        if key in keys[: number - 1]:
+            raise ValueError(f"key {number} stands there twice: take it out")
+    return keys
+
+
+def development_secret_key(folder: Path) -> str | None:
+    """The secret that development made in this folder; None: it made none."""
+    try:
+        return str(json.loads((folder / FILE).read_text())["secret_key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def development_secrets(folder: Path) -> Secrets:

@@ -5,9 +5,7 @@ Replicas, autoscaling and engine knobs are not here: they live in ``serve_config
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,10 +13,19 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from api.secret_keys import MIN_SECRET_CHARACTERS, Secrets, development_secrets, parse_master_keys
+from api.auth.client_address import parse_networks
+from api.environment import PREFIX, SettingsError, explain, refuse_unknown
+from api.production import unfit
+from api.secret_keys import (
+    MIN_SECRET_CHARACTERS,
+    Secrets,
+    development_secrets,
+    parse_master_keys,
+    parse_previous_secret_keys,
+)
 
-PREFIX = "TUTTI_"
-_OF_CLIENTS = frozenset({"TUTTI_API_KEY"})  # `tutti generate --url` reads it; a server may find it beside its own
+__all__ = ["REPOSITORY", "Settings", "SettingsError"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 DAY_S = 86_400
 
@@ -30,10 +37,6 @@ def _default_database_url(given: dict[str, Any]) -> str:
 def _default_storage_url(given: dict[str, Any]) -> str:
     folder: Path = given.get("data_dir", REPOSITORY)
     return (folder / "audio").as_uri()
-
-
-class SettingsError(ValueError):
-    """A ``TUTTI_*`` variable is unknown or has a bad value: the message names it and says what to do."""
 
 
 class Settings(BaseSettings):
@@ -71,21 +74,31 @@ class Settings(BaseSettings):
     storage_url: str = Field(
         default_factory=_default_storage_url, description="Where audio is kept: file:///FOLDER, s3://…, gs://…, az://…"
     )
+    # The code reads what signs and encrypts from `secrets`.
     secret_key: str | None = Field(
         default=None,
         repr=False,
         min_length=MIN_SECRET_CHARACTERS,
-        description="Signs tokens and API keys; the code reads it from `secrets`",
+        description="Signs access tokens and hashes API keys; unset: development makes its own in TUTTI_DATA_DIR",
+    )
+    previous_secret_keys: str = Field(
+        default="",
+        repr=False,
+        description="What TUTTI_SECRET_KEY was before, newest first, commas between: still accepted, never given out",
     )
     master_keys: str | None = Field(
         default=None,
         repr=False,
-        description="Encrypt stored audio: ID:BASE64 of 32 bytes, newest first, commas between; read from `secrets`",
+        description="Encrypt stored audio: ID:BASE64 of 32 bytes, newest first, commas between; unset: as above",
     )
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^/\s]+[^\s]*$",
         description="Address under which clients reach the API; unset: links are relative to the request",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Networks (CIDR, commas between) of the proxies whose X-Forwarded-For tells the client's address",
     )
     access_token_ttl_s: int = Field(default=600, ge=60, le=DAY_S, description="Seconds an access token is valid")
     refresh_token_ttl_s: int = Field(
@@ -143,6 +156,12 @@ class Settings(BaseSettings):
     slow_listener_timeout_s: float = Field(
         default=30.0, gt=0, le=600, description="Seconds a listener may take nothing of its stream before it is cut"
     )
+    stream_access_check_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=300,
+        description="Seconds after which an open stream has lost a credential that was revoked",
+    )
 
     webhook_allow_http: bool = Field(default=False, description="Development: webhooks may go to http:// addresses")
     webhook_allow_private: bool = Field(
@@ -162,11 +181,11 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
-        refuse_unknown(os.environ)
+        refuse_unknown(os.environ, type(self).model_fields)
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingsError(_explain(error)) from None
+            raise SettingsError(explain(error)) from None
 
     @field_validator("data_dir", "tiers_file")
     @classmethod
@@ -185,19 +204,28 @@ class Settings(BaseSettings):
             parse_master_keys(text)
         return text
 
+    @field_validator("previous_secret_keys")
+    @classmethod
+    def _are_former_keys(cls, text: str) -> str:
+        parse_previous_secret_keys(text)
+        return text
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        parse_networks(text)
+        return text
+
+    @model_validator(mode="after")
+    def _replaces_its_key(self) -> Self:
+        if self.secret_key in parse_previous_secret_keys(self.previous_secret_keys):
+            raise ValueError("TUTTI_PREVIOUS_SECRET_KEYS holds TUTTI_SECRET_KEY itself: set a new one, or take it out")
+        return self
+
     @model_validator(mode="after")
     def _is_fit_for_production(self) -> Self:
-        needed = {
-            "TUTTI_SECRET_KEY": (self.secret_key, "openssl rand -base64 32"),
-            "TUTTI_MASTER_KEYS": (self.master_keys, 'echo "1:$(openssl rand -base64 32)"'),
-        }
-        wrong = [f"set {name} (make one with: {how})" for name, (value, how) in needed.items() if value is None]
-        lax = {
-            "TUTTI_WEBHOOK_ALLOW_HTTP": self.webhook_allow_http,
-            "TUTTI_WEBHOOK_ALLOW_PRIVATE": self.webhook_allow_private,
-        }
-        wrong += [f"unset {name}" for name, allowed in lax.items() if allowed]
-        if self.environment == "production" and wrong:
+        wrong = unfit(self) if self.environment == "production" else []
+        if wrong:
             raise ValueError(f"TUTTI_ENVIRONMENT=production takes nothing that is for development: {', '.join(wrong)}")
         return self
 
@@ -208,8 +236,9 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: the development secrets cannot be read or written.
         """
+        previous = parse_previous_secret_keys(self.previous_secret_keys)
         if self.secret_key is not None and self.master_keys is not None:
-            return Secrets(self.secret_key, parse_master_keys(self.master_keys))
+            return Secrets(self.secret_key, parse_master_keys(self.master_keys), previous)
         try:
             made = development_secrets(self.data_dir)
         except OSError as error:
@@ -218,26 +247,4 @@ class Settings(BaseSettings):
         except ValueError as error:
             raise SettingsError(str(error)) from error
         masters = parse_master_keys(self.master_keys) if self.master_keys is not None else made.master_keys
-        return Secrets(self.secret_key or made.secret_key, masters)
-
-
-def refuse_unknown(environment: Mapping[str, str]) -> None:
-    """A misspelt variable would be ignored in silence; here it stops the start.
-
-    Raises:
-        SettingsError: naming the first unknown variable and the nearest known one.
-    """
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in sorted(environment):
-        if name.upper().startswith(PREFIX) and name.upper() not in known | _OF_CLIENTS:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-            raise SettingsError(f"{name} is no setting of Tutti: {hint} Unset it or correct its name.")
-
-
-def _explain(error: ValidationError) -> str:
-    """One line per bad value; the value itself stays out, it may be a secret."""
-    return "; ".join(
-        "".join(f"{PREFIX}{str(part).upper()}: " for part in e["loc"][:1]) + e["msg"].removeprefix("Value error, ")
-        for e in error.errors()
-    )
+        return Secrets(self.secret_key or made.secret_key, masters, previous)

@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a late callback of a stopped platform must not start another Ray
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 1024**2),  # bytes; 4 MiB is less than an upload
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.proxy.middlewares",  # one envelope on every error
+    "FORWARDED_ALLOW_IPS": "",  # uvicorn believes any loopback peer's X-Forwarded-For: TUTTI_TRUSTED_PROXIES decides
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a busy machine takes longer than 5 s to import Ray
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a dead HTTP proxy is replaced in 4 s instead of 28 s
 }

@@ -198,6 +198,17 @@ def test_a_legacy_key_is_taken_over(admin: Any) -> None:
     assert (adopted["hint"], adopted["mode"], adopted["name"]) == ("…fore", "live", "legacy")
 
 
+def test_keys_that_nobody_used_since_the_secret_changed_are_counted(admin: Any, refused: Any) -> None:
+    create(admin)
+    for _ in range(2):
+        key = admin("keys", "create", EMAIL, "--json")["id"]
+    admin("keys", "revoke", EMAIL, key)
+    assert "1 of 1 active API keys" in admin("keys", "unused", "--since", "2100-01-01")
+    found = admin("keys", "unused", "--since", "2020-02-03T04:05:06+01:00", "--json")
+    assert found == {"unused": 0, "active": 1, "since": "2020-02-03T04:05:06+01:00"}
+    assert "--since" in refused("keys", "unused", "--since", "yesterday")
+
+
 # ------------------------------------------------------------------------------------------------ tiers
 def test_tiers_are_listed(admin: Any) -> None:
     found = admin("tiers", "--json")["data"]

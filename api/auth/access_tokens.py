@@ -9,10 +9,10 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, InvalidKeyIdError, JoseError
-from joserfc.jwk import OKPKey
+from joserfc.jwk import GuestProtocol, OKPKey
 
 from api.auth.challenge import refused
-from api.auth.derivation import subkey
+from api.auth.derivation import SecretKeys, subkey
 from api.clock import Clock
 from api.errors import ErrorCode
 from api.ids import new_id
@@ -35,13 +35,15 @@ class AccessTokens:
     """Signs and checks access tokens.
 
     Args:
-        secret: of the installation; the key is derived from it, so all gateways have the same.
+        secrets: of the installation; the keys are derived from them, so all gateways have the same. The first signs.
         ttl_s: seconds a token is valid.
     """
 
-    def __init__(self, secret: str, ttl_s: float, clock: Clock) -> None:
-        self._key = OKPKey.import_key(Ed25519PrivateKey.from_private_bytes(subkey(secret, "access-token")))
+    def __init__(self, secrets: SecretKeys, ttl_s: float, clock: Clock) -> None:
+        keys = [_signing_key(secret) for secret in secrets]
+        self._key = keys[0]
         self._key_id = self._key.thumbprint()
+        self._keys = {key.thumbprint(): key for key in keys}
         self._clock = clock
         self.ttl_s = int(ttl_s)
         # joserfc checks a claim only if asked: each of these must be there, and expiry is measured by our clock.
@@ -76,9 +78,7 @@ class AccessTokens:
             ApiError: credentials_expired, or invalid_credentials for everything else that is wrong with it.
         """
         try:
-            decoded = jwt.decode(token, self._key, algorithms=[_ALGORITHM])
-            if decoded.header.get("kid") != self._key_id:
-                raise InvalidKeyIdError("another key's")
+            decoded = jwt.decode(token, self._signer, algorithms=[_ALGORITHM])
             self._registry.validate(decoded.claims)
         except ExpiredTokenError:
             raise refused(
@@ -88,3 +88,17 @@ class AccessTokens:
         except (JoseError, ValueError):
             raise refused(ErrorCode.INVALID_CREDENTIALS, "the access token is not valid here: log in again") from None
         return AccessClaims(str(decoded.claims["sub"]), str(decoded.claims["sid"]))
+
+    def _signer(self, token: GuestProtocol) -> OKPKey:
+        """
+        Raises:
+            InvalidKeyIdError: the token names no key of ours.
+        """
+        key_id = token.headers().get("kid")
+        if not isinstance(key_id, str) or key_id not in self._keys:
+            raise InvalidKeyIdError("another key's")
+        return self._keys[key_id]
+
+
+def _signing_key(secret: str) -> OKPKey:
+    return OKPKey.import_key(Ed25519PrivateKey.from_private_bytes(subkey(secret, "access-token")))

@@ -74,7 +74,7 @@ async def administration(settings: Settings, clock: Clock = utc_now) -> AsyncIte
         if answer is not True:
             raise StoreError(answer)
         directory = Directory(db, passwords, clock, settings.new_account_tier)
-        keys = ApiKeys(db, settings.secrets.secret_key, clock)
+        keys = ApiKeys(db, settings.secrets.secret_keys, clock)
         vault = Vault(db, settings.secrets.master_keys, clock)
         yield Administration(directory, keys, Eraser(db, clock), tiers, vault, clock)
     finally:

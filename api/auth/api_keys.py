@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import RowMapping, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import key_format
-from api.auth.derivation import Digest
+from api.auth.derivation import SecretKeys
 from api.auth.identity import lock_account
-from api.auth.key_format import KeyMode
-from api.auth.principal import Scope
+from api.auth.key_records import ApiKey, Made, NewKey, Once, Recognised
+from api.auth.key_secrets import KeySecrets
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.ids import new_id
 from api.limits import idempotency
 from api.store.database import Database
 from api.store.schema import api_keys
+
+__all__ = ["MAX_ACTIVE_KEYS", "ApiKey", "ApiKeys", "Made", "NewKey", "Once", "Recognised"]
 
 MAX_ACTIVE_KEYS: Final = 50
 MAX_LISTED: Final = 200
@@ -31,73 +32,16 @@ _ID: Final = re.compile(r"key_[0-9a-f]{24}")
 _K = api_keys.c
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """What may be known of a key. Its status is that of the moment it was read."""
-
-    id: str
-    account_id: str
-    name: str
-    hint: str
-    mode: KeyMode
-    scopes: frozenset[Scope]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-    successor_id: str | None
-
-    def status(self, now: datetime) -> Literal["active", "expired", "revoked"]:
-        if self.revoked_at is not None:
-            return "revoked"
-        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """What a key shall be."""
-
-    name: str
-    mode: KeyMode
-    scopes: frozenset[Scope]
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A key with what it reads, which is never known again.
-
-    Attributes:
-        replayed: made by an earlier call with the same idempotency key.
-    """
-
-    key: ApiKey
-    secret: str = field(repr=False)
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """The client's idempotency key and the hash of its request."""
-
-    key: str
-    request_hash: str
-
-
 class ApiKeys:
     """
-    A call with an idempotency key can be answered again although nothing readable is stored: such a key is an HMAC of
-    the client's idempotency key and its own id. The former is forgotten after a day, and with it the way back.
-
     Args:
-        secret: of the installation; keys are stored as HMACs under a key derived from it.
+        secrets: of the installation; keys are stored as HMACs, see ``api.auth.key_secrets``.
     """
 
-    def __init__(self, db: Database, secret: str, clock: Clock) -> None:
+    def __init__(self, db: Database, secrets: SecretKeys, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._digest = Digest(secret, "api-key")
-        self._made_once = Digest(secret, "api-key-made-once")
+        self._secrets = KeySecrets(secrets)
 
     async def create(self, account_id: str, wanted: NewKey, once: Once | None = None) -> Made:
         """
@@ -135,7 +79,7 @@ class ApiKeys:
             .limit(MAX_LISTED)
         )
         async with self._db.read() as conn:
-            return [_from_row(row) for row in (await conn.execute(wanted)).mappings()]
+            return [ApiKey.of(row) for row in (await conn.execute(wanted)).mappings()]
 
     async def get(self, account_id: str, key_id: str) -> ApiKey:
         """
@@ -169,28 +113,49 @@ class ApiKeys:
             old = await self._own(conn, account_id, key_id)
             return await self._once(conn, account_id, once, lambda: self._succeed(conn, old, overlap_s, once))
 
-    async def find(self, conn: AsyncConnection, key: str) -> ApiKey | None:
-        row = (await conn.execute(select(api_keys).where(_K.key_hash == self._digest(key)))).mappings().first()
-        return _from_row(row) if row is not None else None
+    async def find(self, conn: AsyncConnection, key: str) -> Recognised | None:
+        hashes = self._secrets.hashes(key)
+        row = (await conn.execute(select(api_keys).where(_K.key_hash.in_(hashes)))).mappings().first()
+        if row is None:
+            return None
+        return Recognised(ApiKey.of(row), hashes[0] if row["key_hash"] != hashes[0] else None)
 
-    async def touch(self, key: ApiKey) -> None:
-        """Note that the key was used; written at most once a minute."""
-        now = self._clock()
-        stale_before = now - timedelta(seconds=LAST_USED_STEP_S)
-        if key.last_used_at is not None and key.last_used_at > stale_before:
+    async def touch(self, found: Recognised) -> None:
+        """Note that the key was used, at most once a minute, and store its hash anew if an earlier secret made it."""
+        now, key = self._clock(), found.key
+        written: dict[str, Any] = {"last_used_at": now}
+        used_before = now - timedelta(seconds=LAST_USED_STEP_S)
+        due = or_(_K.last_used_at.is_(None), _K.last_used_at <= used_before)
+        if found.new_hash is not None:
+            written["key_hash"] = found.new_hash
+            due = _K.key_hash != found.new_hash
+        elif key.last_used_at is not None and key.last_used_at > used_before:
             return
-        stale = or_(_K.last_used_at.is_(None), _K.last_used_at <= stale_before)
         async with self._db.begin() as conn:
-            await conn.execute(update(api_keys).where(_K.id == key.id, stale).values(last_used_at=now))
+            await conn.execute(update(api_keys).where(_K.id == key.id, due).values(written))
+
+    async def unused_since(self, moment: datetime) -> tuple[int, int]:
+        """How many active keys nobody has used since then, and how many are active.
+
+        If ``TUTTI_SECRET_KEY`` was replaced at that moment, the former still hang on the one before: a use would have
+        stored their hash anew.
+        """
+        active = select(func.count()).select_from(api_keys).where(_active(self._clock()))
+        unused = active.where(_K.created_at < moment, or_(_K.last_used_at.is_(None), _K.last_used_at < moment))
+        async with self._db.read() as conn:
+            return (await conn.execute(unused)).scalar_one(), (await conn.execute(active)).scalar_one()
 
     async def _own(self, conn: AsyncConnection, account_id: str, key_id: str) -> ApiKey:
+        return ApiKey.of(await self._own_row(conn, account_id, key_id))
+
+    async def _own_row(self, conn: AsyncConnection, account_id: str, key_id: str) -> RowMapping:
         if _ID.fullmatch(key_id) is None:  # a database refuses some characters with an error of its own
             raise ApiError(ErrorCode.API_KEY_NOT_FOUND)
         wanted = select(api_keys).where(_K.id == key_id, _K.account_id == account_id)
         row = (await conn.execute(wanted)).mappings().first()
         if row is None:
             raise ApiError(ErrorCode.API_KEY_NOT_FOUND)
-        return _from_row(row)
+        return row
 
     async def _once(
         self, conn: AsyncConnection, account_id: str, once: Once | None, make: Callable[[], Awaitable[Made]]
@@ -201,11 +166,22 @@ class ApiKeys:
         claimed = await idempotency.claim(conn, account_id, once.key, once.request_hash, self._clock())
         if claimed.replay is not None:
             assert claimed.replay.resource_id is not None, "stored with every key that was made"
-            key = await self._own(conn, account_id, claimed.replay.resource_id)
-            return Made(key, self._secret(key.mode, key.id, once), replayed=True)
+            return self._again(await self._own_row(conn, account_id, claimed.replay.resource_id), once)
         made = await make()
         await idempotency.complete(conn, claimed, status=201, body=None, resource_id=made.key.id)
         return made
+
+    def _again(self, row: RowMapping, once: Once) -> Made:
+        key = ApiKey.of(row)
+        secret = self._secrets.again(key.mode, key.id, once, row["key_hash"])
+        if secret is None:
+            raise ApiError(
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                f"this call made the API key {key.id}, but the server's secret has been replaced since and the key "
+                f"cannot be shown again: revoke it, and make another one with a new {idempotency.HEADER}",
+                param=idempotency.HEADER,
+            )
+        return Made(key, secret, replayed=True)
 
     async def _succeed(self, conn: AsyncConnection, old: ApiKey, overlap_s: float, once: Once | None) -> Made:
         now = self._clock()
@@ -220,11 +196,8 @@ class ApiKeys:
 
     async def _insert(self, conn: AsyncConnection, account_id: str, wanted: NewKey, once: Once | None) -> Made:
         key_id = new_id("key")
-        secret = self._secret(wanted.mode, key_id, once)
+        secret = self._secrets.new(wanted.mode, key_id, once)
         return Made(await self._store(conn, account_id, key_id, wanted, secret), secret)
-
-    def _secret(self, mode: KeyMode, key_id: str, once: Once | None) -> str:
-        return key_format.new_key(mode, self._made_once.raw(f"{key_id} {once.key}") if once is not None else None)
 
     async def _store(self, conn: AsyncConnection, account_id: str, key_id: str, wanted: NewKey, secret: str) -> ApiKey:
         now = self._clock()
@@ -246,8 +219,8 @@ class ApiKeys:
             "last_used_at": None,
             "successor_id": None,
         }
-        await conn.execute(insert(api_keys).values(**row, key_hash=self._digest(secret)))
-        return _from_row(row)
+        await conn.execute(insert(api_keys).values(**row, key_hash=self._secrets.hash(secret)))
+        return ApiKey.of(row)
 
 
 def _active(now: datetime) -> Any:
@@ -260,10 +233,3 @@ def _refuse_rotation(key: ApiKey, now: datetime) -> None:
         raise ApiError(ErrorCode.API_KEY_INACTIVE, f"this API key is {status}: make a new one")
     if key.successor_id is not None:
         raise ApiError(ErrorCode.API_KEY_INACTIVE, "this API key was rotated before: rotate its successor")
-
-
-def _from_row(row: RowMapping | dict[str, Any]) -> ApiKey:
-    fields: dict[str, Any] = {name: row[name] for name in ApiKey.__slots__}
-    # A scope that a later version wrote and this one does not know grants nothing here.
-    known = frozenset(Scope(scope) for scope in fields.pop("scopes") if scope in set(Scope))
-    return ApiKey(**fields, scopes=known)

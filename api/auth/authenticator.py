@@ -155,22 +155,24 @@ class Authenticator:
             found = await self._sessions.by_cookie(conn, credential.value)
             if found is None:
                 raise refused(ErrorCode.INVALID_CREDENTIALS, "this browser's session has ended: log in again")
-            session_id, account_id, expires_at = found
-            account = await acting_account(conn, account_id)
-        return Identity(_session_principal(account, "cookie"), expires_at, session_id)
+            account = await acting_account(conn, found.account_id)
+        if found.outdated:
+            await self._sessions.renew(credential.value)
+        return Identity(_session_principal(account, "cookie"), found.expires_at, found.id)
 
     async def _by_key(self, credential: Credential) -> Identity:
         if credential.kind == "api_key":
             key_format.refuse_mistyped(credential.value)
         async with self._db.read() as conn:
-            key = await self._keys.find(conn, credential.value)
-            if key is None:
+            found = await self._keys.find(conn, credential.value)
+            if found is None:
                 raise refused(ErrorCode.INVALID_CREDENTIALS, "no such API key or token is known here")
+            key = found.key
             if key.revoked_at is not None:
                 raise refused(ErrorCode.CREDENTIALS_REVOKED, "this API key was revoked: use another one")
             account = await acting_account(conn, key.account_id)
         if key.status(self._clock()) == "active":
-            await self._keys.touch(key)
+            await self._keys.touch(found)
         principal = Principal(
             account_id=account.id,
             role=account.role,

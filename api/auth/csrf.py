@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from api.auth.derivation import Digest
+from api.auth.derivation import Digests, SecretKeys
 from api.errors import ApiError, ErrorCode
 
 CSRF_HEADER: Final = "X-CSRF-Token"
@@ -24,17 +24,17 @@ _OWN_SITE = frozenset({"same-origin", "none"})  # none: typed by a person
 class CsrfGuard:
     """
     Args:
-        secret: of the installation.
+        secrets: of the installation; pages that were loaded under an earlier one go on.
         public_url: where browsers find this server, if that differs from the Host header it receives.
     """
 
-    def __init__(self, secret: str, public_url: str | None) -> None:
-        self._digest = Digest(secret, "csrf")
+    def __init__(self, secrets: SecretKeys, public_url: str | None) -> None:
+        self._digests = Digests(secrets, "csrf")
         self._public_host = urlsplit(public_url).netloc.lower() if public_url else None
 
     def token(self, session_id: str) -> str:
         """What the page of this session sends along; the same for as long as the session lives."""
-        return self._digest(session_id)
+        return self._digests(session_id)
 
     def check(self, connection: HTTPConnection, session_id: str) -> None:
         """For a request with the session's cookie.
@@ -45,8 +45,8 @@ class CsrfGuard:
         self.check_site(connection)
         if not changes_something(connection) or _is_websocket(connection):
             return  # a WebSocket's handshake cannot carry the header; its Origin was looked at
-        sent = connection.headers.get(CSRF_HEADER, "")
-        if not hmac.compare_digest(sent.encode(), self.token(session_id).encode()):
+        sent = connection.headers.get(CSRF_HEADER, "").encode()
+        if not any(hmac.compare_digest(sent, token.encode()) for token in self._digests.every(session_id)):
             raise ApiError(
                 ErrorCode.CSRF_FAILED,
                 f"with a session cookie this method needs the session's token in {CSRF_HEADER}: it is in the answer "

@@ -9,19 +9,19 @@ from datetime import datetime
 from starlette.requests import HTTPConnection
 
 from api.auth.access_tokens import AccessTokens
-from api.auth.api_keys import ApiKeys, Made, NewKey, Once
+from api.auth.api_keys import ApiKeys
 from api.auth.authenticator import Authenticator
 from api.auth.challenge import refused
+from api.auth.client_address import ClientAddress, parse_networks
 from api.auth.credentials import cookie_name
 from api.auth.csrf import CsrfGuard
 from api.auth.directory import Directory
 from api.auth.erasure import Eraser
 from api.auth.export import export_account
 from api.auth.identity import Account, acting_account
-from api.auth.key_format import KeyMode
 from api.auth.passwords import Passwords
-from api.auth.policy import Policy, refuse_unless
-from api.auth.principal import Principal, Scope
+from api.auth.permitted_keys import PermittedKeys
+from api.auth.principal import Principal
 from api.auth.sessions import Session, Sessions, Transport
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
@@ -51,7 +51,9 @@ class AccountService:
     """
     Attributes:
         directory: the accounts themselves.
-        keys: their API keys, unchecked: see ``create_key`` and its kin for what a principal may.
+        keys: their API keys, unchecked.
+        permitted_keys: the same, as far as a principal may.
+        address_of: the address of a request's client, for limits.
         csrf: checks and tokens for browsers.
         eraser: ``handle`` is the outbox's handler of ``account.sweep``.
         development: the account of this machine and its token exist.
@@ -62,29 +64,31 @@ class AccountService:
 
     def __init__(self, db: Database, settings: Settings, clock: Clock, limits: Limits) -> None:
         _refuse_unknown_tiers(settings, limits.tiers)
-        secret = settings.secrets.secret_key
+        secrets = settings.secrets.secret_keys
         self.development = settings.environment == "development"
         self._db = db
         self._clock = clock
         self._limits = limits
         self._registration_open = settings.registration_open
-        self._tokens = AccessTokens(secret, settings.access_token_ttl_s, clock)
-        self._sessions = Sessions(db, secret, clock, settings.refresh_token_ttl_s)
+        self._tokens = AccessTokens(secrets, settings.access_token_ttl_s, clock)
+        self._sessions = Sessions(db, secrets, clock, settings.refresh_token_ttl_s)
         self._passwords = Passwords()
-        self.keys = ApiKeys(db, secret, clock)
-        self.csrf = CsrfGuard(secret, settings.public_url)
+        self.address_of = ClientAddress(parse_networks(settings.trusted_proxies))
+        self.keys = ApiKeys(db, secrets, clock)
+        self.csrf = CsrfGuard(secrets, settings.public_url)
         self.directory = Directory(db, self._passwords, clock, settings.new_account_tier)
         self.eraser = Eraser(db, clock)
         self._authenticator = Authenticator(
             db,
             clock,
-            secret=secret,
+            secret=secrets[0],
             tokens=self._tokens,
             sessions=self._sessions,
             keys=self.keys,
             csrf=self.csrf,
             local_tier=settings.local_tier if self.development else None,
         )
+        self.permitted_keys = PermittedKeys(self.keys, clock, forget=self._authenticator.forget)
 
     async def close(self) -> None:
         self._passwords.close()
@@ -100,7 +104,7 @@ class AccountService:
             identity = await self._authenticator.identify(connection)
         except ApiError as error:
             if error.status_code == ErrorCode.UNAUTHENTICATED.status:
-                await self._limits.rates.hit("anonymous", address_of(connection))  # guessing has a pace too
+                await self._limits.rates.hit("anonymous", self.address_of(connection))  # guessing has a pace too
             raise
         connection.state.session_id = identity.session_id
         connection.state.rate = await self._limits.rates.check_request(identity.principal)
@@ -206,55 +210,6 @@ class AccountService:
         async with self._db.read() as conn:
             return await quota.usage(conn, principal.account_id, tier, self._clock())
 
-    async def create_key(
-        self,
-        principal: Principal,
-        name: str,
-        mode: KeyMode,
-        scopes: frozenset[Scope] | None,
-        expires_at: datetime | None,
-        once: Once | None = None,
-    ) -> Made:
-        """A new API key and, for the only time, what it reads. No credential can make one that may do more than itself.
-
-        Args:
-            scopes: None: those of the credential that asks.
-
-        Raises:
-            ApiError: permission_denied, limit_reached, invalid_parameter for an expiry that has passed.
-        """
-        wanted = principal.scopes if scopes is None else scopes
-        refuse_unless(principal, Policy(public=False, scopes=wanted))
-        if principal.test_mode and mode != "test":
-            raise ApiError(ErrorCode.PERMISSION_DENIED, "a test key makes test keys only: use a live one", param="mode")
-        if expires_at is not None and expires_at <= self._clock():
-            raise ApiError(
-                ErrorCode.INVALID_PARAMETER, "expires_at has passed: give a time to come", param="expires_at"
-            )
-        return await self.keys.create(principal.account_id, NewKey(name, mode, wanted, expires_at), once)
-
-    async def revoke_key(self, principal: Principal, key_id: str) -> None:
-        """
-        Raises:
-            ApiError: api_key_not_found.
-        """
-        await self.keys.revoke(principal.account_id, key_id)
-        self._authenticator.forget()
-
-    async def rotate_key(self, principal: Principal, key_id: str, overlap_s: float, once: Once | None = None) -> Made:
-        """
-        Raises:
-            ApiError: api_key_not_found, api_key_inactive, or permission_denied when the key may do more than the
-                credential that asks.
-        """
-        old = await self.keys.get(principal.account_id, key_id)
-        refuse_unless(principal, Policy(public=False, scopes=old.scopes))
-        if principal.test_mode and old.mode != "test":
-            raise ApiError(ErrorCode.PERMISSION_DENIED, "a test key rotates test keys only: use a live one")
-        rotated = await self.keys.rotate(principal.account_id, key_id, overlap_s, once)
-        self._authenticator.forget()
-        return rotated
-
     async def export(self, principal: Principal) -> AsyncIterator[bytes]:
         """The account's export, piece by piece; see ``api.auth.export``."""
         async for piece in export_account(self._db, principal.account_id, self._clock()):
@@ -264,11 +219,6 @@ class AccountService:
         """Erase the account of whoever asks, for good; see ``api.auth.erasure``."""
         await self.eraser.erase(principal.account_id)
         self._authenticator.forget()
-
-
-def address_of(connection: HTTPConnection) -> str:
-    """The client's address, for limits; one name for all that have none, such as those of a Unix socket."""
-    return connection.client.host if connection.client is not None else "unknown"
 
 
 def _refuse_unknown_tiers(settings: Settings, tiers: Tiers) -> None:

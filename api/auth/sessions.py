@@ -8,14 +8,15 @@ successor for that: it is an HMAC of its predecessor.
 For browsers: a cookie that stays the same until it expires.
 
 Both are rows of ``refresh_tokens``; ``family_id`` is the session. The database holds HMACs only, and those of cookies
-are made with another key, so that neither is accepted in the other's place.
+are made with another key, so that neither is accepted in the other's place. An HMAC under an earlier secret of the
+installation is found as well, and replaced when the token or cookie is used.
 """
 
 from __future__ import annotations
 
 import base64
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -23,7 +24,7 @@ from sqlalchemy import Row, delete, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth.challenge import refused
-from api.auth.derivation import Digest
+from api.auth.derivation import Digests, SecretKeys
 from api.auth.identity import lock_account
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
@@ -55,19 +56,33 @@ class Session:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """A session as its cookie shows it.
+
+    Attributes:
+        outdated: its HMAC was made with an earlier secret; see ``Sessions.renew``.
+    """
+
+    id: str
+    account_id: str
+    expires_at: datetime
+    outdated: bool
+
+
 class Sessions:
     """
     Args:
-        secret: of the installation.
+        secrets: of the installation.
         ttl_s: seconds a refresh token or a cookie is good for.
     """
 
-    def __init__(self, db: Database, secret: str, clock: Clock, ttl_s: float) -> None:
+    def __init__(self, db: Database, secrets: SecretKeys, clock: Clock, ttl_s: float) -> None:
         self._db = db
         self._clock = clock
         self._ttl = timedelta(seconds=ttl_s)
-        self._digests = {"token": Digest(secret, "refresh-token"), "cookie": Digest(secret, "session-cookie")}
-        self._successors = Digest(secret, "refresh-successor")
+        self._digests = {"token": Digests(secrets, "refresh-token"), "cookie": Digests(secrets, "session-cookie")}
+        self._successors = Digests(secrets, "refresh-successor")
 
     async def open(self, account_id: str, transport: Transport) -> Session:
         """A new session; what has long expired of this account's is forgotten on the way."""
@@ -91,15 +106,11 @@ class Sessions:
         async with self._db.begin() as conn:
             row = await self._locked(conn, token)
             _refuse_dead(row, now)
-            successor = self._successor(row, token, now)
             if row.used_at is None:
-                row_id = await self._store(conn, successor, "token", now)
-                spent = update(refresh_tokens).where(_T.id == row.id).values(used_at=now, successor_id=row_id)
-                await conn.execute(spent)
-                return successor
-            given_until = await self._given_but_unused(conn, row, now)
-            if given_until is not None:
-                return replace(successor, expires_at=given_until)
+                return await self._succeed(conn, row, token, now)
+            given = await self._given_but_unused(conn, row, token, now)
+            if given is not None:
+                return given
             await end(conn, row.family_id, now)
         # Raised outside, or the end of the session would be rolled back.
         raise refused(
@@ -107,15 +118,24 @@ class Sessions:
             "this refresh token was used before, so someone else may hold it: the session has ended, log in again",
         )
 
-    async def by_cookie(self, conn: AsyncConnection, value: str) -> tuple[str, str, datetime] | None:
-        """Session, account and expiry of a live cookie."""
-        live = (_T.token_hash == self._digests["cookie"](value)) & _T.revoked_at.is_(None)
-        row = (await conn.execute(select(_T.family_id, _T.account_id, _T.expires_at).where(live))).first()
-        return (row.family_id, row.account_id, row.expires_at) if row is not None else None
+    async def by_cookie(self, conn: AsyncConnection, value: str) -> BrowserSession | None:
+        """The session of a live cookie."""
+        hashes = self._digests["cookie"].every(value)
+        live = _T.token_hash.in_(hashes) & _T.revoked_at.is_(None)
+        row = (await conn.execute(select(refresh_tokens).where(live))).first()
+        if row is None:
+            return None
+        return BrowserSession(row.family_id, row.account_id, row.expires_at, outdated=row.token_hash != hashes[0])
+
+    async def renew(self, cookie: str) -> None:
+        """Store a cookie's HMAC under the current secret."""
+        current, *earlier = self._digests["cookie"].every(cookie)
+        async with self._db.begin() as conn:
+            await conn.execute(update(refresh_tokens).where(_T.token_hash.in_(earlier)).values(token_hash=current))
 
     async def end_by_token(self, token: str) -> None:
         """End the session of a refresh token or cookie, if there is one."""
-        hashes = [digest(token) for digest in self._digests.values()]
+        hashes = [found for digests in self._digests.values() for found in digests.every(token)]
         wanted = select(_T.family_id, _T.account_id).where(_T.token_hash.in_(hashes))
         async with self._db.read() as conn:
             row = (await conn.execute(wanted)).first()
@@ -128,7 +148,7 @@ class Sessions:
             await end(conn, session_id, self._clock())
 
     async def _locked(self, conn: AsyncConnection, token: str) -> Row[tuple[object, ...]]:
-        mine = _T.token_hash == self._digests["token"](token)
+        mine = _T.token_hash.in_(self._digests["token"].every(token))
         account_id = (await conn.execute(select(_T.account_id).where(mine))).scalar()
         if account_id is not None:
             await lock_account(conn, account_id)  # the second of two refreshes waits here for the first
@@ -138,9 +158,18 @@ class Sessions:
             raise refused(ErrorCode.INVALID_CREDENTIALS, "this refresh token is not known here: log in again")
         return row
 
-    def _successor(self, row: Row[tuple[object, ...]], token: str, now: datetime) -> Session:
-        digits = base64.urlsafe_b64encode(self._successors.raw(token)).rstrip(b"=").decode()
-        return Session(row.family_id, row.account_id, _REFRESH_PREFIX + digits, now + self._ttl)
+    async def _succeed(self, conn: AsyncConnection, row: Row[tuple[object, ...]], token: str, now: datetime) -> Session:
+        successor = Session(row.family_id, row.account_id, self._successors_of(token)[0], now + self._ttl)
+        row_id = await self._store(conn, successor, "token", now)
+        # Its second use must still be recognised when the secret that it was stored under has gone.
+        spent = {"used_at": now, "successor_id": row_id, "token_hash": self._digests["token"](token)}
+        await conn.execute(update(refresh_tokens).where(_T.id == row.id).values(spent))
+        return successor
+
+    def _successors_of(self, token: str) -> list[str]:
+        """What comes after a token, under each secret."""
+        digests = self._successors.every_raw(token)
+        return [_REFRESH_PREFIX + base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]
 
     async def _store(self, conn: AsyncConnection, session: Session, transport: Transport, now: datetime) -> str:
         row_id = new_id("rft")
@@ -157,13 +186,19 @@ class Sessions:
         return row_id
 
     async def _given_but_unused(
-        self, conn: AsyncConnection, row: Row[tuple[object, ...]], now: datetime
-    ) -> datetime | None:
-        """When the successor expires, if it was made just now and nobody has used it."""
+        self, conn: AsyncConnection, row: Row[tuple[object, ...]], token: str, now: datetime
+    ) -> Session | None:
+        """The successor once more, if it was made just now and nobody has used it."""
         if now - row.used_at > timedelta(seconds=GRACE_S):
             return None
         unused = (_T.id == row.successor_id) & _T.used_at.is_(None)
-        return (await conn.execute(select(_T.expires_at).where(unused))).scalar()
+        given = (await conn.execute(select(_T.token_hash, _T.expires_at).where(unused))).first()
+        if given is None:
+            return None
+        # Which of them it was: the secret may have been replaced since.
+        made = (each for each in self._successors_of(token) if given.token_hash in self._digests["token"].every(each))
+        successor = next(made, None)
+        return Session(row.family_id, row.account_id, successor, given.expires_at) if successor is not None else None
 
 
 async def end(conn: AsyncConnection, session_id: str, now: datetime) -> None:

@@ -13,19 +13,8 @@ from api.auth.policy import public, require
 from api.auth.principal import Principal, Scope
 from api.errors import ApiError, ErrorCode
 from api.limits import idempotency
-from api.schemas.accounts import (
-    ApiKey,
-    ApiKeyList,
-    ApiKeyWithSecret,
-    CreateApiKey,
-    Profile,
-    RotateApiKey,
-    Tier,
-    TierList,
-    Usage,
-    UsageWindow,
-    utc,
-)
+from api.schemas.accounts import Profile, Tier, TierList, Usage, UsageWindow
+from api.schemas.api_keys import ApiKey, ApiKeyList, ApiKeyWithSecret, CreateApiKey, RotateApiKey, utc
 from api.schemas.errors import error_responses
 from api.services import Provided
 
@@ -118,7 +107,8 @@ async def create_key(
     """The answer holds the key, which is not shown again. No key can be made that may do more than the credential
     that asks for it."""
     once = _once(idempotency_key, "/api/v1/user/api-keys", body.model_dump(mode="json"))
-    made = await services.accounts.create_key(principal, body.name, body.mode, body.scopes, utc(body.expires_at), once)
+    keys, expires_at = services.accounts.permitted_keys, utc(body.expires_at)
+    made = await keys.create(principal, body.name, body.mode, body.scopes, expires_at, once)
     response.headers.update({"Location": f"/api/v1/user/api-keys/{made.key.id}", "Cache-Control": "no-store"})
     response.headers.update(idempotency.REPLAYED if made.replayed else {})
     return ApiKeyWithSecret.made(made, services.clock())
@@ -132,7 +122,7 @@ async def create_key(
 )
 async def revoke_key(key_id: str, services: Provided, principal: Writer) -> None:
     """It stops working within three seconds, everywhere, and for good."""
-    await services.accounts.revoke_key(principal, key_id)
+    await services.accounts.permitted_keys.revoke(principal, key_id)
 
 
 @router.post(
@@ -152,7 +142,7 @@ async def rotate_key(
     """A new key of the same name, mode, scopes and lifetime; the old one works until the overlap ends."""
     wanted = body or RotateApiKey()
     once = _once(idempotency_key, f"/api/v1/user/api-keys/{key_id}/rotate", wanted.model_dump(mode="json"))
-    made = await services.accounts.rotate_key(principal, key_id, wanted.overlap_s, once)
+    made = await services.accounts.permitted_keys.rotate(principal, key_id, wanted.overlap_s, once)
     response.headers.update({"Location": f"/api/v1/user/api-keys/{made.key.id}", "Cache-Control": "no-store"})
     response.headers.update(idempotency.REPLAYED if made.replayed else {})
     return ApiKeyWithSecret.made(made, services.clock())

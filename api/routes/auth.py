@@ -8,11 +8,11 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 
 from api.auth.loopback import is_local
 from api.auth.policy import public
-from api.auth.service import Grant, address_of
+from api.auth.service import Grant
 from api.auth.sessions import Session
 from api.errors import ApiError, ErrorCode
-from api.schemas.accounts import CookieGrant, Login, Logout, Refresh, Register, TokenGrant
 from api.schemas.errors import error_responses
+from api.schemas.logins import CookieGrant, Login, Logout, Refresh, Register, TokenGrant
 from api.services import Provided, Services
 
 _PREFIX = "/api/v1/auth"
@@ -33,7 +33,7 @@ router = APIRouter(prefix=_PREFIX, tags=["accounts"], dependencies=[Depends(publ
 async def register(body: Register, request: Request, response: Response, services: Provided) -> TokenGrant:
     """A new account of the smallest tier, and tokens to begin with at once."""
     grant = await services.accounts.register(
-        body.email, body.password.get_secret_value(), body.name, address=address_of(request)
+        body.email, body.password.get_secret_value(), body.name, address=services.accounts.address_of(request)
     )
     response.headers["Location"] = "/api/v1/user/profile"
     return _granted(grant, response)
@@ -64,7 +64,7 @@ async def login(body: Login, request: Request, response: Response, services: Pro
         body.email,
         body.password.get_secret_value(),
         "cookie" if body.cookie else "token",
-        address=address_of(request),
+        address=services.accounts.address_of(request),
     )
     if body.cookie:
         return _cookie(session, request, response, services)
@@ -89,7 +89,8 @@ async def refresh(body: Refresh, request: Request, response: Response, services:
     A refresh token works once. Using it again ends the whole session, since then two parties hold it; only within ten
     seconds, and while the successor is unused, the same successor is given again, in case the answer got lost.
     """
-    grant = await services.accounts.refresh(body.refresh_token.get_secret_value(), address=address_of(request))
+    address = services.accounts.address_of(request)
+    grant = await services.accounts.refresh(body.refresh_token.get_secret_value(), address=address)
     return _granted(grant, response)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from api.secret_keys import FILE, development_secrets, parse_master_keys
 from api.settings import REPOSITORY, Settings, SettingsError
+from api.settings_reference import DOCUMENT, renewed
 
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 SECRETS = {"secret_key": "s" * 32, "master_keys": f"1:{MASTER_KEY}"}
@@ -94,6 +95,67 @@ def test_master_keys_keep_their_order_and_have_ids_of_their_own() -> None:
         parse_master_keys(f"a:{MASTER_KEY},a:{MASTER_KEY}")
 
 
+OTHERS = ",".join(("o" * 32, "p" * 40))
+
+
+def test_previous_secrets_are_accepted_behind_the_current_one(data_dir: Path) -> None:
+    settings = Settings(**SECRETS, previous_secret_keys=OTHERS)
+    assert settings.secrets.secret_keys == ("s" * 32, "o" * 32, "p" * 40)
+    assert "oooo" not in f"{settings!r} {settings} {settings.secrets!r}"
+    assert Settings(**SECRETS, previous_secret_keys="").secrets.secret_keys == ("s" * 32,)
+    made = Settings(previous_secret_keys="o" * 32).secrets
+    assert made.secret_keys == (made.secret_key, "o" * 32), "in development as well"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("short", "key 1 is shorter than 32"),
+        (f"{'o' * 32},", "key 2 is shorter than 32"),
+        (f"{'o' * 32}, {'p' * 32}", "key 2 .* blank beside it"),
+        (f"{'o' * 32}\n", "key 1 .* blank beside it"),
+        (f"{'o' * 32},{'o' * 32}", "key 2 stands there twice"),
+    ],
+)
+def test_bad_previous_secrets_are_refused_without_being_shown(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=f"TUTTI_PREVIOUS_SECRET_KEYS: {words}") as caught:
+        Settings(previous_secret_keys=text)
+    assert "oooo" not in str(caught.value)
+
+
+def test_a_secret_does_not_replace_itself() -> None:
+    with pytest.raises(SettingsError, match="TUTTI_PREVIOUS_SECRET_KEYS holds TUTTI_SECRET_KEY itself"):
+        Settings(**SECRETS, previous_secret_keys=f"{'o' * 32},{'s' * 32}")
+
+
+def test_production_takes_no_secret_of_development_not_even_a_former_one(data_dir: Path) -> None:
+    made = Settings().secrets.secret_key
+    for name, values in {
+        "TUTTI_SECRET_KEY": {**SECRETS, "secret_key": made},
+        "TUTTI_PREVIOUS_SECRET_KEYS": {**SECRETS, "previous_secret_keys": f"{'o' * 32},{made}"},
+    }.items():
+        with pytest.raises(SettingsError, match=f"take the secret that development made in .* out of {name}") as caught:
+            Settings(environment="production", **values)
+        assert made not in str(caught.value)
+    Settings(environment="production", **SECRETS, previous_secret_keys=OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("10.0.0.0/33", "network 1 is none"),
+        ("10.0.0.1/8", "network 1 is none .*host bits"),
+        ("10.0.0.0/8,", "network 2 is none"),
+        ("10.0.0.0/8,proxy.example", "network 2 is none"),
+        ("0.0.0.0/0", "network 1 is everybody"),
+        ("::/0", "network 1 is everybody"),
+    ],
+)
+def test_bad_networks_of_proxies_stop_the_start(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=f"TUTTI_TRUSTED_PROXIES: {words}"):
+        Settings(trusted_proxies=text)
+
+
 def test_production_says_everything_it_lacks_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings(environment="production", webhook_allow_http=True)
@@ -127,3 +189,17 @@ def test_public_url_loses_its_last_slash() -> None:
 
 def test_development_secrets_survive(data_dir: Path) -> None:
     assert development_secrets(data_dir) == development_secrets(data_dir)
+
+
+# -------------------------------------------------------------------------------------------- reference
+def test_every_setting_is_described() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert "|" not in field.description, f"{name} would break the reference's table"
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    written = DOCUMENT.read_text(encoding="utf-8")
+    assert written == renewed(written), "python -m api.settings_reference"
+    with pytest.raises(ValueError, match="no table of settings"):
+        renewed("# Settings")

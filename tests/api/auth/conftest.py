@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
-import httpx2
 import pytest
 import structlog
 from fastapi import Depends, FastAPI
@@ -28,11 +26,8 @@ from api.middleware import RequestContext
 from api.routes import account, auth
 from api.settings import Settings
 from api.store.database import Database
+from tests.api.auth.calls import client
 
-PASSWORD = "four calm violet trombones"
-EMAIL = "ada@example.com"
-REMOTE = ("203.0.113.9", 50_000)
-LOOPBACK = ("127.0.0.1", 50_000)
 Connect = Callable[..., Any]
 
 
@@ -100,43 +95,6 @@ def connect(platform: Platform) -> Connect:
 def production(**values: Any) -> dict[str, Any]:
     secrets = {"secret_key": "s" * 40, "master_keys": "1:" + base64.b64encode(b"m" * 32).decode()}
     return {"environment": "production", **secrets, **values}
-
-
-@asynccontextmanager
-async def client(
-    platform: Platform, *, base: str = "https://tutti.example", address: tuple[str, int] = REMOTE, **headers: str
-) -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(platform.app, raise_app_exceptions=False, client=address)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with httpx2.AsyncClient(transport=transport, base_url=base, headers=named) as connected:
-        yield connected
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-async def register(client: httpx2.AsyncClient, email: str = EMAIL) -> dict[str, Any]:
-    answer = await client.post("/api/v1/auth/register", json={"email": email, "password": PASSWORD})
-    assert answer.status_code == 201, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
-
-
-async def make_key(client: httpx2.AsyncClient, token: str, **body: Any) -> dict[str, Any]:
-    answer = await client.post("/api/v1/user/api-keys", json={"name": "studio", **body}, headers=bearer(token))
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
-
-
-def code(answer: httpx2.Response) -> str:
-    """The envelope's code, after a look at the rest of what every error promises."""
-    error = answer.json()["error"]
-    assert answer.headers["x-error-code"] == error["code"]
-    if answer.status_code == 401:
-        assert answer.headers["www-authenticate"].startswith('Bearer realm="tutti"')
-    return str(error["code"])
 
 
 def _app(accounts: AccountService, limits: Limits, settings: Settings, clock: ManualClock) -> FastAPI:

@@ -14,7 +14,7 @@ from api.auth.access_tokens import AccessClaims, AccessTokens
 from api.errors import ApiError, ErrorCode
 from tests.api.auth.conftest import ManualClock
 
-SECRET = "s" * 40
+SECRETS = ("s" * 40,)
 TTL_S = 600
 
 
@@ -30,7 +30,7 @@ def encoded(value: dict[str, Any]) -> str:
 
 @pytest.fixture
 def tokens(clock: ManualClock) -> AccessTokens:
-    return AccessTokens(SECRET, TTL_S, clock)
+    return AccessTokens(SECRETS, TTL_S, clock)
 
 
 def refusal(tokens: AccessTokens, token: str) -> ErrorCode:
@@ -60,8 +60,8 @@ def test_a_token_says_whose_it_is_and_for_how_long(tokens: AccessTokens, clock: 
 
 def test_every_gateway_with_the_secret_reads_it_and_no_other(tokens: AccessTokens, clock: ManualClock) -> None:
     token = tokens.issue("acc_1", "ses_1")
-    assert AccessTokens(SECRET, 60, clock).read(token) == AccessClaims("acc_1", "ses_1")
-    assert refusal(AccessTokens("another" * 6, TTL_S, clock), token) is ErrorCode.INVALID_CREDENTIALS
+    assert AccessTokens(SECRETS, 60, clock).read(token) == AccessClaims("acc_1", "ses_1")
+    assert refusal(AccessTokens(("another" * 6,), TTL_S, clock), token) is ErrorCode.INVALID_CREDENTIALS
 
 
 def test_it_expires_after_its_time_and_five_seconds_of_skew(tokens: AccessTokens, clock: ManualClock) -> None:

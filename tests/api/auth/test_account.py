@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from api.limits import quota
 from api.store.database import Database
-from tests.api.auth.conftest import Connect, ManualClock, Platform, bearer, code, make_key, register
+from tests.api.auth.calls import bearer, code, make_key, register
+from tests.api.auth.conftest import Connect, ManualClock, Platform
 from tests.api.limits.rows import TIERS
 
 USAGE = "/api/v1/user/usage"

@@ -16,10 +16,10 @@ from api.auth.principal import ALL_SCOPES, Scope
 from api.errors import ApiError, ErrorCode
 from api.store.database import Database
 from api.store.schema import api_keys
-from tests.api.auth.conftest import Connect, ManualClock, Platform, bearer, code, make_key, register
+from tests.api.auth.calls import PROFILE, bearer, code, make_key, register
+from tests.api.auth.conftest import Connect, ManualClock, Platform
 
 KEYS = "/api/v1/user/api-keys"
-PROFILE = "/api/v1/user/profile"
 
 
 async def listed(http: httpx2.AsyncClient, token: str) -> list[dict[str, Any]]:

@@ -12,20 +12,9 @@ from api.auth.authenticator import CACHE_S, LOCAL_ACCOUNT
 from api.auth.principal import ALL_SCOPES, Role
 from api.store.database import Database
 from api.store.schema import accounts
-from tests.api.auth.conftest import (
-    LOOPBACK,
-    Connect,
-    ManualClock,
-    Platform,
-    bearer,
-    client,
-    code,
-    make_key,
-    production,
-    register,
-)
+from tests.api.auth.calls import LOOPBACK, PROFILE, bearer, client, code, make_key, register
+from tests.api.auth.conftest import Connect, ManualClock, Platform, production
 
-PROFILE = "/api/v1/user/profile"
 MakePlatform = Callable[..., Platform]
 LEGACY = "0123456789abcdef-from-before"
 

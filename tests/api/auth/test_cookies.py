@@ -8,21 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.auth.conftest import (
-    EMAIL,
-    LOOPBACK,
-    PASSWORD,
-    Connect,
-    ManualClock,
-    Platform,
-    bearer,
-    client,
-    code,
-    register,
-)
+from tests.api.auth.calls import EMAIL, LOOPBACK, PASSWORD, PROFILE, bearer, client, code, register
+from tests.api.auth.conftest import Connect, ManualClock, Platform
 
 LOGIN = "/api/v1/auth/login"
-PROFILE = "/api/v1/user/profile"
 HOST_COOKIE = "__Host-tutti_session"
 BODY = {"email": EMAIL, "password": PASSWORD, "cookie": True}
 

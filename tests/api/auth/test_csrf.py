@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 from api.auth.csrf import CSRF_HEADER, CsrfGuard
 from api.errors import ApiError, ErrorCode
 
-GUARD = CsrfGuard("s" * 40, "https://music.example")
+GUARD = CsrfGuard(("s" * 40,), "https://music.example")
 HOST = "internal:8000"
 
 
@@ -93,7 +93,7 @@ def test_another_token_is_refused(token: str) -> None:
 
 
 def test_the_token_is_bound_to_the_installation() -> None:
-    assert CsrfGuard("t" * 40, None).token("ses_1") != GUARD.token("ses_1")
+    assert CsrfGuard(("t" * 40,), None).token("ses_1") != GUARD.token("ses_1")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])

@@ -17,24 +17,12 @@ from api.storage.errors import KeyMissingError
 from api.storage.vault import Vault
 from api.store.database import Database
 from api.store.schema import accounts, generations, outbox, tracks
-from tests.api.auth.conftest import (
-    EMAIL,
-    LOOPBACK,
-    PASSWORD,
-    Connect,
-    ManualClock,
-    Platform,
-    bearer,
-    client,
-    code,
-    make_key,
-    register,
-)
+from tests.api.auth.calls import EMAIL, LOOPBACK, PASSWORD, PROFILE, bearer, client, code, make_key, register
+from tests.api.auth.conftest import Connect, ManualClock, Platform
 from tests.api.auth.owned import everything, fill, owned_tables
 from tests.api.limits.rows import add_account, add_generation
 
 ACCOUNT = "/api/v1/account"
-PROFILE = "/api/v1/user/profile"
 MARK = "ada"
 KEPT = {"accounts", "usage_windows", "generations", "tracks"}
 

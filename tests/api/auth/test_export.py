@@ -12,7 +12,8 @@ from api.auth import export
 from api.auth.export import export_account
 from api.store.database import Database
 from api.store.schema import metadata, tracks
-from tests.api.auth.conftest import Connect, ManualClock, Platform, bearer, code, make_key, register
+from tests.api.auth.calls import bearer, code, make_key, register
+from tests.api.auth.conftest import Connect, ManualClock, Platform
 from tests.api.auth.owned import HIDDEN, SECRET_COLUMNS, fill, owned_tables
 
 EXPORT = "/api/v1/account/export"

@@ -14,24 +14,12 @@ from api.auth.passwords import Passwords
 from api.settings import SettingsError
 from api.store.database import Database
 from api.store.schema import accounts
-from tests.api.auth.conftest import (
-    EMAIL,
-    LOOPBACK,
-    PASSWORD,
-    Connect,
-    ManualClock,
-    Platform,
-    bearer,
-    client,
-    code,
-    production,
-    register,
-)
+from tests.api.auth.calls import EMAIL, LOOPBACK, PASSWORD, PROFILE, bearer, client, code, register
+from tests.api.auth.conftest import Connect, ManualClock, Platform, production
 
 LOGIN = "/api/v1/auth/login"
 REFRESH = "/api/v1/auth/refresh"
 LOGOUT = "/api/v1/auth/logout"
-PROFILE = "/api/v1/user/profile"
 MakePlatform = Callable[..., Platform]
 
 

@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 
 from api.auth.passwords import NOBODY, Passwords
 from api.errors import ApiError, ErrorCode
-from tests.api.auth.conftest import PASSWORD
+from tests.api.auth.calls import PASSWORD
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from api.auth.principal import Scope
-from api.schemas.accounts import CreateApiKey, Logout, Refresh, Register, RotateApiKey
-from tests.api.auth.conftest import EMAIL, PASSWORD
+from api.schemas.api_keys import CreateApiKey, RotateApiKey
+from api.schemas.logins import Logout, Refresh, Register
+from tests.api.auth.calls import EMAIL, PASSWORD
 
 BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"email": "no-at", "password": PASSWORD}, "email"),

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 from sqlalchemy import func, select, update
 
-from api.auth.sessions import GRACE_S, Session, Sessions
+from api.auth.sessions import GRACE_S, BrowserSession, Session, Sessions
 from api.errors import ApiError, ErrorCode
 from api.store.database import Database
 from api.store.schema import accounts, refresh_tokens
@@ -21,7 +21,7 @@ TTL_S = 3600.0
 @pytest.fixture
 async def sessions(database: Database, clock: ManualClock) -> Sessions:
     await add_account(database)
-    return Sessions(database, "s" * 40, clock, TTL_S)
+    return Sessions(database, ("s" * 40,), clock, TTL_S)
 
 
 async def refusal(sessions: Sessions, token: str) -> ErrorCode:
@@ -150,7 +150,8 @@ async def test_a_cookie_cannot_be_refreshed_nor_a_refresh_token_be_a_cookie(
     assert await refusal(sessions, cookie.token) is ErrorCode.INVALID_CREDENTIALS
     async with database.read() as conn:
         assert await sessions.by_cookie(conn, token.token) is None
-        assert await sessions.by_cookie(conn, cookie.token) == (cookie.id, "acc_1", cookie.expires_at)
+        found = await sessions.by_cookie(conn, cookie.token)
+        assert found == BrowserSession(cookie.id, "acc_1", cookie.expires_at, outdated=False)
     await sessions.end_by_id(cookie.id, "acc_1")
     async with database.read() as conn:
         assert await sessions.by_cookie(conn, cookie.token) is None
