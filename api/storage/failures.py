@@ -45,10 +45,12 @@ _CAUSES = (
     _Cause("RequestTimeTooSkewed", StorageConfigError, "this machine's clock is wrong: set it"),
     _Cause("configured region", StorageConfigError, "the bucket is in another region: mend AWS_REGION"),
     _Cause("AuthenticationFailed", StorageConfigError, "it does not take the key: mend AZURE_STORAGE_ACCOUNT_KEY"),
+    _Cause("AuthorizationFailure", StorageConfigError, "it does not take the key: mend AZURE_STORAGE_ACCOUNT_KEY"),
     # Where a role is meant to give the credentials, what gives them may be away for a moment: not a mistake for sure.
     _Cause("/latest/api/token", StorageUnavailableError, f"{_NO_ROLE} AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     _Cause("computeMetadata", StorageUnavailableError, f"{_NO_ROLE} GOOGLE_APPLICATION_CREDENTIALS"),
     _Cause("metadata/identity", StorageUnavailableError, f"{_NO_ROLE} AZURE_STORAGE_ACCOUNT_KEY"),
+    _Cause("403 Forbidden", StorageConfigError, f"it refuses: {_RIGHTS}"),
     _Cause("os error 28", StorageUnavailableError, "its disk is full: free some space"),
     _Cause("Missing AccessKeyId", StorageConfigError, "AWS_SECRET_ACCESS_KEY is set alone: set AWS_ACCESS_KEY_ID too"),
     _Cause(

@@ -3,8 +3,8 @@
 Bytes go in whole or not at all, and come back whole or in parts. What is stored here is always sealed by the vault.
 
 The same tests run on a directory, in memory, and on S3's protocol against a server on this machine that checks
-signatures. Google Cloud Storage and Azure are the same library's, and were never run against a service: of them only
-the addresses and what is said about missing credentials are tested.
+signatures. Azure was run by hand only, against an emulator of it. Google Cloud Storage was never run: of both, only the
+addresses and what is said about missing credentials are tested.
 """
 
 from __future__ import annotations
