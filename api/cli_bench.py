@@ -14,11 +14,22 @@ def root() -> None:
     """Measure the engine on this machine."""
 
 
-@bench.command(
-    add_help_option=False,  # the benchmark has its own
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
+# The benchmarks read their own arguments, and have their own help.
+_HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@bench.command(add_help_option=False, context_settings=_HANDED_ON)
 def engine(context: typer.Context) -> None:
     """Steps per second, real-time factor and time to first audio, against transformers on the same weights."""
-    benchmark = importlib.import_module("benchmarks.engine_bench")
+    _run("benchmarks.engine_bench", context)
+
+
+@bench.command(add_help_option=False, context_settings=_HANDED_ON)
+def peers(context: typer.Context) -> None:
+    """The whole table: every other way to run MusicGen, one stream, several, and listeners as they come."""
+    _run("benchmarks.peers_bench", context)
+
+
+def _run(module: str, context: typer.Context) -> None:
+    benchmark = importlib.import_module(module)
     raise typer.Exit(int(benchmark.main(context.args) or 0))

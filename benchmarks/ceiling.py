@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from benchmarks.formats import BYTES_PER_WEIGHT, arithmetic
 from benchmarks.workload import Stream
-from models.config import CodecConfig, DecoderConfig
-from models.musicgen.decoder import MusicGenDecoder
+from models.config import CodecConfig, DecoderConfig, ModelConfig
 
 _SMALLEST_BUFFER = 1 << 20
 _CPU_BUFFER, _GPU_BUFFER = 256 << 20, 4 << 30  # more than any cache holds
@@ -72,39 +72,36 @@ def floor_s(work: Work, peaks: Peaks) -> float:
     return decoder_s + work.codec_flop / peaks.matmul
 
 
-def work_of(
-    decoder: MusicGenDecoder,
-    codec: CodecConfig,
-    streams: Sequence[Stream],
-    text_tokens: Sequence[int],
-    kv_itemsize: int,
-) -> Work:
-    """
+def work_of(config: ModelConfig, weights: str, streams: Sequence[Stream], text_tokens: Sequence[int], kv: int) -> Work:
+    """Counted from the model's shape, so that it holds for any implementation.
+
     Args:
-        text_tokens: of each stream's prompt; the conditioned row of its pair attends to them.
-        kv_itemsize: bytes of one stored key or value.
+        weights: the format of the decoder's, see ``benchmarks.formats``.
+        text_tokens: of each stream's prompt; the conditioned row of its pair attends to them, the null row to nothing.
+        kv: bytes of one stored key or value.
     """
-    config = decoder.config
-    delay = max(config.delays)
-    weights = [
-        parameter
-        for name, parameter in decoder.named_parameters()
-        if not name.startswith(("embedding", "text_projection")) and ".cross_kv." not in name  # not read in a step
-    ]
-    matrix_flop = sum(2.0 * each.numel() for each in weights if each.dim() == 2)
-    row_steps = sum(2 * (stream.frames + delay) for stream in streams)
-    positions = sum(
-        2 * _sum_to(stream.frames + delay) + (stream.frames + delay) * tokens
-        for stream, tokens in zip(streams, text_tokens, strict=True)
-    )
+    decoder = config.decoder
+    delay, width = max(decoder.delays), decoder.hidden_size
+    matrices = _matrix_weights(decoder)
+    norms = 2 * width * (3 * decoder.num_layers + 1)
+    only_with_text = 2 * width**2 * decoder.num_layers  # the query and the output of attention to the text
+    steps = [stream.frames + delay for stream in streams]
+    positions = sum(2 * _sum_to(count) + count * tokens for count, tokens in zip(steps, text_tokens, strict=True))
     frames = sum(stream.frames for stream in streams)
     return Work(
-        steps=max(stream.frames for stream in streams) + delay,
-        weight_bytes=sum(each.numel() * each.element_size() for each in weights),
-        kv_bytes=positions * kv_bytes_per_position(config, kv_itemsize),
-        decoder_flop=row_steps * matrix_flop + positions * 4.0 * config.num_layers * config.hidden_size,
-        codec_flop=1e9 * gflop_per_frame(codec) * frames * config.audio_channels,
+        steps=max(steps),
+        weight_bytes=round(matrices * BYTES_PER_WEIGHT[weights] + norms * arithmetic(weights).itemsize),
+        kv_bytes=positions * kv_bytes_per_position(decoder, kv),
+        decoder_flop=sum(steps) * 2.0 * (2 * matrices - only_with_text) + positions * 4.0 * decoder.num_layers * width,
+        codec_flop=1e9 * gflop_per_frame(config.codec) * frames * config.channels,
     )
+
+
+def _matrix_weights(config: DecoderConfig) -> int:
+    """Those that a step multiplies by: not the tables it looks up in, nor what text is projected with once."""
+    width = config.hidden_size
+    layer = 6 * width**2 + 2 * width * config.ffn_dim
+    return config.num_layers * layer + config.num_codebooks * config.vocab_size * width
 
 
 def kv_bytes_per_position(config: DecoderConfig, itemsize: int) -> int:

@@ -1,9 +1,8 @@
-"""``tutti bench engine``: the engine against transformers' ``generate`` on the same weights in the same run.
+"""``tutti bench engine``: the engine against its peers, on the same weights in the same run.
 
-First the ceiling, then for one stream and for several of mixed lengths: steps per second, seconds of audio per second
-(the real-time factor) and time to first audio, medians over runs that take turns, and the ratios. Before any of it both
-sides make a short clip greedily in float32, and unless all codes are equal the comparison is refused. The last line
-is one JSON object.
+First the ceiling; then a check that all sides do the same work (in float32 exactly, or the comparison is refused); then
+for one stream and for several of mixed lengths: steps per second, seconds of audio per second (the real-time factor,
+codec included), time to first audio; medians over runs that take turns, and ratios. The last line is one JSON object.
 
 Needs torch, transformers and ``models/`` only: ``python -m benchmarks.engine_bench`` runs on a machine without Ray.
 """
@@ -11,229 +10,139 @@ Needs torch, transformers and ``models/`` only: ``python -m benchmarks.engine_be
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from transformers.utils import logging
-
 from benchmarks.ceiling import measure_peaks, work_of
-from benchmarks.parity import check_lengths, check_parity
-from benchmarks.report import SCHEMA, Case, ceiling_lines, comparison_lines, figures
-from benchmarks.sides import Made, Transformers, Tutti
-from benchmarks.weights import SHAPES, Weights, random_weights, weights_of_folder
-from benchmarks.workload import Stream, streams_for
-from models.catalog import TINY, TINY_PATH, resolve
-from models.config import DTYPES, MAX_DURATION_S, EngineConfig
-from models.engine.loader import LoadedModel, torch_dtype
+from benchmarks.compare import TOLERANCE, comparison, falls, read_baseline
+from benchmarks.formats import EXACT, arithmetic, kv_itemsize
+from benchmarks.html_report import page
+from benchmarks.measure import SHORTEST_S, Peer, open_peers, take_turns
+from benchmarks.options import Settings, about, add_shared, fail, finish, problem, say, set_up
+from benchmarks.parity import agreement, check_parity
+from benchmarks.peers.registry import ONE_AT_A_TIME, SIDES, default_peers
+from benchmarks.peers.transformers_generate import Transformers
+from benchmarks.report import SCHEMA, Case, ceiling_lines, comparison_lines, figures, headline
+from benchmarks.sides import Tutti
+from benchmarks.weights import Weights
+from benchmarks.workload import streams_for
 from models.errors import TuttiError
 
-SHORTEST_S = 0.5
-PARITY_S = 1.0
+BATCHES = (1, 8)
+PARITY_TAKE = -1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, and return the exit code: 0 done, 1 refused or failed, 2 what was asked for cannot be (from argparse)."""
+    """Run, and return the exit code: 0 done, 1 refused, failed or fallen behind, 2 what was asked for cannot be."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    problem = _problem(options)
-    if problem:
-        parser.error(problem)
+    options.peers = options.peers or default_peers(options.weights)
+    if trouble := problem(options, SIDES):
+        parser.error(trouble)
     try:
-        with _threads(options.threads), _quiet(), _weights(options) as weights:
-            result = _compare(weights, options)
+        baseline = read_baseline(options.compare) if options.compare else None
+        with set_up(options) as weights:
+            result = _run(weights, options)
+        fallen = falls(baseline, result, options.tolerance) if baseline else []
+        say(options, comparison(baseline, fallen, options.tolerance) if baseline else [])
     except (TuttiError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    line = json.dumps(result, ensure_ascii=False)
-    if options.json is not None:
-        options.json.write_text(line + "\n", encoding="utf-8")
-    print(line, flush=True)
-    return 0
-
-
-# ------------------------------------------------------------------------------------------------ what is asked for
+        return fail(error)
+    finish(options, result | ({"fallen": fallen} if baseline else {}), page([result]))
+    return 1 if fallen else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tutti bench engine",
-        description="The engine against transformers' generate, on the same weights in the same run.",
+        description="The engine against other ways to run MusicGen, on the same weights in the same run.",
     )
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--model",
-        help="a checkpoint folder in transformers format, or 'tiny' (the default, where its checkpoint is present)",
+    add_shared(parser)
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="concurrent streams of mixed lengths (default: 1, then 8)"
     )
-    which.add_argument("--shape", choices=SHAPES, help="random weights of this size instead")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of the longest stream (default 4)")
-    parser.add_argument("--streams", type=int, default=8, help="concurrent streams of mixed lengths (default 8)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
-    parser.add_argument("--threads", type=int, help="CPU threads of both sides (default: torch's choice)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights of both sides")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
-    parser.add_argument("--seed", type=int, default=0, help="of random weights (default 0)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the JSON line to this file")
+    parser.add_argument(
+        "--peers", help="names with commas between them, or none (default: transformers in our precision)"
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="BASELINE", help="JSON line of an earlier run; exit 1 if a ratio has fallen"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help=f"how far a ratio may fall (default {TOLERANCE:g} of it)"
+    )
     return parser
 
 
-def _problem(options: argparse.Namespace) -> str | None:
-    """What is wrong with the arguments, or None."""
-    if not SHORTEST_S <= options.seconds <= MAX_DURATION_S:
-        return f"argument --seconds: must be from {SHORTEST_S:g} to {MAX_DURATION_S:g}, got {options.seconds:g}"
-    for name in ("streams", "repeats", "threads"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            return f"argument --{name}: must be at least 1, got {value}"
-    if options.json is not None and not options.json.absolute().parent.is_dir():
-        return f"argument --json: there is no folder {options.json.absolute().parent}; make it first"
-    try:
-        EngineConfig(device=options.device)
-        if options.model is not None:
-            resolve(options.model)
-    except TuttiError as error:
-        return str(error)
-    if options.device != "cpu" and not torch.cuda.is_available():
-        return f"argument --device: {options.device} is not there: this torch sees no CUDA device; use cpu"
-    return None
+def _run(weights: Weights, options: Settings) -> dict[str, Any]:
+    head = about("engine", SCHEMA, weights, options)
+    say(options, [", ".join(f"{key} {value}" for key, value in head["machine"].items())])
+    cases = cases_of(weights, options, BATCHES if options.batch is None else (options.batch,))
+    say(options, ceiling_lines(cases, f"{weights.name}, {options.weights}"))
+    peers, parity = check_work(weights, options, cases)
+    say(options, parity_lines(parity))
+    runs = [run_case(weights, options, case, peers) for case in cases]
+    say(options, [""])
+    return head | headline(runs) | {"parity": parity, "runs": runs}
 
 
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers warns of special tokens that MusicGen has by design, and draws progress bars."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        logging.enable_progress_bar()
-
-
-@contextmanager
-def _weights(options: argparse.Namespace) -> Iterator[Weights]:
-    model = options.model
-    if model is None and options.shape is None and (TINY_PATH / "config.json").is_file():
-        model = TINY
-    if model is None:
-        with random_weights(options.shape or TINY, options.device, options.seed) as weights:
-            yield weights
-    else:
-        yield weights_of_folder(resolve(model), options.device)
-
-
-# ------------------------------------------------------------------------------------------------------ what is done
-
-
-def _compare(weights: Weights, options: argparse.Namespace) -> dict[str, Any]:
-    about = _about(weights, options)
-    print(", ".join(f"{key} {value}" for key, value in about["machine"].items()))
-    frames = int(options.seconds * weights.config.frame_rate)
-    sets = [streams_for(count, frames, take=0) for count in dict.fromkeys((1, options.streams))]
-    ours = weights.ours(options.device, torch_dtype(options.dtype))
-    cases = _cases(weights, ours, options, sets)
-    print(*ceiling_lines(cases, f"{weights.name}, {options.dtype}"), sep="\n", flush=True)
-    codes = _refuse_different_work(weights, ours, options, sets)
-    print(f"Before timing: {codes} greedy codes in float32 on both sides, all equal", flush=True)
-    weights.theirs.to(torch_dtype(options.dtype))
-    runs = []
-    for case in cases:
-        runs.append(figures(case, _run(weights, ours, options, case.streams)))
-        print("", *comparison_lines(case, options.repeats, runs[-1]), sep="\n", flush=True)
-    print()
-    return about | {"parity": {"codes": codes, "dtype": "float32"}, "runs": runs}
-
-
-def _about(weights: Weights, options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "benchmark": "engine",
-        "schema": SCHEMA,
-        "model": {
-            "name": weights.name,
-            "parameters": sum(each.numel() for each in weights.theirs.parameters()),
-            "dtype": options.dtype,
-        },
-        "settings": {name: getattr(options, name) for name in ("seconds", "streams", "repeats", "seed")},
-        "machine": {
-            "device": torch.cuda.get_device_name(options.device) if options.device != "cpu" else "cpu",
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _cases(
-    weights: Weights, ours: LoadedModel, options: argparse.Namespace, sets: Sequence[Sequence[Stream]]
-) -> list[Case]:
+def cases_of(weights: Weights, options: Settings, batches: Sequence[int]) -> list[Case]:
     """What these sets of streams take, and the peaks at that size."""
-    config, dtype = weights.config, torch_dtype(options.dtype)
-    kv_itemsize = 4 if options.device == "cpu" else dtype.itemsize  # as the engine keeps them
+    config, frames = weights.config, int(options.duration * weights.config.frame_rate)
+    sets = [streams_for(count, frames, take=0) for count in batches]
     works = []
     for streams in sets:
         tokens = [len(weights.tokenizer(stream.prompt)["input_ids"]) for stream in streams]
-        works.append(work_of(ours.decoder, config.codec, streams, tokens, kv_itemsize))
-    peaks = measure_peaks(options.device, dtype, [work.bytes_per_step for work in works])
+        kv = kv_itemsize(options.weights, options.device)
+        works.append(work_of(config, options.weights, streams, tokens, kv))
+    sizes = [work.bytes_per_step for work in works]
+    peaks = measure_peaks(options.device, arithmetic(options.weights), sizes)
     return [Case(*each) for each in zip(sets, [config.frame_rate] * len(sets), works, peaks, strict=True)]
 
 
-def _sides(
-    weights: Weights, ours: LoadedModel, options: argparse.Namespace, dtype: str, streams: Sequence[Stream]
-) -> tuple[Tutti, Transformers]:
-    return (
-        Tutti(ours, options.device, dtype, streams),
-        Transformers(weights.theirs, weights.tokenizer, weights.config),
-    )
+def check_work(weights: Weights, options: Settings, cases: Sequence[Case]) -> tuple[list[Peer], dict[str, Any]]:
+    """Greedy codes of all sides on short streams, before any timing; also shows which peers run.
+
+    Returns:
+        the peers; and for the report, the codes compared with transformers' float32 and how many were equal.
+
+    Raises:
+        DifferentWorkError: float32 is not equal to transformers' float32.
+    """
+    frames = int(SHORTEST_S * weights.config.frame_rate)
+    reference = Transformers(weights, dtype=arithmetic(EXACT))
+    alone = streams_for(1, frames, PARITY_TAKE)
+    codes = reference.make(alone, greedy=True).codes[0]
+    parity: dict[str, Any] = {"reference": "transformers-fp32"}
+    if options.weights == EXACT:
+        delay, compared = max(weights.config.decoder.delays), 0
+        for case in cases:
+            streams = streams_for(len(case.streams), frames, PARITY_TAKE)
+            ours = Tutti(weights, options.weights, options.device, streams)
+            compared += check_parity(ours, reference, streams, delay)
+        parity |= {"codes": compared, "equal": 1.0}
+    else:
+        made = Tutti(weights, options.weights, options.device, alone).make(alone, greedy=True)
+        parity |= agreement(made.codes[0], codes).as_dict()
+    return open_peers(options.peers, weights, alone, codes), parity
 
 
-def _refuse_different_work(
-    weights: Weights, ours: LoadedModel, options: argparse.Namespace, sets: Sequence[Sequence[Stream]]
-) -> int:
-    """Parity of each set of streams, all shortened alike; returns the codes compared. Warms both sides up, too."""
-    if options.dtype != "float32":
-        ours = weights.ours(options.device, torch.float32)
-    frames = int(min(PARITY_S, options.seconds) * weights.config.frame_rate)
-    compared = 0
-    for streams in sets:
-        short = streams_for(len(streams), frames, take=-1)
-        sides = _sides(weights, ours, options, "float32", short)
-        compared += check_parity(*sides, short, max(weights.config.decoder.delays))
-    return compared
+def parity_lines(parity: dict[str, Any]) -> list[str]:
+    """What was found before timing."""
+    what = f"Before timing: of {parity['codes']} greedy codes, transformers in float32 and our side have"
+    if parity["equal"] == 1:
+        return [f"{what} all equal"]
+    return [f"{what} {parity['equal']:.0%} equal, the first {parity['frames_until_differing']} frames throughout"]
 
 
-def _run(
-    weights: Weights, ours: LoadedModel, options: argparse.Namespace, streams: Sequence[Stream]
-) -> list[tuple[Made, Made]]:
-    """Both sides in turn, every repeat with new prompts and seeds; one short run before, to warm up."""
-    tutti, theirs = _sides(weights, ours, options, options.dtype, streams)
-    warm = streams_for(len(streams), int(SHORTEST_S * weights.config.frame_rate), take=-2)
-    pairs = []
-    for side in (tutti, theirs):
-        side.make(warm)
-    for take in range(options.repeats):
-        wanted = streams_for(len(streams), streams[0].frames, take)
-        pairs.append((tutti.make(wanted), theirs.make(wanted)))
-        check_lengths(*pairs[-1], wanted)
-    return pairs
+def run_case(weights: Weights, options: Settings, case: Case, peers: Sequence[Peer]) -> dict[str, Any]:
+    """One workload: all sides in turn, the table, and its part of the JSON line."""
+    ours = Tutti(weights, options.weights, options.device, case.streams)
+    taking_part = [peer for peer in peers if len(case.streams) == 1 or peer.name.family not in ONE_AT_A_TIME]
+    measured = take_turns(ours, taking_part, case.streams, case.frame_rate, options.repeats, options.budget_s)
+    result = figures(case, measured, taking_part)
+    say(options, ["", *comparison_lines(result)])
+    return result
 
 
 if __name__ == "__main__":

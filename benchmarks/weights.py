@@ -1,4 +1,4 @@
-"""One set of weights for both sides: of a checkpoint folder, or random ones of the published sizes.
+"""One set of weights for all sides: of a checkpoint folder, or random ones of the published sizes.
 
 Random weights cost the same time as trained ones, need no download, and tell as much about speed. They are drawn so
 that codes vary from step to step; what comes out of the codec is noise.
@@ -6,10 +6,11 @@ that codes vary from step to step; what comes out of the codec is noise.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,10 @@ from transformers import (
     T5Config,
 )
 
+from benchmarks.formats import engine_config
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.conditioning.text import TextConditioner
 from models.config import ModelConfig
-from models.encodec.decoder import EncodecDecoder
-from models.engine.loader import LoadedModel
-from models.musicgen.decoder import MusicGenDecoder
+from models.engine.loader import LoadedModel, build_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ SHAPES: Mapping[str, Shape] = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The same numbers, twice.
+    """The same numbers for every side.
 
     Attributes:
         name: for the report.
@@ -75,19 +74,31 @@ class Weights:
     checkpoint: Checkpoint
     theirs: Any
     tokenizer: Any
+    _ours: dict[str, LoadedModel] = field(default_factory=dict, repr=False)
+    _theirs: dict[torch.dtype, Any] = field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> ModelConfig:
         return self.checkpoint.config
 
-    def ours(self, device: str, dtype: torch.dtype) -> LoadedModel:
-        """Our model of these weights; the codec is of the same dtype, as it is on the other side."""
-        return LoadedModel(
-            config=self.config,
-            decoder=MusicGenDecoder.from_checkpoint(self.checkpoint, device, dtype),
-            text=TextConditioner.from_checkpoint(self.checkpoint, device),
-            codec=EncodecDecoder.from_checkpoint(self.checkpoint, device, dtype),
-        )
+    def ours(self, weights_format: str, device: str) -> LoadedModel:
+        """Our model in a format, made once, as the engine's loader makes it with its own settings.
+
+        Raises:
+            InvalidRequestError: this engine has no such format.
+        """
+        if weights_format not in self._ours:
+            config = engine_config(weights_format, device=device)
+            self._ours[weights_format] = build_model(self.checkpoint, config)
+        return self._ours[weights_format]
+
+    def theirs_in(self, dtype: torch.dtype) -> Any:
+        """transformers' model in another type, codec and text encoder too; copied once."""
+        if dtype == torch.float32:
+            return self.theirs
+        if dtype not in self._theirs:
+            self._theirs[dtype] = copy.deepcopy(self.theirs).to(dtype)
+        return self._theirs[dtype]
 
 
 def weights_of_folder(folder: Path, device: str) -> Weights:
@@ -104,7 +115,7 @@ def weights_of_folder(folder: Path, device: str) -> Weights:
 
 @contextmanager
 def random_weights(shape: str, device: str, seed: int) -> Iterator[Weights]:
-    """Random weights of one of ``SHAPES``; the same seed draws the same on one machine."""
+    """A checkpoint of one of ``SHAPES`` in memory; the same seed draws the same on one machine."""
     theirs = _random_model(SHAPES[shape], device, seed)
     tokenizer = byte_tokenizer()
     with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,8 @@
-"""What both sides are asked to make: prompts and lengths. Plain Python."""
+"""What all sides are asked to make: prompts and lengths, together or one by one as they arrive. Plain Python."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 GUIDANCE = 3.0
@@ -26,6 +27,14 @@ class Stream:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A track that somebody asks for ``at_s`` seconds after the start, whether or not others have been served."""
+
+    at_s: float
+    stream: Stream
+
+
 def streams_for(count: int, frames: int, take: int) -> tuple[Stream, ...]:
     """So many concurrent streams, the longest of ``frames``.
 
@@ -40,3 +49,26 @@ def streams_for(count: int, frames: int, take: int) -> tuple[Stream, ...]:
         )
         for index in range(count)
     )
+
+
+def mean_frames(frames: int) -> float:
+    """Mean length of a mixed stream whose longest are of ``frames``."""
+    return sum(max(1, int(frames * part)) for part in MIX) / len(MIX)
+
+
+def poisson_arrivals(rate: float, seconds: float, frames: int, seed: int = 0) -> tuple[Arrival, ...]:
+    """Arrivals of an open loop: exponential gaps, lengths drawn from the mix; the same for the same arguments.
+
+    Args:
+        rate: arrivals per second on average.
+        seconds: no one comes later. One arrival at least, at the start, so that there is something to measure.
+        frames: of the longest stream.
+    """
+    rng, at_s = random.Random(seed), 0.0
+    arrivals: list[Arrival] = []
+    while at_s < seconds:
+        index = len(arrivals)
+        prompt = f"{PROMPTS[index % len(PROMPTS)]}, arrival {index}"
+        arrivals.append(Arrival(at_s, Stream(prompt, max(1, int(frames * rng.choice(MIX))), seed=90_000 + index)))
+        at_s += rng.expovariate(rate)
+    return tuple(arrivals)

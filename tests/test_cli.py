@@ -175,13 +175,14 @@ def test_serve_stops_the_platform_it_started(capsys: Capture, monkeypatch: pytes
     assert stopped == [True]
 
 
-def test_bench_engine_hands_its_arguments_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("which", ["engine", "peers"])
+def test_bench_hands_its_arguments_on(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[list[str]] = []
 
     def benchmark(arguments: list[str]) -> int:
         given.append(arguments)
         return 3
 
-    monkeypatch.setitem(sys.modules, "benchmarks.engine_bench", types.SimpleNamespace(main=benchmark))
-    assert main(["bench", "engine", "--model", "tiny", "--json", "--help"]) == 3
+    monkeypatch.setitem(sys.modules, f"benchmarks.{which}_bench", types.SimpleNamespace(main=benchmark))
+    assert main(["bench", which, "--model", "tiny", "--json", "--help"]) == 3
     assert given == [["--model", "tiny", "--json", "--help"]]

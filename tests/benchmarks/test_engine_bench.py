@@ -10,30 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from api.cli import main as tutti
 from benchmarks.ceiling import Peaks, floor_s, measure_peaks, work_of
 from benchmarks.engine_bench import main
-from benchmarks.parity import DifferentWorkError, check_lengths, check_parity
-from benchmarks.sides import Made, Transformers, Tutti
+from benchmarks.parity import Agreement, DifferentWorkError, agreement, check_lengths, check_parity
+from benchmarks.peers.transformers_generate import Transformers
+from benchmarks.sides import Made, Tutti
 from benchmarks.weights import Weights, random_weights, weights_of_folder
 from benchmarks.workload import Stream, streams_for
+from models.musicgen.decoder import MusicGenDecoder
 from tests.factories import make_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHAPE: dict[str, Any] = {"hidden": 32, "layers": 2, "heads": 4, "ffn": 64, "vocab": 64, "filters": 2, "ratios": (4, 2)}
-SIDE_FIGURES = {
-    "wall_s",
-    "cpu_s",
-    "steps_per_s",
-    "real_time_factor",
-    "first_audio_s",
-    "last_first_audio_s",
-    "share_of_ceiling",
-}
-RATIOS = {"steps_per_s", "real_time_factor", "first_audio", "last_first_audio", "cpu_s"}
+HEADLINE = {"steps_per_second", "realtime_factor", "ceiling_steps_per_second", "time_to_first_audio_s", "peers"}
+FIGURES = {"wall_s", "cpu_s", "steps_per_second", "realtime_factor", "time_to_first_audio_s", "last_first_audio_s"}
+RATIOS = {"ratio", "best_ratio", "first_audio_ratio", "cpu_ratio"}
 
 
 @pytest.fixture(scope="module")
@@ -48,37 +44,27 @@ def weights(checkpoint: Path) -> Weights:
 
 
 def sides(weights: Weights, streams: tuple[Stream, ...]) -> tuple[Tutti, Transformers]:
-    ours = Tutti(weights.ours("cpu", torch.float32), "cpu", "float32", streams)
-    return ours, Transformers(weights.theirs, weights.tokenizer, weights.config)
+    return Tutti(weights, "fp32", "cpu", streams), Transformers(weights, torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run: the file's JSON, what was printed, and what was imported."""
+    """One run: the file's JSON, what was printed, the page, and what was imported."""
 
     written: dict[str, Any]
     printed: str
+    page: str
     imports: str
 
 
 @pytest.fixture(scope="module")
 def report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """1 s clips, in a process of their own."""
-    file = tmp_path_factory.mktemp("report") / "bench.json"
-    command = [
-        "-X",
-        "importtime",
-        "-m",
-        "benchmarks.engine_bench",
-        "--model",
-        str(checkpoint),
-        "--seconds",
-        "1",
-        "--streams",
-        "3",
-    ]
+    """1 s clips of 3 streams, in a process of their own."""
+    folder = tmp_path_factory.mktemp("report")
+    command = f"-X importtime -m benchmarks.engine_bench --model {checkpoint} --duration 1 --batch 3 --repeats 2"
+    command += f" --threads 1 --json {folder}/bench.json --html {folder}/bench.html"
     run = subprocess.run(
-        [sys.executable, *command, "--repeats", "2", "--threads", "1", "--json", str(file)],
+        [sys.executable, *command.split()],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -86,16 +72,20 @@ def report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Report
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    return Report(json.loads(file.read_text()), run.stdout, run.stderr)
+    page = (folder / "bench.html").read_text()
+    return Report(json.loads((folder / "bench.json").read_text()), run.stdout, page, run.stderr)
 
 
 def test_the_last_line_is_the_report(report: Report) -> None:
     written, printed = report.written, report.printed
     assert json.loads(printed.splitlines()[-1]) == written
-    assert set(written) == {"benchmark", "schema", "model", "settings", "machine", "parity", "runs"}
-    assert written["settings"] == {"seconds": 1.0, "streams": 3, "repeats": 2, "seed": 0}
+    assert {"benchmark", "schema", "model", "settings", "machine", "parity", "runs"} | HEADLINE < set(written)
+    assert written["settings"] == {"duration": 1.0, "batch": 3, "repeats": 2, "budget_s": 60.0, "seed": 0}
+    assert written["model"]["weights"] == "fp32"
     assert written["machine"]["threads"] == 1
     assert written["parity"]["codes"] > 0
+    assert written["steps_per_second"] == written["runs"][0]["steps_per_second"]
+    assert written["peers"]["transformers-fp32"]["ratio"] > 0
 
 
 def test_the_ceiling_comes_first(report: Report) -> None:
@@ -104,24 +94,33 @@ def test_the_ceiling_comes_first(report: Report) -> None:
 
 
 def test_both_sides_make_what_is_asked(report: Report) -> None:
-    """One stream: the same frames. Several: transformers pads all to the longest, we do not."""
-    alone, together = report.written["runs"]
-    assert alone["tutti"]["frames"] == alone["transformers"]["frames"] == alone["frames_asked"] == [50]
-    assert together["tutti"]["frames"] == together["frames_asked"] == [50, 25, 37]
-    assert together["transformers"]["frames"] == [50, 50, 50]
-    assert together["audio_s"] == pytest.approx(112 / 50)
-    assert alone["tutti"]["rows_per_step"] == 2
-    assert together["tutti"]["rows_per_step"] > 3
+    """transformers pads all to the longest, we do not."""
+    (run,) = report.written["runs"]
+    assert run["workload"] == "batch-3"
+    assert run["frames"] == run["frames_asked"] == [50, 25, 37]
+    assert run["peers"]["transformers-fp32"]["frames"] == [50, 50, 50]
+    assert run["audio_s"] == pytest.approx(112 / 50)
+    assert 3 < run["rows_per_step"] < 6
 
 
-def test_all_figures_are_positive(report: Report) -> None:
-    for run in report.written["runs"]:
-        for side in ("tutti", "transformers"):
-            assert {key for key in SIDE_FIGURES if run[side][key] > 0} == SIDE_FIGURES
-        assert {key for key, value in run["ratio"].items() if value > 0} == RATIOS
-        assert min(run["ceiling"].values()) > 0
-        assert sum(run["tutti"]["stages"].values()) == pytest.approx(1)
-        assert run["tutti"]["first_audio_s"] < run["tutti"]["wall_s"]
+def test_all_figures_are_positive_and_within_their_spread(report: Report) -> None:
+    (run,) = report.written["runs"]
+    peer = run["peers"]["transformers-fp32"]
+    for side in (run, peer):
+        assert {key for key in FIGURES if side[key] > 0} == FIGURES
+        assert all(side["spread"][key][0] <= side[key] <= side["spread"][key][1] for key in FIGURES)
+        assert side["runs"] == 2
+    assert {key for key in RATIOS if peer[key] > 0} == RATIOS
+    assert peer["agreement"]["equal"] == 1
+    assert min(run["ceiling"].values()) > 0
+    assert sum(run["stages"].values()) == pytest.approx(1)
+    assert run["time_to_first_audio_s"] < run["wall_s"]
+
+
+def test_the_page_needs_nobody_else(report: Report) -> None:
+    assert "<svg" in report.page
+    assert "transformers-fp32" in report.page
+    assert "://" not in report.page.replace("http://www.w3.org", "")
 
 
 def test_it_needs_neither_ray_nor_the_test_tools(report: Report) -> None:
@@ -151,30 +150,49 @@ def test_different_weights_are_refused(weights: Weights, tmp_path: Path) -> None
 
 
 def test_different_lengths_are_refused() -> None:
-    streams = streams_for(1, 12, take=0)
-    short, whole = (Made(1.0, 1.0, (1.0,), (frames,), 15, 2.0) for frames in (11, 12))
-    check_lengths(whole, whole, streams)
-    with pytest.raises(DifferentWorkError, match=r"\[12\] frames were asked for, Tutti made \[11\]"):
-        check_lengths(short, whole, streams)
+    streams = (Stream("piano", 12, 0), Stream("piano", 6, 1))
+    asked, padded, short = (Made(1.0, 1.0, (1.0,), frames, 15, 2.0) for frames in ((12, 6), (12, 12), (11, 6)))
+    check_lengths(asked, streams)
+    check_lengths(padded, streams, padded=True)
+    with pytest.raises(DifferentWorkError, match=r"\[12, 6\] frames were asked for, \[12, 12\] were made"):
+        check_lengths(padded, streams)
+    with pytest.raises(DifferentWorkError, match=r"\[11, 6\] were made"):
+        check_lengths(short, streams, padded=True)
 
 
-def test_work_is_counted(weights: Weights) -> None:
+def test_agreement_counts_codes_and_frames() -> None:
+    reference = np.arange(8).reshape(2, 4)
+    other = reference.copy()
+    other[1, 2] = 99
+    assert agreement(reference, reference) == Agreement(8, 1.0, 4)
+    assert agreement(other, reference) == Agreement(8, 7 / 8, 2)
+
+
+@pytest.mark.parametrize(("weights_format", "itemsize"), [("fp32", 4), ("bf16", 2), ("int8", 1), ("int4", 0.5)])
+def test_work_is_counted(weights: Weights, weights_format: str, itemsize: float) -> None:
     """A step by hand: 2 layers of 32 wide, feed-forward of 64, 4 heads of 64 codes."""
-    ours = weights.ours("cpu", torch.float32)
-    stream = Stream("piano", frames=2, seed=0)
-    work = work_of(ours.decoder, ours.config.codec, [stream], [7], kv_itemsize=4)
+    work = work_of(weights.config, weights_format, [Stream("piano", frames=2, seed=0)], [7], kv=4)
     matrices = 2 * (6 * 32 * 32 + 2 * 32 * 64) + 4 * 64 * 32
     norms = (2 * 3 + 1) * 2 * 32
     assert work.steps == 5
-    assert work.weight_bytes == 4 * (matrices + norms)
+    assert work.weight_bytes == itemsize * matrices + (4 if weights_format == "fp32" else 2) * norms
     positions = 2 * (1 + 2 + 3 + 4 + 5) + 5 * 7  # two rows' pasts, and the text for one of them
     assert work.kv_bytes == positions * 2 * 2 * 32 * 4
-    assert work.decoder_flop == 5 * 2 * 2 * matrices + positions * 4 * 2 * 32
+    null_row = matrices - 2 * 2 * 32 * 32  # it listens to no text
+    assert work.decoder_flop == 5 * 2 * (matrices + null_row) + positions * 4 * 2 * 32
+
+
+def test_work_is_what_the_decoder_holds(weights: Weights) -> None:
+    """torch's decoder, parameter by parameter; tables and what is applied once per text are not read in a step."""
+    decoder = MusicGenDecoder.from_checkpoint(weights.checkpoint)
+    once = ("embedding", "text_projection")
+    read = [each for name, each in decoder.named_parameters() if not name.startswith(once) and ".cross_kv." not in name]
+    work = work_of(weights.config, "fp32", [Stream("piano", frames=2, seed=0)], [7], kv=4)
+    assert work.weight_bytes == sum(each.nbytes for each in read)
 
 
 def test_the_floor_is_the_slower_of_memory_and_arithmetic(weights: Weights) -> None:
-    ours = weights.ours("cpu", torch.float32)
-    work = work_of(ours.decoder, ours.config.codec, streams_for(2, 20, take=0), [5, 5], kv_itemsize=4)
+    work = work_of(weights.config, "fp32", streams_for(2, 20, take=0), [5, 5], kv=4)
     endless = 1e30
     assert floor_s(work, Peaks(1, 1, endless)) == pytest.approx(work.total_bytes)
     assert floor_s(work, Peaks(1, endless, 1)) == pytest.approx(work.decoder_flop + work.codec_flop)
@@ -195,15 +213,20 @@ def test_random_weights_are_drawn_again_from_the_same_seed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seconds", "0"], "--seconds: must be from 0.5 to 30, got 0"),
-        (["--seconds", "nan"], "--seconds: must be from 0.5 to 30, got nan"),
-        (["--seconds", "soon"], "invalid float value: 'soon'"),
-        (["--streams", "0"], "--streams: must be at least 1, got 0"),
+        (["--duration", "0"], "--duration: must be from 0.5 to 30, got 0"),
+        (["--duration", "nan"], "--duration: must be from 0.5 to 30, got nan"),
+        (["--duration", "soon"], "invalid float value: 'soon'"),
+        (["--batch", "0"], "--batch: must be at least 1, got 0"),
         (["--repeats", "-1"], "--repeats: must be at least 1, got -1"),
         (["--threads", "0"], "--threads: must be at least 1, got 0"),
-        (["--dtype", "float8"], "invalid choice: 'float8'"),
-        (["--shape", "huge"], "invalid choice: 'huge'"),
-        (["--shape", "tiny", "--model", "tiny"], "not allowed with argument"),
+        (["--budget-s", "0"], "--budget-s: must be above 0, got 0"),
+        (["--weights", "fp8"], "invalid choice: 'fp8'"),
+        (["--weights", "int8", "--device", "cuda"], "weights must be fp32 or bf16 on a GPU, got 'int8'"),
+        (["--model", "small"], "no weights of 'small' here: give a folder, or add --random-weights"),
+        (["--model", "huge", "--random-weights"], "--model must be one of tiny, small, medium, large, got 'huge'"),
+        (["--peers", "vllm-bf16"], "no peer 'vllm-bf16': give some of transformers-fp32"),
+        (["--peers", "window-bf16"], "no peer 'window-bf16'"),
+        (["--html", "nowhere/bench.html"], "--html: there is no folder"),
         (["--model", "nowhere"], "no model 'nowhere'"),
         (["--device", "tpu"], "device must be 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
         (["--json", "nowhere/bench.json"], "there is no folder"),
@@ -231,3 +254,11 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "config.json").write_text("{")
     assert main(["--model", str(tmp_path)]) == 1
     assert f"Error: {tmp_path}/config.json can not be read" in capsys.readouterr().err
+
+
+def test_a_baseline_that_is_none_is_named_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "baseline.json").write_text("[]")
+    assert main(["--compare", str(tmp_path / "baseline.json")]) == 1
+    assert "is no result of 'tutti bench engine'; write one with --json" in capsys.readouterr().err
