@@ -1,4 +1,7 @@
-"""One HTTP request spoken in bare ASGI messages: disconnects and failing sends happen exactly where a test wants."""
+"""One HTTP request, or the opening of a WebSocket, spoken in bare ASGI messages.
+
+Disconnects and failing sends happen exactly where a test wants.
+"""
 
 from __future__ import annotations
 
@@ -114,3 +117,29 @@ class Exchange:
         async with self._changed:
             self.messages.append(message)
             self._changed.notify_all()
+
+
+async def open_websocket(app: ASGIApp, path: str) -> list[Message]:
+    """What is sent to a client that opens a WebSocket and stays; it brings no credential, from far away."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "wss",
+        "query_string": b"",
+        "headers": [(b"host", b"tutti")],
+        "client": ("198.51.100.7", 1234),
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+    }
+    await app(scope, receive, send)
+    return sent

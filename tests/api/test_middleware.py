@@ -9,12 +9,12 @@ import httpx2
 import pytest
 import structlog
 from fastapi import FastAPI, WebSocket
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import ApiError, ErrorCode
 from api.headers import CONTROL_HEADERS
 from api.middleware import StripControlHeaders
-from tests.api.asgi import STREAM, Exchange
+from tests.api.asgi import STREAM, Exchange, open_websocket
 from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
 
@@ -157,7 +157,7 @@ async def test_an_accepted_websocket_gets_its_request_id(app: FastAPI, log: stru
         await websocket.accept()
         await websocket.close()
 
-    sent = await speak(app, "/api/v1/accepts")
+    sent = await open_websocket(app, "/api/v1/accepts")
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     [entry] = [entry for entry in log.entries if entry["event"] == "request"]
@@ -165,34 +165,9 @@ async def test_an_accepted_websocket_gets_its_request_id(app: FastAPI, log: stru
     assert headers == {"x-request-id": entry["request_id"]}
 
 
-async def speak(app: ASGIApp, path: str) -> list[Message]:
-    """What is sent to a client that opens a WebSocket and stays."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "websocket",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "scheme": "ws",
-        "query_string": b"",
-        "headers": [],
-        "subprotocols": [],
-        "extensions": {"websocket.http.response": {}},
-    }
-    await app(scope, receive, send)
-    return sent
-
-
 async def handshake(app: ASGIApp, path: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The body and headers of a refused handshake; its status stands among the headers."""
-    start, *bodies = await speak(app, path)
+    start, *bodies = await open_websocket(app, path)
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
     body = b"".join(message.get("body", b"") for message in bodies)
     return json.loads(body), {**headers, "status": str(start["status"])}

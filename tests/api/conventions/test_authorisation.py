@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from starlette.types import Message
 
 from api.auth.policy import Policy, policies
 from api.auth.principal import ALL_SCOPES, Role
 from api.openapi import operations
+from tests.api.asgi import open_websocket
 from tests.api.conventions.resources import owned
 from tests.api.platform import Kind, Platform
 
@@ -160,7 +160,7 @@ async def test_lists_show_nothing_of_another_account(peopled: Platform) -> None:
 async def test_websockets_refuse_whoever_has_no_credential(platform: Platform) -> None:
     for method, path in policies(platform.app):
         if method == "WEBSOCKET":
-            start, *_ = await handshake(platform.app, path)
+            start, *_ = await open_websocket(platform.app, path)
             assert (start["type"], start["status"]) == ("websocket.http.response.start", 401), path
 
 
@@ -183,28 +183,3 @@ def _settled(document: Any) -> str:
     """Without what the platform itself changes meanwhile: when a key was used, how a delivery goes."""
     text = json.dumps(document, sort_keys=True)
     return re.sub(r'"(last_used_at|attempts|next_attempt_at|state|duration_ms|at|finished_at)": [^,}\]]+', "", text)
-
-
-async def handshake(app: FastAPI, path: str) -> list[Message]:
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "websocket",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "scheme": "wss",
-        "query_string": b"",
-        "headers": [(b"host", b"tutti")],
-        "client": ("198.51.100.7", 1234),
-        "subprotocols": [],
-        "extensions": {"websocket.http.response": {}},
-    }
-    await app(scope, receive, send)
-    return sent

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import pytest
 from structlog import DropEvent
 from structlog.testing import LogCapture
 from structlog.typing import EventDict
@@ -23,19 +25,38 @@ from tests.api.webhooks.receiver import TIMEOUT_S, Receiver, receiving
 MakeDeliverer = Callable[[], Deliverer]
 
 
-# --------------------------------------------------------------------------------------------- crashes
-async def test_a_crash_between_sending_and_writing_down_sends_again_with_the_same_id(
-    service: WebhookService,
-    account: str,
-    events: Events,
-    make_deliverer: MakeDeliverer,
-    receiver: Receiver,
-    clock: ManualClock,
-) -> None:
-    await register(service, account, receiver.url())
-    event = await events.end(account)
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One delivery is due, and its receiver answers the first request when the gate is opened.
+
+    Attributes:
+        event: what the outbox was told.
+    """
+
+    service: WebhookService
+    account: str
+    gate: Gate
+    endpoint_id: str
+    event: dict[str, str]
+
+    async def delivery(self) -> dict[str, Any]:
+        """As the log has it."""
+        (found,) = await listed(self.service, self.account)
+        return found
+
+
+@pytest.fixture
+async def held(service: WebhookService, account: str, events: Events, receiver: Receiver) -> Held:
     gate = Gate()
     receiver.behaviours = [gate]
+    endpoint = await register(service, account, receiver.url())
+    return Held(service, account, gate, endpoint["id"], await events.end(account))
+
+
+# --------------------------------------------------------------------------------------------- crashes
+async def test_a_crash_between_sending_and_writing_down_sends_again_with_the_same_id(
+    held: Held, make_deliverer: MakeDeliverer, receiver: Receiver, clock: ManualClock
+) -> None:
     crashing = asyncio.create_task(make_deliverer().run())
     await receiver.until(1)
     crashing.cancel()
@@ -47,87 +68,59 @@ async def test_a_crash_between_sending_and_writing_down_sends_again_with_the_sam
     clock.advance(seconds=61)
     assert await second.deliver_due() == 1
 
-    assert [request.headers["webhook-id"] for request in receiver.requests] == [event["event_id"]] * 2
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [held.event["event_id"]] * 2
     assert receiver.requests[0].body == receiver.requests[1].body
-    (delivery,) = await listed(service, account)
+    delivery = await held.delivery()
     assert (delivery["state"], delivery["attempts"]) == ("delivered", 1)
 
 
 async def test_a_worker_that_lost_its_lease_writes_nothing(
-    service: WebhookService,
-    account: str,
-    events: Events,
-    make_deliverer: MakeDeliverer,
-    receiver: Receiver,
-    clock: ManualClock,
-    log: LogCapture,
+    held: Held, make_deliverer: MakeDeliverer, receiver: Receiver, clock: ManualClock, log: LogCapture
 ) -> None:
-    await register(service, account, receiver.url())
-    await events.end(account)
-    gate = Gate()
-    receiver.behaviours = [gate]
     async with at_work(make_deliverer()):
         await receiver.until(1)
         clock.advance(seconds=61)
         assert await make_deliverer().deliver_due() == 1
-        gate.opened.set()
+        held.gate.opened.set()
     written = [entry["recorded"] for entry in log.entries if entry["event"] == "webhook_attempt"]
     assert sorted(written) == [False, True]
-    (delivery,) = await listed(service, account)
+    delivery = await held.delivery()
     assert (delivery["state"], delivery["attempts"]) == ("delivered", 1)
-    assert len(await service.log.attempts(account, delivery["id"])) == 1
+    assert len(await held.service.log.attempts(held.account, delivery["id"])) == 1
 
 
 async def test_an_endpoint_deleted_while_its_delivery_is_under_way(
-    service: WebhookService, account: str, events: Events, make_deliverer: MakeDeliverer, receiver: Receiver
+    held: Held, deliverer: Deliverer, receiver: Receiver
 ) -> None:
-    endpoint_id = (await register(service, account, receiver.url()))["id"]
-    await events.end(account)
-    gate = Gate()
-    receiver.behaviours = [gate]
-    async with at_work(make_deliverer()):
+    async with at_work(deliverer):
         await receiver.until(1)
-        await service.endpoints.delete(account, endpoint_id)
-        gate.opened.set()
-    assert await states(service, account) == []
+        await held.service.endpoints.delete(held.account, held.endpoint_id)
+        held.gate.opened.set()
+    assert await states(held.service, held.account) == []
 
 
 async def test_an_endpoint_switched_off_while_its_delivery_is_under_way_is_not_tried_again(
-    service: WebhookService,
-    account: str,
-    events: Events,
-    make_deliverer: MakeDeliverer,
-    receiver: Receiver,
-    clock: ManualClock,
+    held: Held, make_deliverer: MakeDeliverer, receiver: Receiver, clock: ManualClock
 ) -> None:
-    endpoint_id = (await register(service, account, receiver.url()))["id"]
-    await events.end(account)
     crashing = asyncio.create_task(make_deliverer().run())
-    receiver.default = Gate()
     await receiver.until(1)
-    await service.endpoints.update(account, endpoint_id, {"enabled": False})
-    assert await states(service, account) == ["pending"]
+    await held.service.endpoints.update(held.account, held.endpoint_id, {"enabled": False})
+    assert await states(held.service, held.account) == ["pending"]
     crashing.cancel()
     await asyncio.wait([crashing])
     clock.advance(seconds=61)
     assert await make_deliverer().deliver_due() == 1
-    assert await states(service, account) == ["failed"]
+    assert await states(held.service, held.account) == ["failed"]
     assert len(receiver.requests) == 1
 
 
-async def test_stopping_finishes_what_is_under_way(
-    service: WebhookService, account: str, events: Events, deliverer: Deliverer, receiver: Receiver
-) -> None:
-    await register(service, account, receiver.url())
-    await events.end(account)
-    gate = Gate()
-    receiver.behaviours = [gate]
+async def test_stopping_finishes_what_is_under_way(held: Held, deliverer: Deliverer, receiver: Receiver) -> None:
     async with at_work(deliverer) as running:
         await receiver.until(1)
         await deliverer.stop()
         assert not running.done()
-        gate.opened.set()
-    assert await states(service, account) == ["delivered"]
+        held.gate.opened.set()
+    assert await states(held.service, held.account) == ["delivered"]
 
 
 # ------------------------------------------------------------------------------------- several workers
