@@ -14,10 +14,11 @@ from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.pacing import Pacer
 from models.engine.sequence import Sequence
+from models.engine.step import EngineOutput, StepPlan, StepResult
 from models.errors import GenerationFailedError, InvalidRequestError
 from models.musicgen.rows import RowHandle
 from models.types import GenerationRequest
-from tests.models.engine_support import alone, assert_idle, collect, drive, request, small_engine, small_model
+from tests.models.engine_support import Tracks, alone, assert_idle, collect, drive, request, small_engine, small_model
 from tests.models.test_engine_batching import VARIED, assert_same
 from tests.models.test_engine_failures import fail_at
 
@@ -50,17 +51,17 @@ def test_random_pauses_change_no_token(seed: int, stereo: bool, order: list[Gene
     with pytest.MonkeyPatch.context() as monkeypatch:
         engine = whimsical_engine(seed, monkeypatch, stereo=stereo)
         items = [replace(item, live=index % 2 == 0) for index, item in enumerate(order)]
-        engine_was_paused = False
+        was_paused = False
         for item in items:
             engine.add(item)
-        tracks = {}
+        tracks: Tracks = {}
         while engine.has_work:
             collect(tracks, engine.step())
             engine.check_integrity()
-            engine_was_paused |= engine.stats().paused_rows > 0
+            was_paused |= engine.stats().paused_rows > 0
         for item in VARIED:
             assert_same(tracks[item.request_id], item, stereo)
-        assert engine_was_paused
+        assert was_paused
         assert_idle(engine)
 
 
@@ -71,10 +72,10 @@ def test_an_abort_while_paused_frees_at_once_and_leaves_no_trace(
     engine = whimsical_engine(before_step, monkeypatch)
     for item in VARIED:
         engine.add(item)
-    tracks: dict[str, object] = {}
+    tracks: Tracks = {}
     paused: list[Item] = []
     while not paused or engine.stats().steps < before_step:
-        collect(tracks, engine.step())  # type: ignore[arg-type]
+        collect(tracks, engine.step())
         running = engine._scheduler._plan.running
         paused = [each for each in engine._scheduler._held.values() if each not in running]
     victim, free = paused[0], engine.stats().free_rows
@@ -83,10 +84,10 @@ def test_an_abort_while_paused_frees_at_once_and_leaves_no_trace(
     assert engine.stats().free_rows == free + rows
     engine.check_integrity()
     while engine.has_work:
-        collect(tracks, engine.step())  # type: ignore[arg-type]
+        collect(tracks, engine.step())
     for item in VARIED:
         if item.request_id != victim.request_id:
-            assert_same(tracks[item.request_id], item)  # type: ignore[arg-type]
+            assert_same(tracks[item.request_id], item)
     assert_idle(engine)
 
 
@@ -117,19 +118,19 @@ class VirtualClock:
     def __call__(self) -> float:
         return self.now_s
 
-    def step(self) -> list[object]:
+    def step(self) -> list[EngineOutput]:
         """One step; the time it took passes while it runs."""
         engine = self.engine
         assert engine is not None
         run = engine._runner.run
 
-        def slow(plan: object) -> object:
-            self.now_s += 0.005 + self._row_s * sum(each.num_rows for each in plan.running)  # type: ignore[attr-defined]
-            return run(plan)  # type: ignore[arg-type]
+        def slow(plan: StepPlan[RowHandle]) -> StepResult:
+            self.now_s += 0.005 + self._row_s * sum(each.num_rows for each in plan.running)
+            return run(plan)
 
-        engine._runner.run = slow  # type: ignore[assignment, method-assign]
+        engine._runner.run = slow  # type: ignore[method-assign]
         try:
-            return engine.step()  # type: ignore[return-value]
+            return engine.step()
         finally:
             engine._runner.run = run  # type: ignore[method-assign]
 
@@ -141,9 +142,9 @@ def engine_of(row_s: float, **config: object) -> tuple[Engine, VirtualClock]:
     return engine, clock
 
 
-def play(engine: Engine, clock: VirtualClock, late: int) -> tuple[dict[str, object], int]:
+def play(engine: Engine, clock: VirtualClock, late: int) -> tuple[Tracks, int]:
     """Three tracks get ahead of their listeners, then others come. The tracks, and the most rows that paused."""
-    tracks: dict[str, object] = {}
+    tracks: Tracks = {}
     paused = 0
     for index in range(3):
         engine.add(request(f"early {index}", frames=400, seed=index))
@@ -152,7 +153,7 @@ def play(engine: Engine, clock: VirtualClock, late: int) -> tuple[dict[str, obje
         if steps == 250:
             for index in range(late):
                 engine.add(request(f"late {index}", frames=200, seed=10 + index))
-        collect(tracks, clock.step())  # type: ignore[arg-type]
+        collect(tracks, clock.step())
         engine.check_integrity()
         paused, steps = max(paused, engine.stats().paused_rows), steps + 1
     return tracks, paused
@@ -165,7 +166,7 @@ def test_those_ahead_pause_for_those_who_have_just_come() -> None:
     assert engine.stats().underruns == 0
     for index in range(3):
         item = request(f"early {index}", frames=400, seed=index)
-        assert tracks[item.request_id].codes().tobytes() == alone(item).codes().tobytes()  # type: ignore[attr-defined]
+        assert tracks[item.request_id].codes().tobytes() == alone(item).codes().tobytes()
     assert_idle(engine)
 
     without, clock = engine_of(row_s=0.00125, max_rows=32, pause_rows=False)
