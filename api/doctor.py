@@ -70,6 +70,7 @@ def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding
     yield check_memory
     yield check_shared_memory
     yield check_cpu
+    yield _check_cpu_kernel
     yield check_gpu
 
 
@@ -219,6 +220,12 @@ def check_cpu() -> Finding:
     if known:
         return Finding("CPU", Status.OK, found)
     return Finding("CPU", Status.WARN, found, "expect slow music: the tiny model is measured with AVX2")
+
+
+def _check_cpu_kernel() -> Finding:
+    from api.doctor_kernel import check_cpu_kernel
+
+    return check_cpu_kernel()
 
 
 def check_gpu() -> Finding:

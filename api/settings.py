@@ -180,6 +180,14 @@ class Settings(BaseSettings):
         default=30, ge=7, le=365, description="Days that finished webhook deliveries stay in the log"
     )
 
+    cpu_kernel: Literal["native", "portable", "off"] = Field(
+        default="native",
+        description="Which CPU kernel computes the steps: for this processor, for any, or none (torch, slower)",
+    )
+    kernel_cache: Path | None = Field(
+        default=None, description="Folder that keeps the compiled CPU kernel; unset: tutti/kernels in the user's cache"
+    )
+
     def __init__(self, **values: Any) -> None:
         refuse_unknown(os.environ, type(self).model_fields)
         try:

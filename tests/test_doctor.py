@@ -15,6 +15,7 @@ from api import doctor, doctor_stores
 from api.cache.embedded import EmbeddedValkey
 from api.cli import main
 from api.doctor import Finding, Status
+from api.doctor_kernel import check_cpu_kernel
 
 
 def _is(finding: Finding, status: Status, *words: str) -> None:
@@ -124,6 +125,13 @@ def test_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_cpu_and_gpu_name_what_they_found() -> None:
     for finding in (doctor.check_memory(), doctor.check_cpu(), doctor.check_gpu()):
         assert finding.detail
+
+
+def test_the_cpu_kernel_runs_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    _is(check_cpu_kernel(), Status.OK)
+    monkeypatch.setenv("TUTTI_CPU_KERNEL", "off")
+    _is(check_cpu_kernel(), Status.WARN, "TUTTI_CPU_KERNEL=off", "several times slower")
+    _is(check_cpu_kernel(("/no/such/python",)), Status.WARN, "cannot be asked", "make install")
 
 
 def test_exit_code_and_json(
