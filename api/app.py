@@ -65,6 +65,7 @@ def create_app(
             await prepare_check()
             yield
             await services.feed.close()
+            await services.access.close()
             await services.generations.close()
             await services.accounts.close()
             await services.webhooks.close()

@@ -27,6 +27,7 @@ from api.storage.audio import AudioLibrary
 from api.storage.objects import ObjectStore
 from api.storage.vault import Vault
 from api.store.database import Database
+from api.streams.access import AccessChecks
 from api.streams.hub import Feed
 from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
@@ -62,6 +63,7 @@ class Services:
     accounts: AccountService
     generations: GenerationService
     feed: Feed
+    access: AccessChecks
     webhooks: WebhookService
     uploads: Uploads
 
@@ -93,6 +95,7 @@ class Services:
             accounts=AccountService(base.db, base.settings, base.clock, base.limits),
             generations=generations,
             feed=Feed(base.cache, base.bus, generations, base.audio),
+            access=AccessChecks(base.db, base.clock, base.settings.stream_access_check_s, log),
             webhooks=WebhookService(base.db, base.vault, base.settings, base.clock),
             uploads=Uploads(base.db, base.audio, base.settings, base.clock),
         )

@@ -17,6 +17,7 @@ from api.formats.rendition import Rendition
 from api.generations.view import GenerationView, track_seed
 from api.metrics import Metrics
 from api.store.errors import StoreError
+from api.streams.access import Holding
 from api.streams.hub import Feed
 from api.streams.live import LiveResponse, Outcome, body
 from api.streams.pieces import Piece, TrackHeader
@@ -37,6 +38,7 @@ class AudioResponse(LiveResponse):
         is_asker: this request asked for the music, so the time to its first sound is measured.
         on_leave: awaited unless the track was sent to its end.
         patience_s: how long a client may take nothing.
+        access: says when the client may listen no more; then the connection is cut.
     """
 
     def __init__(
@@ -50,11 +52,12 @@ class AudioResponse(LiveResponse):
         metrics: Metrics,
         log: FilteringBoundLogger,
         patience_s: float,
+        access: Holding | None = None,
         headers: dict[str, str] | None = None,
         is_asker: bool = False,
         on_leave: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        super().__init__(patience_s=patience_s)
+        super().__init__(patience_s=patience_s, access=access)
         self._feed, self._view, self._position = feed, view, position
         self._format = audio_format
         self._metrics = metrics

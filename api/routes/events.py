@@ -20,6 +20,7 @@ from api.schemas.errors import error_responses
 from api.schemas.generations import GENERATION_ID, render
 from api.services import Provided
 from api.streaming import AudioResponse
+from api.streams.access import Access
 from api.streams.errors import TrackEndedError
 from api.streams.events import Render, ResumePoint
 from api.streams.sse import MEDIA_TYPE, EventStream
@@ -84,7 +85,8 @@ async def events(
 
     Every event after it has an id. Come back with the last one in `Last-Event-ID`, to any server, whatever happened in
     between: what follows is told, nothing is lost and nothing told twice. The connection is quiet for at most 15
-    seconds. `done` is the end; a connection that ends without it was cut.
+    seconds. `done` is the end; a connection that ends without it was cut. A credential that is revoked or expires
+    meanwhile ends the stream, within 30 seconds unless the server is set otherwise, with an `error` event that says so.
     """
     if audio:
         refuse_unless(principal, _AUDIO_TOO)
@@ -102,6 +104,7 @@ async def events(
         metrics=services.metrics,
         log=services.log,
         patience_s=services.settings.slow_listener_timeout_s,
+        access=services.access.hold(Access.of(principal, request.state.session_id)),
     )
 
 
@@ -169,6 +172,7 @@ async def track_audio(
         metrics=services.metrics,
         log=services.log,
         patience_s=services.settings.slow_listener_timeout_s,
+        access=services.access.hold(Access.of(principal, request.state.session_id)),
     )
 
 

@@ -20,6 +20,7 @@ from api.schemas.errors import error_responses
 from api.schemas.generate import GenerateBody
 from api.services import Provided
 from api.streaming import AudioResponse
+from api.streams.access import Access
 from models.catalog import ModelSpec
 
 router = APIRouter(prefix="/api/v1", tags=["generations"])
@@ -114,6 +115,7 @@ async def stream(
         metrics=services.metrics,
         log=services.log,
         patience_s=services.settings.slow_listener_timeout_s,
+        access=services.access.hold(Access.of(principal, request.state.session_id)),
         headers=REPLAYED if created.replayed else None,
         is_asker=not created.replayed,
         on_leave=partial(services.generations.cancel, principal, created.view.id) if key is None else None,

@@ -80,7 +80,9 @@ class Feed:
     def _join(self, view: GenerationView) -> Watch:
         if view.id not in self._watches:
             watch = Watch(view, self._cache, self._bus, self._generations, self._audio)
-            self._watches[view.id] = watch, asyncio.create_task(watch.run(), name=f"watch {view.id}")
+            following = asyncio.create_task(watch.run(), name=f"watch {view.id}")
+            following.add_done_callback(watch.ended)
+            self._watches[view.id] = watch, following
         watch, _ = self._watches[view.id]
         watch.note(view)
         watch.listeners += 1

@@ -7,14 +7,17 @@ something is open that nobody closes: it is opened inside, and a response that i
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from api.errors import ApiError
+from api.streams.access import Holding, Lost, refusal
 from api.tasks import stop
 
-Outcome = Literal["completed", "disconnected", "refused", "cut", "too_slow"]
+Outcome = Literal["completed", "disconnected", "refused", "cut", "too_slow", "revoked"]
 
 
 class SlowListenerError(Exception):
@@ -29,11 +32,13 @@ class LiveResponse(Response):
 
     Args:
         patience_s: how long a message may wait for the client to take it.
+        access: says when the client may listen no more; None: never.
     """
 
-    def __init__(self, *, patience_s: float) -> None:
+    def __init__(self, *, patience_s: float, access: Holding | None = None) -> None:
         super().__init__()
         self._patience_s = patience_s
+        self._access: AbstractContextManager[Lost | None] = access or nullcontext()
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,24 +46,36 @@ class LiveResponse(Response):
 
         Raises:
             SlowListenerError: the client has stopped reading.
+            ApiError: the client may listen no more, and there is no other way to say so than to cut.
             asyncio.CancelledError: the server gives this request up; everything is closed first.
         """
-        streaming = asyncio.create_task(self._stream(self._patient(send)))
+        patient = self._patient(send)
+        streaming = asyncio.create_task(self._stream(patient))
         leaving = asyncio.create_task(_client_left(receive))
         outcome: Outcome = "disconnected"
         error: BaseException | None = None
         try:
-            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if streaming.done():
-                error = streaming.exception()
-                outcome = self._outcome(error)
-                streaming.result()
+            with self._access as lost:
+                ends: list[asyncio.Future[None]] = [streaming, leaving, *([lost] if lost is not None else [])]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if streaming.done():
+                    error = streaming.exception()
+                    outcome = self._outcome(error)
+                    streaming.result()
+                elif lost is not None and (why := refusal(lost)) is not None:
+                    error, outcome = why, "revoked"
+                    await stop(streaming)
+                    await self._revoked(why, patient)
         finally:
             await stop(streaming, leaving)
             await self._ended(outcome, error)
 
     async def _stream(self, send: Send) -> None:
         raise NotImplementedError
+
+    async def _revoked(self, error: ApiError, send: Send) -> None:
+        """The client may listen no more. As it is: refused cleanly before the first message, cut after it."""
+        raise error
 
     async def _ended(self, outcome: Outcome, error: BaseException | None) -> None:
         """Called once, whichever way it ended, after everything was closed."""

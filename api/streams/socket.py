@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -22,7 +22,9 @@ from api.errors import ApiError, ErrorCode, envelope, from_tutti
 from api.generations.service import GenerationService
 from api.generations.view import GenerationView
 from api.handlers import from_validation
+from api.limits.rates import Rates
 from api.schemas.sockets import Ping, Subscribe, Unsubscribe, actions
+from api.streams.access import Holding, refusal
 from api.streams.events import PING_S, Event, Narrator, Render, ResumePoint
 from api.streams.hub import Feed
 from api.tasks import stop
@@ -38,6 +40,8 @@ CLOSE_GOING_AWAY: Final = 1001
 CLOSE_UNSUPPORTED: Final = 1003
 CLOSE_TOO_BIG: Final = 1009
 CLOSE_INTERNAL: Final = 1011
+CLOSE_UNAUTHORIZED: Final = 4401  # 4000 and the status of the error that is told before
+CLOSE_FORBIDDEN: Final = 4403
 CLOSE_TOO_SLOW: Final = 4408
 CLOSE_CODES = {
     CLOSE_NORMAL: "the client closed",
@@ -45,6 +49,8 @@ CLOSE_CODES = {
     CLOSE_UNSUPPORTED: "messages are text, in JSON",
     CLOSE_TOO_BIG: f"a message had more than {MAX_MESSAGE_BYTES} bytes",
     CLOSE_INTERNAL: "a bug in the server, which has logged it",
+    CLOSE_UNAUTHORIZED: "the credential was revoked or has expired, as the last error says: get a ticket with another",
+    CLOSE_FORBIDDEN: "the account was suspended, as the last error says",
     CLOSE_TOO_SLOW: "the client read nothing for too long",
 }
 
@@ -56,6 +62,8 @@ class Session:
 
     Args:
         principal: whose ticket it was.
+        access: says when the principal may listen no more.
+        rates: subscriptions count as requests do.
         request_id: of the handshake, for the error envelopes.
         patience_s: how long the client may read nothing.
 
@@ -73,6 +81,8 @@ class Session:
         feed: Feed,
         render: Render,
         *,
+        access: Holding,
+        rates: Rates,
         request_id: str,
         log: FilteringBoundLogger,
         patience_s: float,
@@ -80,6 +90,7 @@ class Session:
         self._websocket = websocket
         self._principal = principal
         self._generations, self._feed, self._render = generations, feed, render
+        self._access, self._rates = access, rates
         self._request_id = request_id
         self._log = log.bind(request_id=request_id, account_id=principal.account_id)
         self._patience_s = patience_s
@@ -90,16 +101,19 @@ class Session:
     async def run(self) -> None:
         """Until either side has had enough. Afterwards nothing of it is left."""
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._pump())]
-        ends: list[asyncio.Future[int]] = [*tasks, self._broken]
-        code = CLOSE_GOING_AWAY
+        code, refused = CLOSE_GOING_AWAY, None
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            code = self._why(next(end for end in ends if end.done()))
+            with self._access as lost:
+                ends: list[asyncio.Future[Any]] = [*tasks, self._broken, lost]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                refused = refusal(lost)
+                ended = next(end for end in ends if end.done())
+                code = 4000 + refused.status_code if refused is not None else self._why(ended)
         finally:
             await stop(*tasks, *self._subscriptions.values())
             if not self._broken.cancel():
                 self._broken.exception()  # seen
-            await self._close(code)
+            await self._close(code, refused)
 
     def _why(self, ended: asyncio.Future[int]) -> int:
         """The code to close with; a bug is logged."""
@@ -109,11 +123,13 @@ class Session:
         self._log.error("websocket_broke", exc_info=error)
         return CLOSE_INTERNAL
 
-    async def _close(self, code: int) -> None:
+    async def _close(self, code: int, refused: ApiError | None) -> None:
         if self._websocket.client_state == WebSocketState.DISCONNECTED:
             return
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                if refused is not None:
+                    await self._websocket.send_text(self._as_error(refused, None))
                 await self._websocket.close(code, CLOSE_CODES[code])
         except (TimeoutError, RuntimeError, OSError, WebSocketDisconnect):
             return  # it is gone, one way or another
@@ -138,6 +154,7 @@ class Session:
             generation_id = getattr(action, "generation_id", None)
             match action:
                 case Subscribe():
+                    await self._rates.check_request(self._principal)
                     await self._subscribe(action)
                 case Unsubscribe():
                     await self._unsubscribe(action)
@@ -191,8 +208,14 @@ class Session:
 
     async def _refuse(self, error: ApiError | TuttiError, generation_id: str | None) -> None:
         known = error if isinstance(error, ApiError) else from_tutti(error)
-        told = {"event": "error", "generation_id": generation_id, **envelope(known, self._request_id)}
-        await self._outgoing.put(json.dumps(told, separators=(",", ":")))
+        await self._outgoing.put(self._as_error(known, generation_id))
+
+    def _as_error(self, error: ApiError, generation_id: str | None) -> str:
+        told = {"event": "error", "generation_id": generation_id, **envelope(error, self._request_id)}
+        retry_after = (error.headers or {}).get("Retry-After")
+        if retry_after is not None:  # a message has no headers
+            told["retry_after"] = int(retry_after)
+        return json.dumps(told, separators=(",", ":"))
 
     async def _pump(self) -> int:
         while True:

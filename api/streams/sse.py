@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from api.errors import ApiError, envelope, from_tutti
 from api.generations.view import GenerationView
 from api.metrics import Metrics
+from api.streams.access import Holding
 from api.streams.events import Event, Narrator, Render, ResumePoint
 from api.streams.hub import Feed
 from api.streams.live import LiveResponse, Outcome, body
@@ -29,12 +30,14 @@ _HEADERS = {
 class EventStream(LiveResponse):
     """One listener's events.
 
-    An error that comes after the first byte is told as an ``error`` event and ends the stream; a bug cuts it.
+    An error that comes after the first byte is told as an ``error`` event and ends the stream, and so does a credential
+    that is not good any more; a bug cuts it.
 
     Args:
         view: the generation, as the caller may see it.
         request_id: for the envelope.
         patience_s: how long a listener may take nothing.
+        access: says when the listener may listen no more.
     """
 
     def __init__(
@@ -49,8 +52,9 @@ class EventStream(LiveResponse):
         metrics: Metrics,
         log: FilteringBoundLogger,
         patience_s: float,
+        access: Holding | None = None,
     ) -> None:
-        super().__init__(patience_s=patience_s)
+        super().__init__(patience_s=patience_s, access=access)
         self._feed, self._view, self._resume, self._render = feed, view, resume, render
         self._audio = audio
         self._request_id = request_id
@@ -64,10 +68,9 @@ class EventStream(LiveResponse):
             except (ApiError, TuttiError) as error:
                 if not self._started:
                     raise
-                known = error if isinstance(error, ApiError) else from_tutti(error)
-                self._log.warning("event_stream_error", code=known.code.value, reason=str(error))
-                await send(body(encode(_error_event(known, self._request_id)), more=True))
-            await send(body(b"", more=False))
+                await self._tell_last(error if isinstance(error, ApiError) else from_tutti(error), send)
+            else:
+                await send(body(b"", more=False))
 
     async def _tell(self, send: Send) -> None:
         async with self._feed.watch(self._view) as watch:
@@ -78,6 +81,16 @@ class EventStream(LiveResponse):
                         await self._start(send, _HEADERS)
                         await send(body(b"retry: %d\n\n" % RECONNECT_AFTER_MS, more=True))
                     await send(body(PING if event is None else encode(event), more=True))
+
+    async def _revoked(self, error: ApiError, send: Send) -> None:
+        if not self._started:
+            raise error
+        await self._tell_last(error, send)
+
+    async def _tell_last(self, error: ApiError, send: Send) -> None:
+        self._log.warning("event_stream_error", code=error.code.value, reason=error.message)
+        await send(body(encode(_error_event(error, self._request_id)), more=True))
+        await send(body(b"", more=False))
 
     async def _ended(self, outcome: Outcome, error: BaseException | None) -> None:
         if error is not None and outcome == "cut":

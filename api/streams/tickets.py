@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import cast
 
 from redis.exceptions import RedisError
@@ -19,26 +19,38 @@ _BYTES = 24
 _MAX_CHARACTERS = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whom a ticket stands for.
+
+    Attributes:
+        session_id: of the login with which it was asked for, if it was one.
+    """
+
+    principal: Principal
+    session_id: str | None = None
+
+
 class Tickets:
     """In Valkey, by hash: who reads the cache can not use them, and a restart makes them void."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    async def issue(self, principal: Principal) -> str:
-        """A ticket that stands for this principal, once, within ``TICKET_TTL_S`` seconds.
+    async def issue(self, holder: Holder) -> str:
+        """A ticket that stands for this holder, once, within ``TICKET_TTL_S`` seconds.
 
         Raises:
             ApiError: not_ready: Valkey does not answer.
         """
         ticket = secrets.token_urlsafe(_BYTES)
         try:
-            await self._cache.redis.set(self._key(ticket), _dump(principal), ex=TICKET_TTL_S)
+            await self._cache.redis.set(self._key(ticket), _dump(holder), ex=TICKET_TTL_S)
         except (RedisError, OSError) as error:
             raise _no_cache() from error
         return ticket
 
-    async def redeem(self, ticket: str) -> Principal | None:
+    async def redeem(self, ticket: str) -> Holder | None:
         """Whom it stands for; from then on it stands for nobody. None: unknown, used or expired.
 
         Raises:
@@ -56,14 +68,19 @@ class Tickets:
         return self._cache.key("ticket", hashlib.sha256(ticket.encode()).hexdigest())
 
 
-def _dump(principal: Principal) -> str:
-    return json.dumps({**asdict(principal), "scopes": sorted(principal.scopes)})
+def _dump(holder: Holder) -> str:
+    principal = {**asdict(holder.principal), "scopes": sorted(holder.principal.scopes)}
+    return json.dumps({"principal": principal, "session_id": holder.session_id})
 
 
-def _load(text: bytes) -> Principal:
-    values = json.loads(text)
+def _load(text: bytes) -> Holder | None:
+    found = json.loads(text)
+    if "principal" not in found:  # of the version before; it lives for a minute
+        return None
+    values = found["principal"]
     scopes = frozenset(map(Scope, values.pop("scopes")))
-    return Principal(**{**values, "role": Role(values["role"])}, scopes=scopes)
+    principal = Principal(**{**values, "role": Role(values["role"])}, scopes=scopes)
+    return Holder(principal, found["session_id"])
 
 
 def _no_cache() -> ApiError:

@@ -51,6 +51,7 @@ class Watch:
         self._locks: dict[int, asyncio.Lock] = {}
         self._changed = Signal()
         self._gone = False
+        self._broken: BaseException | None = None
         self._someone_is_behind = False
         self._state_seen_at = asyncio.get_running_loop().time()
 
@@ -89,7 +90,10 @@ class Watch:
         """
         Raises:
             GenerationGoneError: the generation was removed.
+            Exception: nobody follows it any more, because of this bug.
         """
+        if self._broken is not None:
+            raise self._broken
         if self._gone:
             raise GenerationGoneError(self.view.id)
 
@@ -137,6 +141,12 @@ class Watch:
                 if is_due:
                     await self._poll()
                     next_poll = loop.time() + POLL_S
+
+    def ended(self, following: asyncio.Task[None]) -> None:
+        """``run`` has ended; if it broke, listeners must not wait for what nobody will tell them."""
+        if not following.cancelled():
+            self._broken = following.exception()
+            self._changed.ring()
 
     async def _answer(self, ring: keys.Ring | None) -> None:
         if ring is None:

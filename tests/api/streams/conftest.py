@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import connect
@@ -12,7 +12,7 @@ from api.auth.principal import Principal
 from api.cache.bus import Bus
 from api.cache.client import Cache
 from api.cache.embedded import EmbeddedValkey
-from api.streams.tickets import Tickets
+from api.streams.tickets import Holder, Tickets
 from tests.api.conftest import Serve
 from tests.api.streams.line import PATH, Dial, Line
 from tests.api.streams.stage import Stage
@@ -35,14 +35,22 @@ def own_valkey() -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 async def dial(stage: Stage, serve: Serve) -> AsyncIterator[Dial]:
     """Connect with a ticket, one's own unless it is given."""
-    async with AsyncExitStack() as stack:
-        url = (await stack.enter_async_context(serve(stage.app))).replace("http:", "ws:")
+    async with dialling(stage, serve) as dial:
+        yield dial
+
+
+@asynccontextmanager
+async def dialling(stage: Stage, serve: Serve) -> AsyncIterator[Dial]:
+    """The same of any stage."""
+    async with serve(stage.app) as url:
+        address = url.replace("http:", "ws:")
 
         @asynccontextmanager
         async def connected(ticket: str | None = None, principal: Principal | None = None) -> AsyncIterator[Line]:
             if ticket is None:
-                ticket = await Tickets(stage.services.cache).issue(principal or await stage.local())
-            async with connect(f"{url}{PATH}?ticket={ticket}", proxy=None) as connection:
+                holder = Holder(principal or await stage.local())
+                ticket = await Tickets(stage.services.cache).issue(holder)
+            async with connect(f"{address}{PATH}?ticket={ticket}", proxy=None) as connection:
                 yield Line(connection)
 
         yield connected

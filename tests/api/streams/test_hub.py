@@ -191,6 +191,19 @@ async def test_a_removed_generation_ends_its_listeners(stage: Stage) -> None:
     assert caught.value.code == "generation_not_found"
 
 
+async def test_a_listener_is_not_left_alone_by_a_bug(stage: Stage) -> None:
+    """Whoever follows the generation for all breaks on what nobody can read; then nobody waits for it."""
+    view = await stage.create()
+    listening = asyncio.create_task(listen(stage.services.feed, view))
+    await eventually(lambda: stage.services.feed.listeners == 1)
+    await has(stage, view, 0)
+    await stage.services.cache.redis.xadd(keys.track_key(stage.services.cache, view.id, 0), {"not": "ours"}, id="1-0")
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(KeyError):
+            await listening
+    assert (stage.services.feed.listeners, stage.services.feed.watched) == (0, 0)
+
+
 async def test_without_doorbells_listeners_find_out_by_themselves(stage: Stage) -> None:
     deaf = Bus(Cache.connect("redis://127.0.0.1:1/0"))
     services = stage.services

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from websockets.exceptions import InvalidStatus
 
 from api.auth.principal import Scope
 from api.generations.view import GenerationView
 from api.streams import socket as socket_module
-from api.streams.tickets import TICKET_TTL_S, Tickets
+from api.streams.tickets import TICKET_TTL_S, Holder, Tickets
+from tests.api.conftest import Serve
 from tests.api.fakes import FakeGenerator
+from tests.api.streams.conftest import dialling
 from tests.api.streams.line import PATH, Dial, Line
 from tests.api.streams.stage import Stage
+
+TIERS = Path(__file__).resolve().parents[3] / "api" / "limits" / "tiers.yaml"
 
 
 async def refused(line: Line, **message: Any) -> tuple[str, str | None]:
@@ -85,6 +91,29 @@ async def test_subscriptions_are_limited(stage: Stage, dial: Dial, monkeypatch: 
         assert (await line.next())["event"] == "snapshot"
 
 
+async def test_subscriptions_count_as_requests(
+    make_stage: Callable[..., Awaitable[Stage]], serve: Serve, tmp_path: Path
+) -> None:
+    """By the tier of the account, over all of its connections; what is refused is refused before anybody is asked."""
+    tiers = yaml.safe_load(TIERS.read_text(encoding="utf-8"))
+    tiers["tiers"]["enterprise"]["requests_per_minute"] = 3
+    file = tmp_path / "tiers.yaml"
+    file.write_text(yaml.safe_dump(tiers, sort_keys=False), encoding="utf-8")
+    stage = await make_stage(FakeGenerator(), tiers_file=file)
+    owner = await stage.account()
+    views = [await stage.create(owner) for _ in range(2)]
+    async with dialling(stage, serve) as dial, dial(principal=owner) as first, dial(principal=owner) as second:
+        for line, view in zip((first, second, first), (views[0], views[0], views[1]), strict=True):
+            await line.send(action="subscribe", generation_id=view.id)
+            assert (await line.next())["event"] == "snapshot"
+        await second.send(action="subscribe", generation_id=views[1].id)
+        told = await second.next()
+        assert (told["event"], told["error"]["code"], told["generation_id"]) == ("error", "rate_limited", views[1].id)
+        assert 0 < told["retry_after"] <= 60
+        await second.send(action="ping")
+        assert await second.next() == {"event": "pong"}
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -112,7 +141,7 @@ async def test_without_a_ticket_the_door_stays_shut(dial: Dial, ticket: str) -> 
 
 async def test_tickets_expire_and_are_stored_as_hashes(stage: Stage) -> None:
     redis = stage.services.cache.redis
-    ticket = await Tickets(stage.services.cache).issue(await stage.local())
+    ticket = await Tickets(stage.services.cache).issue(Holder(await stage.local()))
     [key] = [name async for name in redis.scan_iter(stage.services.cache.key("ticket", "*"))]
     assert ticket.encode() not in key
     assert 0 < await redis.ttl(key) <= TICKET_TTL_S
@@ -120,12 +149,13 @@ async def test_tickets_expire_and_are_stored_as_hashes(stage: Stage) -> None:
     assert await Tickets(stage.services.cache).redeem(ticket) is None
 
 
-async def test_a_ticket_stands_for_the_whole_principal(stage: Stage) -> None:
+async def test_a_ticket_stands_for_the_whole_of_its_holder(stage: Stage) -> None:
     principal = replace(
         await stage.account(), scopes=frozenset({Scope.AUDIO_READ}), api_key_id="key_1", test_mode=True, kind="api_key"
     )
     tickets = Tickets(stage.services.cache)
-    assert await tickets.redeem(await tickets.issue(principal)) == principal
+    holder = Holder(principal, "ses_1")
+    assert await tickets.redeem(await tickets.issue(holder)) == holder
 
 
 async def test_without_a_cache_there_are_no_tickets(make_stage: Callable[..., Awaitable[Stage]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from api.streams import socket as socket_module
-from api.streams.tickets import Tickets
+from api.streams.tickets import Holder, Tickets
 from tests.api.conftest import Serve
 from tests.api.fakes import FakeGenerator
 from tests.api.streams.line import PATH, Dial, Line
@@ -77,7 +77,7 @@ async def test_hanging_up_leaves_nothing(stage: Stage, dial: Dial) -> None:
 
 
 async def test_the_end_of_the_server_is_the_end(stage: Stage, serve: Serve) -> None:
-    ticket = await Tickets(stage.services.cache).issue(await stage.local())
+    ticket = await Tickets(stage.services.cache).issue(Holder(await stage.local()))
     async with serve(stage.app) as url:
         connection = await connect(f"{url.replace('http:', 'ws:')}{PATH}?ticket={ticket}", proxy=None)
     assert await Line(connection).closed() in (1001, 1012)
@@ -110,7 +110,7 @@ async def test_a_client_that_reads_nothing_is_cut(make_stage: Callable[..., Awai
     stage = await make_stage(FakeGenerator(), slow_listener_timeout_s=0.5)
     view = await stage.create(duration_s=600.0)
     async with stage.working(), serve(stage.app) as url:
-        ticket = await Tickets(stage.services.cache).issue(await stage.local())
+        ticket = await Tickets(stage.services.cache).issue(Holder(await stage.local()))
         address = f"{url.replace('http:', 'ws:')}{PATH}?ticket={ticket}"
         async with connect(address, proxy=None, max_queue=1, ping_interval=None) as connection:
             await Line(connection).send(action="subscribe", generation_id=view.id, audio=True)
