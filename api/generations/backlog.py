@@ -68,6 +68,9 @@ class Work:
         return Work(self.steps + other.steps, self.tracks + other.tracks, self.generations + other.generations)
 
 
+_NOTHING = Work()
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """What one account has waiting for one model.
@@ -86,7 +89,7 @@ class Line:
         """The part of it that begins before another account whose next one begins at ``clock_s``."""
         gap = (clock_s - self.virtual_s) * weight / (self.audio_s / self.work.generations)
         if gap < 0:
-            return Work()
+            return _NOTHING
         # Equal clocks go by the account's id.
         first = math.floor(gap) + (gap % 1 > 0 or self.account_id < account_id)
         count = min(first, self.work.generations)
@@ -154,8 +157,11 @@ def share_of(tier: str, backlog: ModelBacklog, rules: Rules) -> float:
 def tier_ahead(tier: str, account_id: str, clock_s: float, backlog: ModelBacklog, rules: Rules) -> Work:
     """What the tier's other accounts have ahead of one whose next generation begins at ``clock_s``."""
     weight = rules[tier].weight
-    lines = (line for line in backlog.lines.get(tier, {}).values() if line.account_id != account_id)
-    return sum((line.before(clock_s, account_id, weight) for line in lines), Work())
+    steps, tracks, count = 0.0, 0, 0  # added up here: a sum of Work makes a value for each line
+    for line in backlog.lines.get(tier, {}).values():
+        if line.account_id != account_id and (part := line.before(clock_s, account_id, weight)) is not _NOTHING:
+            steps, tracks, count = steps + part.steps, tracks + part.tracks, count + part.generations
+    return Work(steps, tracks, count)
 
 
 def ahead_of(tier: str, own: Work, backlog: ModelBacklog, rules: Rules) -> Work:

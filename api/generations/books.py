@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import case, exists, false, func, select, true, update
+from sqlalchemy import bindparam, case, exists, false, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.generations.view import LEASED, State
 from api.store.schema import accounts, generations
+
+_PEERS = accounts.alias().c
+_FIRST = select(func.min(_PEERS.virtual_s)).where(_PEERS.tier == accounts.c.tier, _PEERS.waiting == true())
+_STANDING = select(accounts.c.waiting, accounts.c.tier, _FIRST.scalar_subquery().label("floor")).where(
+    accounts.c.id == bindparam("account_id")
+)
 
 
 async def lock(conn: AsyncConnection, account_id: str) -> None:
@@ -37,13 +43,8 @@ async def running(conn: AsyncConnection, account_id: str) -> int:
 async def lift(conn: AsyncConnection, account_id: str) -> None:
     """The account begins to wait. Time spent idle is not saved up: its clock starts where those of its tier stand who
     wait already, or, if nobody does, where the last one ended."""
-    table, peers = accounts.c, accounts.alias().c
-    first = select(func.min(peers.virtual_s)).where(peers.tier == table.tier, peers.waiting == true())
-    own = (
-        await conn.execute(
-            select(table.waiting, table.tier, first.scalar_subquery().label("floor")).where(table.id == account_id)
-        )
-    ).one()
+    table = accounts.c
+    own = (await conn.execute(_STANDING, {"account_id": account_id})).one()
     if own.waiting:
         return
     floor = own.floor

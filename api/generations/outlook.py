@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.generations.backlog import (
@@ -27,6 +27,15 @@ from api.store.database import Database
 from api.store.schema import accounts, generations
 
 MAX_AGE = timedelta(milliseconds=250)
+_G = generations.c
+_ACTIVE = (
+    select(
+        *(_G.id, _G.state, _G.mode, _G.model_id, _G.cost_steps, _G.num_tracks, _G.duration_s),
+        *(_G.started_at, _G.deadline_at, accounts.c.tier.label("account_tier"), accounts.c.virtual_s),
+    )
+    .join(accounts, accounts.c.id == _G.account_id)
+    .where(_G.account_id == bindparam("account_id"), _G.state.in_(("queued", "running", "cancelling")))
+)
 
 
 class Subject(Protocol):
@@ -156,16 +165,7 @@ class _Own:
 
 
 async def _own(conn: AsyncConnection, subject: Subject, backlog: Backlog, now: datetime) -> _Own:
-    table = generations.c
-    rows = await conn.execute(
-        select(
-            *(table.id, table.state, table.mode, table.model_id, table.cost_steps, table.num_tracks, table.duration_s),
-            *(table.started_at, table.deadline_at, accounts.c.tier.label("account_tier"), accounts.c.virtual_s),
-        )
-        .join(accounts, accounts.c.id == table.account_id)
-        .where(table.account_id == subject.account_id, table.state.in_(("queued", "running", "cancelling")))
-    )
-    active = rows.all()
+    active = (await conn.execute(_ACTIVE, {"account_id": subject.account_id})).all()
     if not active:  # it has just ended
         return _Own(subject.tier, 0.0)
     own = _Own(active[0].account_tier, active[0].virtual_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import ApiError, ErrorCode
@@ -14,6 +14,13 @@ from api.store.schema import accounts, generations
 Mode = Literal["async", "stream"]
 
 ACTIVE = ("queued", "running", "cancelling")
+
+_LOCK = select(accounts.c.id).where(accounts.c.id == bindparam("account_id")).with_for_update(key_share=True)
+_COUNT = (
+    select(generations.c.state, func.count())
+    .where(generations.c.account_id == bindparam("account_id"), generations.c.state.in_(ACTIVE))
+    .group_by(generations.c.state)
+)
 
 
 async def check(conn: AsyncConnection, account_id: str, tier: Tier, mode: Mode) -> None:
@@ -31,12 +38,10 @@ async def check(conn: AsyncConnection, account_id: str, tier: Tier, mode: Mode) 
     Raises:
         ApiError: concurrency_limit_exceeded.
     """
-    await conn.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True))
-    counted = await conn.execute(
-        select(generations.c.state, func.count())
-        .where(generations.c.account_id == account_id, generations.c.state.in_(ACTIVE))
-        .group_by(generations.c.state)
-    )
+    named = {"account_id": account_id}
+    if conn.dialect.name != "sqlite":
+        await conn.execute(_LOCK, named)
+    counted = await conn.execute(_COUNT, named)
     active = {state: int(count) for state, count in counted}
     limit = tier.running if mode == "stream" else tier.running + tier.queued
     if sum(active.values()) < limit:

@@ -11,20 +11,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Literal, TypedDict
 
-from sqlalchemy import ColumnElement, RowMapping, Update, and_, case, delete, false, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Float,
+    Integer,
+    RowMapping,
+    String,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    false,
+    literal,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import ApiError, ErrorCode
-from api.limits.sql import insert
+from api.limits.sql import insert_into
 from api.limits.tiers import Tier
 from api.store.schema import generations as generations_table
 from api.store.schema import usage_windows as table
+from api.store.types import UtcDateTime
 
 WindowName = Literal["hour", "day", "month"]
 WINDOWS: tuple[WindowName, ...] = ("hour", "day", "month")
 
+_RESERVED = ["account_id", "window", "starts_at", "generations", "audio_s"]
 _EPSILON_S = 1e-6  # sums of durations are floats: ten times 0.1 must fit into 1
 _KEPT = {"hour": timedelta(days=2), "day": timedelta(days=62), "month": timedelta(days=800)}
 
@@ -73,18 +95,20 @@ async def reserve(
             raise ValueError(
                 f"{generations} generations of {audio_s:g} s are more than a {window} of {tier.name} holds"
             )
-    rows = [
-        {"account_id": account_id, "window": window, "starts_at": at, "generations": generations, "audio_s": audio_s}
-        for window, at in starts.items()
-    ]
-    statement = insert(conn, table).values(rows)
-    room = [(table.c.window == window, _room(tier, window, generations, audio_s)) for window in WINDOWS]
+    counts = {window: _generations_limit(tier, window) for window in WINDOWS}
+    audio = {window: _audio_limit(tier, window) for window in WINDOWS}
+    statement = _reserving(
+        conn.dialect.name,
+        frozenset(window for window in WINDOWS if counts[window] is not None),
+        frozenset(window for window in WINDOWS if audio[window] is not None),
+    )
+    named = {
+        **{f"{window}_starts_at": at for window, at in starts.items()},
+        **{f"{window}_generations": limit for window, limit in counts.items() if limit is not None},
+        **{f"{window}_audio_s": limit + _EPSILON_S for window, limit in audio.items() if limit is not None},
+    }
     counted = await conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(table.primary_key.columns),
-            set_={"generations": table.c.generations + generations, "audio_s": table.c.audio_s + audio_s},
-            where=case(*room, else_=false()),
-        ).returning(table.c.window)
+        statement, {**named, "account_id": account_id, "taken": generations, "taken_audio_s": audio_s}
     )
     passed = set(counted.scalars())
     for window, starts_at in starts.items():
@@ -172,13 +196,43 @@ def _fits(tier: Tier, window: WindowName, generations: int, audio_s: float) -> b
     return (count is None or generations <= count) and (audio is None or audio_s <= audio + _EPSILON_S)
 
 
-def _room(tier: Tier, window: WindowName, generations: int, audio_s: float) -> ColumnElement[bool]:
-    count, audio = _generations_limit(tier, window), _audio_limit(tier, window)
+@cache
+def _reserving(dialect: str, counted: frozenset[WindowName], measured: frozenset[WindowName]) -> Executable:
+    """One row for each window, made or counted up where there is room; returns the windows in which there was.
+
+    Built once: SQLAlchemy compiles an INSERT with several VALUES anew at every call, so the rows are a SELECT.
+
+    Args:
+        counted, measured: the windows with a limit on generations, and on seconds of audio.
+    """
+    taken, taken_audio_s = bindparam("taken", type_=Integer), bindparam("taken_audio_s", type_=Float)
+    rows = [
+        select(
+            bindparam("account_id", type_=String),
+            literal(window, String),
+            bindparam(f"{window}_starts_at", type_=UtcDateTime),
+            taken,
+            taken_audio_s,
+        ).where(true())  # without a WHERE, SQLite would take ON CONFLICT for the condition of a join
+        for window in WINDOWS
+    ]
+    statement = insert_into(dialect, table).from_select(_RESERVED, union_all(*rows))
+    room = [(table.c.window == window, _room(window, window in counted, window in measured)) for window in WINDOWS]
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={"generations": table.c.generations + taken, "audio_s": table.c.audio_s + taken_audio_s},
+        where=case(*room, else_=false()),
+    ).returning(table.c.window)
+
+
+def _room(window: WindowName, counted: bool, measured: bool) -> ColumnElement[bool]:
     room: list[ColumnElement[bool]] = []
-    if count is not None:
-        room.append(table.c.generations + generations <= count)
-    if audio is not None:
-        room.append(table.c.audio_s + audio_s <= audio + _EPSILON_S)
+    if counted:
+        taken = bindparam("taken", type_=Integer)
+        room.append(table.c.generations + taken <= bindparam(f"{window}_generations", type_=Integer))
+    if measured:
+        taken_s = bindparam("taken_audio_s", type_=Float)
+        room.append(table.c.audio_s + taken_s <= bindparam(f"{window}_audio_s", type_=Float))
     return and_(true(), *room)
 
 

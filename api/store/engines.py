@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from api.store.errors import StoreError
-from api.store.sqlite_connection import BEGIN_IMMEDIATE, OneHopConnection
+from api.store.sqlite_connection import BEGIN_IMMEDIATE, BEGIN_READING, OneHopConnection
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
@@ -115,11 +115,12 @@ def _configure_sqlite(engine: AsyncEngine, *, foreign_keys: bool, read_only: boo
         f"PRAGMA query_only={'ON' if read_only else 'OFF'}",
     ]
     # IMMEDIATE takes the write lock first: two that read and then write would otherwise both fail at the write.
-    begin = "BEGIN" if read_only else BEGIN_IMMEDIATE
+    begin = BEGIN_READING if read_only else BEGIN_IMMEDIATE
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> OneHopConnection:
-        return OneHopConnection(dialect.dbapi.connect(*arguments, **options), options["timeout"])
+        stock = dialect.dbapi.connect(*arguments, **options)
+        return OneHopConnection(stock, options["timeout"], read_only=read_only)
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_cursor
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 
 BEGIN_IMMEDIATE = "BEGIN IMMEDIATE"
+BEGIN_READING = "BEGIN"
 _RETRY_S = (0.001, 0.005)
 
 
@@ -38,6 +39,11 @@ class OneHopCursor(AsyncAdapt_dbapi_cursor):
     async def _execute_async(self, operation: Any, parameters: Any) -> Any:
         if operation == BEGIN_IMMEDIATE:
             return await self._take_lock()
+        if operation == BEGIN_READING:
+            # SQLite takes a reader's snapshot with its first statement: they go into the thread together.
+            connection: Any = self._adapt_connection
+            connection.begins_reading = True
+            return self
         return await self._run(lambda: self._cursor.execute(operation, () if parameters is None else parameters))
 
     async def _executemany_async(self, operation: Any, seq_of_parameters: Any) -> Any:
@@ -67,26 +73,35 @@ class OneHopCursor(AsyncAdapt_dbapi_cursor):
 
     async def _run(self, execute: Callable[[], Any]) -> Any:
         cursor: Any = self._cursor
+        connection: Any = self._adapt_connection
 
         def work() -> list[Any]:
+            if connection.begins_reading:
+                connection.begins_reading = False
+                cursor.execute(BEGIN_READING)
             execute()
             return cursor.fetchall() if cursor.description else []
 
-        connection: Any = self._adapt_connection
         async with connection._execute_mutex:
             self._rows = deque(await connection.run(work))
         return self
 
 
 class OneHopConnection(AsyncAdapt_aiosqlite_connection):
-    """Made from a stock connection. Other processes' write transactions are waited for during ``lock_timeout_s``."""
+    """Made from a stock connection. Other processes' write transactions are waited for during ``lock_timeout_s``.
 
-    __slots__ = ("_is_idle", "lock_timeout_s")
+    Args:
+        read_only: nothing is written through it.
+    """
+
+    __slots__ = ("_is_idle", "_read_only", "begins_reading", "lock_timeout_s")
     _cursor_cls = OneHopCursor  # type: ignore[assignment]  # the stock class differs in name only
 
-    def __init__(self, stock: AsyncAdapt_aiosqlite_connection, lock_timeout_s: float) -> None:
+    def __init__(self, stock: AsyncAdapt_aiosqlite_connection, lock_timeout_s: float, *, read_only: bool) -> None:
         super().__init__(stock.dbapi, stock._connection)
         self.lock_timeout_s = lock_timeout_s
+        self._read_only = read_only
+        self.begins_reading = False
         self._is_idle = True
 
     async def run(self, work: Callable[[], Any]) -> Any:
@@ -103,8 +118,14 @@ class OneHopConnection(AsyncAdapt_aiosqlite_connection):
         return result
 
     def rollback(self) -> None:
-        """Nothing is done when there is nothing to undo: the pool asks at every return of a connection."""
+        """Nothing is done when there is nothing to undo: the pool asks at every return of a connection. And a reader's
+        snapshot is given back right here, which touches shared memory only."""
         connection: Any = self._connection
-        if self._is_idle and not connection.in_transaction:
-            return
+        if self._is_idle:
+            self.begins_reading = False
+            if not connection.in_transaction:
+                return
+            if self._read_only:
+                connection._conn.rollback()
+                return
         super().rollback()
