@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlalchemy.dialects import sqlite
 
 from api.auth.principal import Principal
@@ -19,7 +20,7 @@ from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants
 from api.generations.queue import Shares, Slots, Tenant, Waiting, choose
 from api.generations.view import GenerationView, State
 from api.store.schema import accounts, generations
-from tests.api.generations.conftest import Bench, MakeBench, ManualClock
+from tests.api.generations.conftest import Bench, MakeBench, ManualClock, eventually
 
 ROOMY = Slots(1000, 1000)
 
@@ -156,6 +157,27 @@ async def test_first_tenants_are_one_of_each_tier(still: Bench) -> None:
     async with still.db.read() as conn:
         found = await first_tenants(conn, "tiny", still.limits.tiers.rules, still.clock())
     assert [each.tier for each in found] == ["free", "pro", "enterprise"]
+
+
+async def test_two_workers_at_once_take_no_more_than_the_tier_allows(still: Bench) -> None:
+    """Of different models, so that neither takes what the other wants: both have seen that nothing runs yet."""
+    if still.db.dialect == "sqlite":
+        pytest.skip("a write transaction is alone from its beginning")
+    owner = await still.account("free")
+    made = [await still.create(owner, model_id=name) for name in ("tiny", "small")]
+    async with still.db.begin() as conn:
+        rules = still.limits.tiers.rules
+        first = await acquire(conn, "wrk_1", "tiny", ROOMY, Shares(rules), still.clock(), lease_s=10.0)
+        second = asyncio.create_task(take(still, "small"))
+        await eventually(lambda: waits_for_a_lock(still))
+    assert [lease.generation_id for lease in first] == [made[0].id]
+    assert await second == []
+
+
+async def waits_for_a_lock(bench: Bench) -> bool:
+    async with bench.db.read() as conn:
+        here = "datname = current_database() AND wait_event_type = 'Lock'"
+        return bool((await conn.execute(text(f"SELECT count(*) FROM pg_stat_activity WHERE {here}"))).scalar_one())
 
 
 # ---------------------------------------------------------------------------------------- while it lasts
