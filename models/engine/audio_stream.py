@@ -98,13 +98,20 @@ class _Due(Generic[Row]):
 
 
 class AudioStage:
-    """The audio of all running requests."""
+    """The audio of all running requests.
 
-    def __init__(self, codec: EncodecDecoder, model: ModelConfig, config: EngineConfig, source: CodeSource) -> None:
+    Args:
+        lag: steps by which the source's codes come late; a request stays in the plan for as many steps more.
+    """
+
+    def __init__(
+        self, codec: EncodecDecoder, model: ModelConfig, config: EngineConfig, source: CodeSource, lag: int = 0
+    ) -> None:
         self._codec = codec
         self._model = model
         self._config = config
         self._source = source
+        self._lag = lag
         self._streams: dict[str, AudioStream] = {}
 
     def __len__(self) -> int:
@@ -139,7 +146,7 @@ class AudioStage:
             policy = ChunkPolicy(self._config, self._model.frame_rate)
             stream = AudioStream(self._codec, sequence.frames, self._model, policy)
             self._streams[sequence.request_id] = stream
-        complete = sequence.frames_after(sequence.step + 1)
+        complete = sequence.frames_after(sequence.step + 1 - self._lag)
         if not stream.is_due(complete):
             return None
         return _Due(sequence, stream, stream.pushed, self._source.codes(sequence.slot, stream.pushed, complete))

@@ -1,0 +1,114 @@
+"""How a static step is run: at once, or as captured CUDA graphs. What is started, marked, waited for; no requests."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+Step = Callable[[int], None]
+
+_WARM_UP_RUNS = 2
+
+
+class Executor(ABC):
+    """
+    Args:
+        step: the whole step for a number of rows.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    @staticmethod
+    def of(device: torch.device | str, step: Step) -> Executor:
+        """Graphs on a GPU; elsewhere there are none."""
+        return CudaExecutor(torch.device(device), step) if torch.device(device).type == "cuda" else EagerExecutor(step)
+
+    @abstractmethod
+    def prepare(self, buckets: Sequence[int]) -> None:
+        """Make these numbers of rows ready, before anybody waits for a step."""
+
+    @abstractmethod
+    def launch(self, rows: int) -> None:
+        """Start a step of so many rows, one of those prepared."""
+
+    @abstractmethod
+    def mark(self) -> Any:
+        """A point after all that was started so far."""
+
+    @abstractmethod
+    def wait(self, mark: Any) -> None:
+        """Return when that point is reached."""
+
+    @abstractmethod
+    def audio(self) -> Any:
+        """A context for work beside the steps; it sees what the latest mark waited for has done."""
+
+
+class EagerExecutor(Executor):
+    """Runs the step when it is launched. On a CPU it is done when that returns."""
+
+    def prepare(self, buckets: Sequence[int]) -> None:
+        """Nothing to do."""
+
+    def launch(self, rows: int) -> None:
+        self._step(rows)
+
+    def mark(self) -> None:
+        return None
+
+    def wait(self, mark: None) -> None:
+        """It is reached already."""
+
+    @contextmanager
+    def audio(self) -> Iterator[None]:
+        yield
+
+
+class CudaExecutor(Executor):
+    """Captures the step once for each number of rows and replays it: one launch for hundreds of kernels.
+
+    Steps run on the stream that is current when they are launched. Audio has a stream of its own, which waits for
+    nothing: it reads codes only of steps whose mark the host has waited for. (A stream that waits for the *current*
+    stream instead would stand behind all the steps that were started ahead.)
+    """
+
+    def __init__(self, device: torch.device, step: Step) -> None:
+        super().__init__(step)
+        self._device = device
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._audio_stream = torch.cuda.Stream(device)
+
+    def prepare(self, buckets: Sequence[int]) -> None:
+        """Compile, warm up and capture; the largest first, so that the others share its memory."""
+        pool = torch.cuda.graph_pool_handle()
+        stream = torch.cuda.Stream(self._device)
+        torch.cuda.synchronize(self._device)
+        with torch.no_grad(), torch.cuda.stream(stream):
+            for rows in sorted(buckets, reverse=True):
+                for _ in range(_WARM_UP_RUNS):  # compiles kernels, chooses products, makes workspaces
+                    self._step(rows)
+                stream.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=pool, stream=stream):
+                    self._step(rows)
+                self._graphs[rows] = graph
+        torch.cuda.synchronize(self._device)
+
+    def launch(self, rows: int) -> None:
+        self._graphs[rows].replay()
+
+    def mark(self) -> torch.cuda.Event:
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def wait(self, mark: torch.cuda.Event) -> None:
+        mark.synchronize()
+
+    def audio(self) -> Any:
+        return torch.cuda.stream(self._audio_stream)

@@ -1,0 +1,223 @@
+"""`ModelRunner` for a GPU: captured steps, started ahead of what the host knows. The same verbs, the same results.
+
+Every length is known when a request joins, so nothing that a step decides is needed to start the next one. The host
+starts steps and looks at what became of them ``run_ahead`` steps later, when a small copy has come in; the device never waits
+for the host in between.
+
+    host     start 7 | look at 5 | codec of 5 | start 8 | look at 6 | ..
+    device   ...... 5 ......|....... 6 ......|....... 7 ......|..
+
+So a failure is known, and codes are complete, ``run_ahead`` steps late, and a request stays in the plan for as many
+steps after its last one; see `GraphRunner.lag`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.conditioning.text import TextConditioner
+from models.config import DecoderConfig
+from models.engine.graph_executor import Executor
+from models.engine.sequence import Sequence, State
+from models.engine.static_buffers import Buffers, Control
+from models.engine.static_step import StaticStep
+from models.engine.stats import StatsCollector
+from models.engine.step import StepPlan, StepResult
+from models.errors import GenerationFailedError, TuttiError
+from models.musicgen.delay import DelayPattern
+from models.musicgen.rows import RowHandle
+from models.musicgen.static_cache import StaticKVCache
+from models.musicgen.static_decoder import StaticDecoder
+
+logger = logging.getLogger(__name__)
+
+Running = Sequence[RowHandle]
+
+
+def row_buckets(max_rows: int) -> tuple[int, ...]:
+    """Numbers of rows that are captured: 1, 2, 4, 8 … and the most there are."""
+    buckets, rows = [], 1
+    while rows < max_rows:
+        buckets.append(rows)
+        rows *= 2
+    return (*buckets, max_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step that was started.
+
+    Attributes:
+        members: those in it, with their slots.
+        broken: int64 [S + 1] in host memory, valid once ``mark`` is reached; see `Buffers.broken`.
+    """
+
+    mark: Any
+    members: tuple[tuple[Running, int], ...]
+    broken: Tensor
+
+
+class GraphRunner:
+    """
+    Args:
+        cache: made by ``decoder.new_cache``.
+        max_slots: most rows of a step, and most requests that hold rows, paused ones included.
+        max_steps: of the longest track.
+        run_ahead: steps that may be started before the one whose result is looked at; 0 is step by step.
+    """
+
+    def __init__(
+        self,
+        decoder: StaticDecoder,
+        text: TextConditioner,
+        config: DecoderConfig,
+        cache: StaticKVCache,
+        stats: StatsCollector,
+        *,
+        max_slots: int,
+        max_steps: int,
+        device: torch.device | str,
+        run_ahead: int = 2,
+    ) -> None:
+        assert run_ahead >= 0, "nothing is looked at before it was started: this is a bug"
+        self._decoder = decoder
+        self._text = text
+        self._config = config
+        self._cache = cache
+        self._stats = stats
+        self._run_ahead = run_ahead
+        self._buckets = row_buckets(max_slots)
+        self._buffers = Buffers.of(config, max_slots, max_slots, max_steps, device)
+        pinned = torch.device(device).type == "cuda"
+        self._control = Control(max_slots, max_slots, "cpu")
+        self._control.clear_layout(max_slots)
+        self._control.describe_nobody(cache)
+        # One more than can be on their way: a block is written again only when the copy from it has been made.
+        self._blocks = deque(Control(max_slots, max_slots, "cpu", pinned) for _ in range(run_ahead + 2))
+        self._flags = deque(
+            torch.zeros(max_slots + 1, dtype=torch.int64, pin_memory=pinned) for _ in range(run_ahead + 2)
+        )
+        self._flights: deque[_Flight] = deque()
+        self._members: tuple[tuple[Running, int], ...] = ()
+        self._rows = 0
+        self._bucket = 0
+        self._composition: int | None = None
+        self._steps_left = 0  # until somebody in the layout is done
+        self._send_control()
+        step = StaticStep(decoder, cache, self._buffers, max_steps + 1)
+        self._executor = Executor.of(device, step)
+        self._executor.prepare(self._buckets)
+
+    @property
+    def lag(self) -> int:
+        """Steps by which failures and codes come late; a request is in ``lag`` more plans after its last step."""
+        return self._run_ahead
+
+    def audio(self) -> Any:
+        """A context in which `codes` are read and decoded, beside the steps."""
+        return self._executor.audio()
+
+    def run(self, plan: StepPlan[RowHandle]) -> StepResult:
+        """Start one step of every request in the plan that has steps left, and say what became of earlier ones.
+
+        An error in what belongs to one request (its text, its logits) fails that request; an error in what they share
+        fails all of this step. Either way it is in the result and not raised.
+        """
+        result = StepResult()
+        with self._stats.stage("text_encode"):
+            for sequence in plan.joined:
+                self._join(sequence, result)
+        try:
+            with self._stats.stage("decode"):
+                self._start(plan, result)
+                self._look_back(result)
+        except Exception:
+            logger.exception("step: %d requests failed together", len(plan.running))
+            self._fail_all(plan, result)
+        return result
+
+    def codes(self, slot: int, first: int, end: int) -> Tensor:
+        """Frames ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``.
+
+        They must be complete as of ``lag`` steps ago.
+        """
+        pattern = DelayPattern(self._config.delays, end - first)
+        return pattern.undo(self._buffers.history[slot, first + 1 : first + 1 + pattern.num_steps])
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _join(self, sequence: Running, result: StepResult) -> None:
+        """Compute what a request listens to, once, and put it and its parameters where the step finds them."""
+        try:
+            if sequence.is_conditioned:
+                states = self._text.encode(sequence.request.prompt)
+                self._cache.set_cross(sequence.rows[0], self._decoder.cross_kv(self._decoder.project_text(states)))
+            self._buffers.clear_slot(sequence.slot, self._config.special_token)
+            self._control.describe(sequence, self._cache, self._config.vocab_size)
+        except TuttiError as error:  # the prompt itself is at fault, and the error says how
+            result.failures[sequence.request_id] = error
+        except Exception:
+            logger.exception("text: request %s failed", sequence.request_id)
+            message = "the prompt could not be encoded; other requests were not touched"
+            result.failures[sequence.request_id] = GenerationFailedError(message)
+        self._composition = None  # whatever came of it, the layout is another
+
+    def _start(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        if self._composition != plan.composition or self._steps_left == 0:
+            self._lay_out(plan, result)
+        if self._members:
+            self._executor.launch(self._bucket)
+            self._steps_left -= 1
+            self._stats.count_step(self._rows)
+        self._flags.rotate(1)
+        self._flags[0].copy_(self._buffers.broken, non_blocking=True)
+        self._flights.append(_Flight(self._executor.mark(), self._members, self._flags[0]))
+
+    def _lay_out(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        """Put those who have steps left into the step; the others only wait for their last codes."""
+        stepping = [
+            each for each in plan.running if each.remaining_steps > 0 and each.request_id not in result.failures
+        ]
+        self._members = tuple((each, each.slot) for each in stepping)
+        self._composition = plan.composition
+        # Without anybody it is laid out anew when the plan changes.
+        self._steps_left = min((each.remaining_steps for each in stepping), default=-1)
+        if stepping:
+            self._rows = sum(each.num_rows for each in stepping)
+            self._bucket = next(rows for rows in self._buckets if rows >= self._rows)
+            self._control.lay_out(stepping, self._bucket)
+            self._send_control()
+
+    def _send_control(self) -> None:
+        self._blocks.rotate(1)
+        self._blocks[0].copy_from(self._control)
+        self._buffers.control.copy_from(self._blocks[0])
+
+    def _look_back(self, result: StepResult) -> None:
+        """See what became of the steps that are no longer ahead."""
+        while len(self._flights) > self._run_ahead:
+            flight = self._flights.popleft()
+            self._executor.wait(flight.mark)
+            if bool(flight.broken.any()):
+                self._fail_not_finite(flight, result)
+
+    def _fail_not_finite(self, flight: _Flight, result: StepResult) -> None:
+        for sequence, slot in flight.members:
+            step = int(flight.broken[slot])
+            if step and sequence.state is not State.DONE:
+                message = f"the model's output at step {step} is not finite; the weights may be broken"
+                result.failures.setdefault(sequence.request_id, GenerationFailedError(message))
+
+    def _fail_all(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        result.is_broken = True
+        self._composition = None
+        self._flights.clear()
+        for sequence in plan.running:
+            error = GenerationFailedError(f"the engine's step {sequence.step + 1} of this request failed; try again")
+            result.failures.setdefault(sequence.request_id, error)

@@ -1,0 +1,233 @@
+"""MusicGen's transformer as a static step: the same shapes and addresses whatever the rows are about.
+
+The same arithmetic as `MusicGenDecoder`, for a CUDA graph: no value decides what is computed. All rows attend to a
+text, those without one to a text of length 0, which is exactly nothing. How a layer is put into kernels is chosen once:
+``torch`` uses torch's own, ``triton`` ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.config import DecoderConfig
+from models.kernels.decode_attention import BACKENDS, LayerKV, check_backend, decode_attention
+from models.musicgen.decoder import sinusoid
+from models.musicgen.static_cache import KV_FORMATS, StaticKVCache
+from models.musicgen.static_layers import LAYERS, Hidden, LayerOperators, Norm
+from models.musicgen.weights import fused_state
+
+if TYPE_CHECKING:
+    from models.checkpoint import Checkpoint
+
+LONGEST_TEXT = 512
+"""Tokens; T5 is asked for no more."""
+_TEXT_TOKENS_PER_ROW = 64
+_FEWEST_TEXT_POSITIONS = 2 * LONGEST_TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class StaticOptions:
+    """
+    Attributes:
+        attention: one of ``triton``, ``sdpa``, ``xformers``.
+        layers: what surrounds attention: ``triton`` or ``torch``.
+        kv: keys and values of the past in the ``model``'s own type, or ``int8``.
+        text_positions: room for the texts of all running requests, in tokens; None for 64 per row.
+
+    Raises:
+        ValueError: naming the option that does not exist.
+    """
+
+    attention: str = "triton"
+    layers: str = "triton"
+    kv: str = "model"
+    text_positions: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("attention", BACKENDS), ("layers", LAYERS), ("kv", KV_FORMATS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """R rows of one step, on the device.
+
+    Attributes:
+        places: int64 [R], where in the arena each row's new position is.
+        starts: int32 [R], where its past starts.
+        lengths: int32 [R], how long that is, the new position counted; 0 for a row that is nobody's.
+        text_starts, text_lengths: the same of its text.
+        longest: no length is above it.
+    """
+
+    places: Tensor
+    starts: Tensor
+    lengths: Tensor
+    text_starts: Tensor
+    text_lengths: Tensor
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Weights under the names of `models.musicgen.weights`."""
+
+    self_norm: Norm
+    qkv: Tensor
+    self_out: Tensor
+    cross_norm: Norm
+    cross_query: Tensor
+    cross_out: Tensor
+    ffn_norm: Norm
+    up: Tensor
+    down: Tensor
+
+
+class StaticDecoder:
+    """The transformer of one model for `models.engine.graph_runner`; holds weights only.
+
+    Args:
+        config: its shape.
+        state: tensors under the names of `fused_state`, on one device and of one type; and ``text_projection.weight``
+            and ``.bias`` where the configuration asks for them.
+
+    Raises:
+        ValueError, ImportError: as `check_backend`: this machine can not run what was chosen.
+    """
+
+    def __init__(self, config: DecoderConfig, state: Mapping[str, Tensor], options: StaticOptions) -> None:
+        check_backend(options.attention, config.head_dim)
+        self.config = config
+        self.options = options
+        self._embedding = state["embedding"]
+        self._offsets = torch.arange(config.num_codebooks, device=self.device) * (config.vocab_size + 1)
+        self._sinusoid = sinusoid(config.num_positions, config.hidden_size).to(self.device)
+        self._layers = [_layer(state, index) for index in range(config.num_layers)]
+        self._final_norm = _norm(state, "final_norm")
+        self._heads = state["heads.weight"]
+        cross = [state[f"layers.{index}.cross_kv.weight"] for index in range(config.num_layers)]
+        self._cross_kv = torch.cat(cross)  # [L · 2 · D, D]: one product per request
+        self._text_projection = (
+            (state["text_projection.weight"], state["text_projection.bias"]) if config.has_text_projection else None
+        )
+        self._operators = LayerOperators.of(options.layers)
+        self._workspaces: dict[tuple[int, int], Any] = {}
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype, options: StaticOptions
+    ) -> StaticDecoder:
+        """The decoder of a loaded checkpoint, whose tensors `load_checkpoint` has accounted for."""
+        state = fused_state(checkpoint.decoder_state, checkpoint.config.decoder, device, dtype)
+        for part, tensor in (checkpoint.enc_to_dec_proj or {}).items():
+            state[f"text_projection.{part}"] = tensor.to(device, dtype)
+        return cls(checkpoint.config.decoder, state, options)
+
+    @property
+    def device(self) -> torch.device:
+        return self._embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._embedding.dtype
+
+    def new_cache(self, positions: int, max_rows: int) -> StaticKVCache:
+        """Room for so many positions over all rows, and for the texts of as many requests as there may be rows."""
+        texts = self.options.text_positions or max(_FEWEST_TEXT_POSITIONS, max_rows * _TEXT_TOKENS_PER_ROW)
+        return StaticKVCache(self.config, positions, texts, self.device, self.dtype, self.options.kv)
+
+    def forward(self, codes: Tensor, positions: Tensor, rows: StepRows, cache: StaticKVCache) -> Tensor:
+        """One new position per row.
+
+        Args:
+            codes: int64 [R, K]; each row's codes at its position, the special token where there is none.
+            positions: int64 [R]
+
+        Returns:
+            float32 [R, K, V]: logits of each row's next step.
+        """
+        embedded = F.embedding(codes + self._offsets, self._embedding).sum(1)
+        start = (embedded + self._sinusoid.index_select(0, positions)).to(self.dtype)
+        hidden = Hidden(start)
+        for layer, past, text in zip(self._layers, cache.layers, cache.texts, strict=True):
+            self._attend_to_past(hidden, layer, past, rows)
+            self._attend_to_text(hidden, layer, text, rows)
+            wide = self._operators.project(hidden, layer.ffn_norm, layer.up, gelu=True)
+            self._operators.add(hidden, wide, layer.down)
+        logits = self._operators.project(hidden, self._final_norm, self._heads)
+        return logits.view(len(codes), self.config.num_codebooks, -1).float()
+
+    def project_text(self, encoded: Tensor) -> Tensor:
+        """Encoded text [T, D_text] -> [T, D]. The null condition never comes here: the bias must not reach it."""
+        encoded = encoded.to(self.device, self.dtype)
+        return encoded if self._text_projection is None else F.linear(encoded, *self._text_projection)
+
+    def cross_kv(self, projected: Tensor) -> Tensor:
+        """Projected text [T, D] -> K and V of all layers [L, 2, H, T, Dh]; once per request."""
+        config = self.config
+        shape = (len(projected), config.num_layers, 2, config.num_heads, config.head_dim)
+        return F.linear(projected, self._cross_kv).view(shape).permute(1, 2, 3, 0, 4)
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _attend_to_past(self, hidden: Hidden, layer: _Layer, past: LayerKV, rows: StepRows) -> None:
+        qkv = self._operators.project(hidden, layer.self_norm, layer.qkv).view(len(rows.starts), 3, *self._heads_shape)
+        if self.options.attention == "triton":
+            from models.kernels.triton.decode_attention import store_and_attend
+
+            workspace = self._workspace(qkv, rows.longest)
+            context = store_and_attend(qkv, past, rows.starts, rows.lengths, longest=rows.longest, workspace=workspace)
+        else:
+            past.write(qkv[:, 1:], rows.places)
+            context = self._attend(qkv[:, 0], past, rows.starts, rows.lengths, rows.longest)
+        self._operators.add(hidden, context, layer.self_out)
+
+    def _attend_to_text(self, hidden: Hidden, layer: _Layer, text: LayerKV, rows: StepRows) -> None:
+        query = self._operators.project(hidden, layer.cross_norm, layer.cross_query)
+        query = query.view(len(rows.starts), *self._heads_shape)
+        context = self._attend(query, text, rows.text_starts, rows.text_lengths, LONGEST_TEXT)
+        self._operators.add(hidden, context, layer.cross_out)
+
+    def _attend(self, query: Tensor, kv: LayerKV, starts: Tensor, lengths: Tensor, longest: int) -> Tensor:
+        backend = self.options.attention
+        workspace = self._workspace(query, longest) if backend == "triton" else None
+        return decode_attention(query, kv, starts, lengths, backend=backend, longest=longest, workspace=workspace)
+
+    @property
+    def _heads_shape(self) -> tuple[int, int]:
+        return self.config.num_heads, self.config.head_dim
+
+    def _workspace(self, query: Tensor, longest: int) -> Any:
+        """Shared by all layers: each kernel is done with it before the next begins."""
+        from models.kernels.triton.decode_attention import Workspace
+
+        key = (len(query), longest)
+        if key not in self._workspaces:
+            self._workspaces[key] = Workspace.of(len(query), *self._heads_shape, longest, self.device)
+        return self._workspaces[key]
+
+
+def _norm(state: Mapping[str, Tensor], name: str) -> Norm:
+    return state[f"{name}.weight"], state[f"{name}.bias"]
+
+
+def _layer(state: Mapping[str, Tensor], index: int) -> _Layer:
+    name = f"layers.{index}"
+    return _Layer(
+        self_norm=_norm(state, f"{name}.self_norm"),
+        qkv=state[f"{name}.qkv.weight"],
+        self_out=state[f"{name}.self_out.weight"],
+        cross_norm=_norm(state, f"{name}.cross_norm"),
+        cross_query=state[f"{name}.cross_query.weight"],
+        cross_out=state[f"{name}.cross_out.weight"],
+        ffn_norm=_norm(state, f"{name}.ffn_norm"),
+        up=state[f"{name}.up.weight"],
+        down=state[f"{name}.down.weight"],
+    )

@@ -1,0 +1,13 @@
+"""Triton's interpreter, which ``tests/conftest.py`` asks for: kernels run on a CPU, operation by operation."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+NEEDS_TRITON = pytest.mark.skipif(
+    not HAS_TRITON,
+    reason="the triton package is not installed: pip install --no-deps triton, its interpreter is enough",
+)
