@@ -42,6 +42,7 @@ class Player:
     Attributes:
         first_audio_s: after the request.
         stall_s: the largest lateness of a chunk.
+        received_s: music that was handed over.
         done_s: when the last chunk was there.
     """
 
@@ -49,18 +50,18 @@ class Player:
     prebuffer_s: float
     first_audio_s: float | None = None
     stall_s: float = 0.0
+    received_s: float = 0.0
     done_s: float | None = None
     _starts_s: float | None = None
-    _received_s: float = 0.0
 
     def receive(self, duration_s: float, at_s: float) -> None:
         if self.first_audio_s is None:
             self.first_audio_s = at_s - self.arrival.at_s
         if self._starts_s is not None:
-            self.stall_s = max(self.stall_s, at_s - (self._starts_s + self._received_s))
-        self._received_s += duration_s
-        is_last = self._received_s >= self.arrival.duration_s - 1e-6
-        if self._starts_s is None and (self._received_s >= self.prebuffer_s - 1e-6 or is_last):
+            self.stall_s = max(self.stall_s, at_s - (self._starts_s + self.received_s))
+        self.received_s += duration_s
+        is_last = self.received_s >= self.arrival.duration_s - 1e-6
+        if self._starts_s is None and (self.received_s >= self.prebuffer_s - 1e-6 or is_last):
             self._starts_s = at_s
         if is_last:
             self.done_s = at_s

@@ -62,10 +62,11 @@ class Listener:
         """When the next chunk must be there."""
         return self.starts_s + self.sent / self.frame_rate
 
-    @property
-    def pace_s(self) -> float:
-        """How long a step may take, at most, for the next chunk to be in time."""
-        return self.time_left_s / self.steps_left
+    def pace_s(self, steps: int) -> float:
+        """How long each of so many steps may take, at most, for the next chunk to be in time and slack to be left."""
+        if self.slack_s < 0:
+            return self.time_left_s / self.steps_left
+        return 1 / self.frame_rate + self.slack_s / max(steps, self.steps_left)
 
     @property
     def slack_s(self) -> float:

@@ -110,7 +110,7 @@ class Pacer(Generic[Row]):
     def _pace_s(self, heard: Iterable[Heard[Row]]) -> float:
         """The longest step that lets every next chunk be in time; never below half of real time, since who is late
         already has no need that could be met."""
-        return max(self.period_s / 2, min((listener.pace_s for _, listener in heard), default=inf))
+        return max(self.period_s / 2, min((listener.pace_s(QUANTUM_STEPS) for _, listener in heard), default=inf))
 
     def _serves_all(self, held: SequenceOf[Sequence[Row]], heard: SequenceOf[Heard[Row]]) -> bool:
         if not heard or not self.times.is_known:
@@ -123,7 +123,10 @@ class Pacer(Generic[Row]):
 
     def _step_size(self, heard: SequenceOf[Heard[Row]]) -> tuple[float, bool]:
         """Rows of the step, and whether they are too few for those in a hurry."""
-        rows = self.times.rows_within(_SAFETY * self._pace_s(heard))
+        pace_s = self._pace_s(heard)
+        rows = self.times.rows_within(_SAFETY * pace_s)
+        if pace_s >= self.period_s:
+            rows = max(rows, self.real_time_rows)
         hurried = sum(each.num_rows for each, listener in heard if self._is_hurried(listener))
         if hurried > rows:
             rows = min(hurried, max(rows, self.real_time_rows))
@@ -145,7 +148,7 @@ class Pacer(Generic[Row]):
     def _predict(self, heard: SequenceOf[Heard[Row]], chosen: SequenceOf[Sequence[Row]]) -> None:
         step_s, running = self.times.seconds(sum(each.num_rows for each in chosen)), set(chosen)
         self.predicted_underruns = sum(
-            listener.pace_s < step_s if each in running else listener.slack_s < 0 for each, listener in heard
+            listener.pace_s(1) < step_s if each in running else listener.slack_s < 0 for each, listener in heard
         )
         slacks = sorted(listener.slack_s for _, listener in heard)
         self.slack_min_s, self.slack_median_s = (slacks[0], slacks[len(slacks) // 2]) if slacks else (0.0, 0.0)

@@ -52,7 +52,10 @@ def test_slack_is_time_to_spare_with_steps_in_real_time() -> None:
     ear = listener(prebuffer_s=0)
     ear.hand_over(50, 100.0, is_last=False)
     ear.look(100.2, steps_left=20)
-    assert (ear.time_left_s, ear.pace_s, ear.slack_s) == pytest.approx((0.8, 0.04, 0.4))
+    assert (ear.time_left_s, ear.pace_s(16), ear.slack_s) == pytest.approx((0.8, 0.04, 0.4))
+    assert ear.pace_s(40) == pytest.approx(0.03), "the next chunk is in time sooner, but slack must last for 40 steps"
+    ear.look(100.7, steps_left=20)
+    assert ear.pace_s(40) == pytest.approx(0.3 / 20)
 
 
 def test_it_knows_the_very_step_after_which_each_chunk_leaves() -> None:

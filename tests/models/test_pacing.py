@@ -217,8 +217,8 @@ def edf_serves(items: SequenceOf[Item], margin_s: float) -> bool:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
-    leads=st.lists(st.floats(1.2, 12.0), min_size=17, max_size=24),
-    frames=st.lists(st.integers(6, 20), min_size=24, max_size=24),
+    leads=st.lists(st.floats(1.2, 1.6) | st.floats(5.0, 12.0), min_size=20, max_size=28),
+    frames=st.lists(st.integers(12, 30), min_size=28, max_size=28),
 )
 def test_whoever_a_feasible_schedule_serves_hears_no_silence(leads: list[float], frames: list[int]) -> None:
     """Where earliest deadline first has two quanta to spare (a choice holds for one), nobody stalls here."""
