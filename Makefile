@@ -13,10 +13,10 @@ TORCH  := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest crash openapi format bench bench-engine bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest crash openapi format bench bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make the virtual environment (.venv) from the lock file
 
@@ -65,6 +65,12 @@ bench: install ## Micro-benchmarks of the step, the sampler, the codec and the s
 
 bench-engine: install ## Steps per second and time to first audio, against transformers in the same run
 	$(VENV)/bin/tutti bench engine $(ARGS)
+
+bench-peers: install ## The whole table: every other way to run MusicGen in the same run (ARGS="--weights int8 --html peers.html")
+	$(VENV)/bin/tutti bench peers $(ARGS)
+
+bench-peers-install: install ## audiocraft for bench-peers, into a folder of its own that nothing else sees
+	eval "$$($(VENV)/bin/tutti bench peers --install-hint)"
 
 bench-api: install ## Creates per second, listeners on one generation, and overload, on the real API with paced music
 	$(VENV)/bin/python -m benchmarks.api_load $(ARGS)

@@ -135,7 +135,8 @@ def measure_peaks(device: str, dtype: torch.dtype, bytes_per_step: Sequence[floa
 
 def _matmul_rate(device: str, dtype: torch.dtype, size: int) -> float:
     left = torch.randn(size, size, device=device, dtype=dtype)
-    return 2.0 * size**3 / _best_s(lambda: F.linear(left, left), device)
+    together, alone = _best_s(lambda: F.linear(left, left), device)
+    return 2.0 * size**3 * max(1 / together, torch.get_num_threads() / alone)
 
 
 def _near_rate(device: str, touched: int) -> float:
@@ -145,16 +146,32 @@ def _near_rate(device: str, touched: int) -> float:
 def _copy_rate(device: str, touched: int) -> float:
     source = torch.ones(touched // 8, device=device)  # half of the bytes, 4 each
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _best_s(lambda: target.copy_(source), device)
+    return 2 * source.nbytes / min(_best_s(lambda: target.copy_(source), device))
 
 
 def _read_rate(device: str, touched: int) -> float:
     source = torch.ones(touched // 4, device=device)
-    return source.nbytes / _best_s(source.sum, device)
+    return source.nbytes / min(_best_s(source.sum, device))
 
 
-def _best_s(run: Callable[[], object], device: str) -> float:
-    """The fastest of as many calls as patience allows, at least 3: a peak, not a habit."""
+def _best_s(run: Callable[[], object], device: str) -> tuple[float, float]:
+    """Seconds of the fastest call: on all threads, and on one.
+
+    All threads of a CPU wait for the one that others on the machine hold up; one alone soon finds a quiet moment.
+    Infinite where there is no such choice.
+    """
+    together, threads = _fastest_s(run, device), torch.get_num_threads()
+    if device != "cpu" or threads == 1:
+        return together, float("inf")
+    torch.set_num_threads(1)
+    try:
+        return together, _fastest_s(run, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fastest_s(run: Callable[[], object], device: str) -> float:
+    """Of as many calls as patience allows, at least 3: a peak, not a habit."""
     best, begin = float("inf"), time.perf_counter()
     calls = 0
     while calls < 3 or time.perf_counter() - begin < _PATIENCE_S:

@@ -15,8 +15,8 @@ from typing import Any
 
 from models.errors import TuttiError
 
-TOLERANCE = 0.3
-"""Of the baseline's ratio. Two runs of ``tiny`` on two shared cores differed by up to 0.2 (benchmarks/README.md)."""
+TOLERANCE = 0.2
+"""Of the baseline's ratio. Two runs of ``tiny`` on two cores, one beside tests, differed by 0.07 at most."""
 
 
 class NotComparableError(TuttiError):

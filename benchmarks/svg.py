@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 ROW, BAR = 34, 20  # heights
-LEFT, WIDTH, RIGHT = 190, 430, 160  # of labels, bars and figures
+LEFT, WIDTH, RIGHT = 190, 410, 200  # of labels, bars and figures
 TOP, BOTTOM = 8, 26
 DECADES_OF_LOG = 20  # a chart spans so many times more than its smallest bar before its axis becomes logarithmic
 

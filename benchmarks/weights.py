@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from benchmarks.formats import engine_config
+from models.catalog import TINY, TINY_PATH
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import ModelConfig
 from models.engine.loader import LoadedModel, build_model
@@ -110,7 +111,8 @@ def weights_of_folder(folder: Path, device: str) -> Weights:
     checkpoint = load_checkpoint(folder)
     theirs = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return Weights(str(folder), checkpoint, theirs.to(device).eval(), tokenizer)
+    name = TINY if folder == TINY_PATH else folder.name
+    return Weights(name, checkpoint, theirs.to(device).eval(), tokenizer)
 
 
 @contextmanager
