@@ -81,12 +81,12 @@ class CudaExecutor(Executor):
         super().__init__(step)
         self._device = device
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._audio_stream = torch.cuda.Stream(device)
+        self._audio_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def prepare(self, buckets: Sequence[int]) -> None:
         """Compile, warm up and capture; the largest first, so that the others share its memory."""
         pool = torch.cuda.graph_pool_handle()
-        stream = torch.cuda.Stream(self._device)
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         torch.cuda.synchronize(self._device)
         with torch.no_grad(), torch.cuda.stream(stream):
             for rows in sorted(buckets, reverse=True):
@@ -103,7 +103,7 @@ class CudaExecutor(Executor):
         self._graphs[rows].replay()
 
     def mark(self) -> torch.cuda.Event:
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 

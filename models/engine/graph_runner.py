@@ -1,8 +1,8 @@
 """`ModelRunner` for a GPU: captured steps, started ahead of what the host knows. The same verbs, the same results.
 
 Every length is known when a request joins, so nothing that a step decides is needed to start the next one. The host
-starts steps and looks at what became of them ``run_ahead`` steps later, when a small copy has come in; the device never waits
-for the host in between.
+starts steps and looks at what became of them ``run_ahead`` steps later, when a small copy has come in; the device never
+waits for the host in between.
 
     host     start 7 | look at 5 | codec of 5 | start 8 | look at 6 | ..
     device   ...... 5 ......|....... 6 ......|....... 7 ......|..

@@ -53,7 +53,7 @@ class Control:
         wide = slots + 1
         sizes = (8 * _LAYOUT_LINES * rows, 8 * _INTEGER_LINES * wide, 4 * _NUMBER_LINES * wide)
         self._bytes = torch.zeros(sum(sizes), dtype=torch.uint8, device=device, pin_memory=pinned)
-        layout, integers, numbers = torch.split(self._bytes, sizes)
+        layout, integers, numbers = torch.split(self._bytes, list(sizes))
         self.layout = layout.view(torch.int64).view(_LAYOUT_LINES, rows)
         self.integers = integers.view(torch.int64).view(_INTEGER_LINES, wide)
         self.numbers = numbers.view(torch.float32).view(_NUMBER_LINES, wide)

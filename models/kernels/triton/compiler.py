@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 try:
-    import triton
-    import triton.language as tl
+    import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    import triton.language as tl  # type: ignore[import-not-found,import-untyped,unused-ignore]
 except ImportError as error:  # torch for CUDA brings it; torch for CPUs does not
     raise ImportError(
         "the triton package is missing: install it (torch for CUDA brings it), "
