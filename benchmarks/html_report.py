@@ -90,7 +90,7 @@ def _open_loop(run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _served(side: Mapping[str, Any]) -> str:
-    return "" if side["finished_share"] == 1 else f"at least: {side['finished_share']:.0%} were served"
+    return "" if side["finished_share"] == 1 else f"or more; {side['finished_share']:.0%} served"
 
 
 def _bar(name: str, side: Mapping[str, Any], key: str, kind: str = "peer", note: str = "") -> Bar:
