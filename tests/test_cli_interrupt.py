@@ -77,7 +77,19 @@ def start_client(url: str, output: Path, key: str = "") -> subprocess.Popen[str]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TUTTI_")}
     if key:
         environment["TUTTI_API_KEY"] = key
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+    # Whoever runs the tests in the background may have had SIGINT ignored, and a child inherits that.
+    def hear_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 one system call
+    )
 
 
 def the_generation(served: Served) -> dict[str, Any]:

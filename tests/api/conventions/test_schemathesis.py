@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import schemathesis
 import uvicorn
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 from schemathesis.checks import not_a_server_error
@@ -53,6 +53,7 @@ for _, _, described in operations(DOCUMENT):
     # Schemathesis holds the schema of a whole event stream, a text, against each of its events.
     described["responses"].get("200", {}).get("content", {}).get("text/event-stream", {}).pop("schema", None)
 OPERATIONS = [(method.upper(), path) for path, method, _ in operations(DOCUMENT)]
+WORDS = {part for _, path in OPERATIONS for part in path.split("/") if part and "{" not in part}
 WITH_IDS = [(method, path) for method, path in OPERATIONS if re.search("{(?!model_id)", path)]
 
 
@@ -157,6 +158,11 @@ def test_every_answer_about_what_there_is_is_described(
     send(served, key, schema[path][method].as_strategy(path_parameters=ids))
 
 
+def names_another_route(case: schemathesis.Case[Any]) -> bool:
+    """An id that is drawn may be the word of a route beside it, as in /audio/uploads: that is another operation."""
+    return any(value in WORDS for value in (case.path_parameters or {}).values())
+
+
 def send(served: Served, key: str, cases: SearchStrategy[schemathesis.Case[Any]]) -> None:
     headers = {"Authorization": f"Bearer {key}"}
 
@@ -170,6 +176,7 @@ def send(served: Served, key: str, cases: SearchStrategy[schemathesis.Case[Any]]
     )
     @given(case=cases)
     def sent(case: schemathesis.Case[Any]) -> None:
+        assume(not names_another_route(case))
         case.call_and_validate(base_url=served.url, headers=headers, checks=CHECKS, timeout=TIMEOUT_S)
 
     sent()
