@@ -145,7 +145,8 @@ SLI_PLANE: Final = (
     Metric("tutti_active_streams", "gauge", "sli", "Audio streams that are being sent now", _STREAM),
     Metric(
         "tutti_slo_info", "gauge", "sli",
-        "1; the objective (a ratio) and the threshold (seconds; empty: none) in force", ("sli", "tier", "objective", "threshold"),
+        "1; the objective (a ratio) and the threshold (seconds; empty: none) in force",
+        ("sli", "tier", "objective", "threshold"),
         same_everywhere=True,
     ),
     Metric(
