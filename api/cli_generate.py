@@ -100,7 +100,7 @@ def generate(
 def _make_here(request: GenerationRequest, model: str, output: Path, tokens_out: Path | None) -> Made:
     """Run the engine in this process; torch is loaded here and not before."""
     from models.catalog import describe, resolve
-    from models.config import EngineConfig
+    from models.engine_config import EngineConfig
 
     folder = resolve(model)
     spec = describe(folder)

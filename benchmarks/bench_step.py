@@ -19,9 +19,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.weights import random_weights
 from benchmarks.workload import PROMPTS
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import LoadedModel
+from models.engine_config import EngineConfig
 from models.musicgen.decoder import MusicGenDecoder
 from models.musicgen.kv_cache import KVCache, KVCacheView
 from models.types import GenerationRequest

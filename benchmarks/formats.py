@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models.config import WEIGHT_FORMATS, EngineConfig
+from models.engine_config import WEIGHT_FORMATS, EngineConfig
 
 BYTES_PER_WEIGHT: Mapping[str, float] = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5}
 """Scales of the integer formats are left out: they are small, and a ceiling may be too high but never too low."""

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
-from models.config import EngineConfig
 from models.engine.listener import Listener
 from models.engine.pacing import Pacer
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
+from models.engine_config import EngineConfig
 from models.types import GenerationRequest, SamplingParams
 
 FRAME_RATE = 50

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.listener_simulation import Arrival, Player, Simulation, affine, poisson
-from models.config import EngineConfig
+from models.engine_config import EngineConfig
 
 STALL_FREE_S = 0.05  # the strictest service level's
 START_WITHIN_S = 2.5

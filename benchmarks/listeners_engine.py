@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.listener_simulation import Arrival, Player
 from models.catalog import TINY_PATH
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import LoadedModel, load_model
+from models.engine_config import EngineConfig
 from models.errors import TuttiError
 from models.types import GenerationRequest
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from models.config import EngineConfig
+from models.engine_config import EngineConfig
 from models.errors import TuttiError
 from models.types import AudioChunk, GenerationRequest
 

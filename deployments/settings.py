@@ -14,7 +14,7 @@ from ray.serve._private.constants import DEFAULT_MAX_ONGOING_REQUESTS
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, RayActorOptionsSchema
 
-from models.config import EngineConfig
+from models.engine_config import EngineConfig
 from models.errors import TuttiError
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -26,7 +26,7 @@ class ModelArgs(BaseModel):
     Attributes:
         enabled: false switches the size off; its checkpoint is then not looked at.
         checkpoint: "tiny" or a folder; a relative path is taken from the repository root.
-        engine: keyword arguments of ``models.config.EngineConfig``.
+        engine: keyword arguments of ``models.engine_config.EngineConfig``.
         deployment: options of one Serve deployment (``ray.serve.schema.DeploymentSchema``, without its name).
     """
 

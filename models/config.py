@@ -1,4 +1,4 @@
-"""What a model is and how an engine runs it: frozen numbers, checked once. No torch here.
+"""What a model is: frozen numbers, checked once. No torch here. How an engine runs it: `models.engine_config`.
 
 The names are ours; ``models.config_file`` reads them from a transformers ``config.json``.
 """
@@ -6,18 +6,14 @@ The names are ours; ``models.config_file`` reads them from a transformers ``conf
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.errors import CheckpointError, InvalidRequestError
+from models.errors import CheckpointError
 
 MAX_DURATION_S = 30.0
 """MusicGen was trained on 30 s: one window."""
-
-DTYPES = ("float32", "bfloat16")
-WEIGHT_FORMATS = ("fp32", "bf16", "int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,100 +200,3 @@ class ModelConfig:
     @property
     def max_frames(self) -> int:
         return int(self.max_duration_s * self.frame_rate)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How one engine runs. Unknown names are refused by Python itself, values here.
-
-    Attributes:
-        device: "cpu", "cuda" or "cuda:N".
-        dtype: the decoder computes in, "float32" or "bfloat16".
-        weights: format the decoder's weights are kept in: "fp32", "bf16", "int8" or "int4"; None follows ``dtype``.
-            int8 and int4 are for CPUs. Activations are then bfloat16, sums float32, keys and values bfloat16.
-        codec_dtype: of the codec.
-        max_rows: rows in one step; a guided request takes 2.
-        kv_positions: KV positions reserved for all rows; None is enough for ``max_rows`` of the longest track.
-        max_queue: requests that may wait.
-        first_chunk_s: seconds of audio in the first chunk.
-        chunk_growth: each chunk is this many times longer than the one before ...
-        max_chunk_s: ... up to this many seconds.
-        prebuffer_s: seconds of audio that listeners' players are taken to wait for before they start.
-        pause_rows: when not all rows can be in the step in time, let those far ahead of their listeners pause.
-        return_codes: put the codes on the last chunk.
-        num_threads: CPU threads; None leaves torch's own choice.
-        batch_invariant: where torch computes the step on a CPU in float32, pad its rows so that a track's tokens do not
-            depend, to the last bit, on who shares the step. Our own kernel has that property in every format anyway.
-
-    Raises:
-        InvalidRequestError: naming the value that is out of range.
-    """
-
-    device: str = "cpu"
-    dtype: str = "float32"
-    weights: str | None = None
-    codec_dtype: str = "float32"
-    max_rows: int = 16
-    kv_positions: int | None = None
-    max_queue: int = 64
-    first_chunk_s: float = 0.2
-    chunk_growth: float = 2.0
-    max_chunk_s: float = 1.0
-    prebuffer_s: float = 0.5
-    pause_rows: bool = True
-    return_codes: bool = False
-    num_threads: int | None = None
-    batch_invariant: bool = True
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", str(self.device)):
-            raise _refusal("device", self.device, "'cpu', 'cuda' or 'cuda:N'")
-        for name in ("dtype", "codec_dtype"):
-            if getattr(self, name) not in DTYPES:
-                raise _refusal(name, getattr(self, name), f"one of {', '.join(DTYPES)}")
-        if self.weights is not None:
-            self._check_weights()
-        self._check_integer("max_rows", at_least=1)
-        self._check_integer("max_queue", at_least=0)
-        for name in ("kv_positions", "num_threads"):
-            if getattr(self, name) is not None:
-                self._check_integer(name, at_least=1)
-        self._check_number("first_chunk_s", 0.0, exclusive=True)
-        self._check_number("max_chunk_s", self.first_chunk_s)
-        self._check_number("chunk_growth", 1.0)
-        self._check_number("prebuffer_s", 0.0)
-        for name in ("pause_rows", "return_codes", "batch_invariant"):
-            if getattr(self, name) not in (True, False):
-                raise _refusal(name, getattr(self, name), "true or false")
-
-    @property
-    def weight_format(self) -> str:
-        """One of ``WEIGHT_FORMATS``."""
-        return self.weights or ("fp32" if self.dtype == "float32" else "bf16")
-
-    def kv_positions_for(self, model: ModelConfig) -> int:
-        """KV positions to reserve: what is configured, or every row at the longest track."""
-        return self.kv_positions or self.max_rows * (model.max_frames + 4)
-
-    def _check_weights(self) -> None:
-        if self.weights not in WEIGHT_FORMATS:
-            raise _refusal("weights", self.weights, f"one of {', '.join(WEIGHT_FORMATS)}")
-        if self.device != "cpu" and self.weights in ("int8", "int4"):
-            raise _refusal("weights", self.weights, "fp32 or bf16 on a GPU")
-
-    def _check_integer(self, name: str, at_least: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise _refusal(name, value, f"a whole number of at least {at_least}")
-
-    def _check_number(self, name: str, lowest: float, exclusive: bool = False) -> None:
-        value = getattr(self, name)
-        wanted = f"a number {'above' if exclusive else 'of at least'} {lowest:g}"
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise _refusal(name, value, wanted)
-        if value < lowest or (exclusive and value == lowest):
-            raise _refusal(name, value, wanted)
-
-
-def _refusal(name: str, value: object, wanted: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{name} must be {wanted}, got {value!r}", param=name)

@@ -53,7 +53,7 @@ def test_import_contracts_hold() -> None:
         # What the gateway's process and Ray's controller import, and the command line until it needs an engine.
         ("api.app, deployments.app, deployments.gateway, deployments.platform", "torch, transformers"),
         ("api.cli", "torch, transformers, ray, fastapi"),
-        ("models.types, models.errors, models.config, models.catalog", "torch, transformers, ray, fastapi"),
+        ("models.types, models.errors, models.engine_config, models.catalog", "torch, transformers, ray, fastapi"),
         ("models.engine.async_engine", "ray, fastapi"),
     ],
 )

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu.graph_engine import GraphEngine, engine_config, graph_model
 from models.checkpoint import Checkpoint
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import LoadedModel, build_model
+from models.engine_config import EngineConfig
 from models.errors import TuttiError
 from models.musicgen.static_decoder import StaticOptions
 from models.types import GenerationRequest, SamplingParams

@@ -8,13 +8,13 @@ import torch
 
 from models.checkpoint import Checkpoint
 from models.conditioning.text import TextConditioner
-from models.config import EngineConfig
 from models.encodec.decoder import EncodecDecoder
 from models.engine.audio_stream import AudioStage
 from models.engine.engine import Engine
 from models.engine.graph_runner import GraphRunner
 from models.engine.loader import LoadedModel, torch_dtype
 from models.engine.step import StepPlan, StepResult
+from models.engine_config import EngineConfig
 from models.musicgen.interface import Decoder
 from models.musicgen.rows import RowHandle
 from models.musicgen.static_cache import StaticKVCache

@@ -15,10 +15,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import load_model
 from models.engine.stats import EngineStats
+from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, TuttiError
 from models.types import AudioChunk, GenerationRequest
 

@@ -16,12 +16,13 @@ from typing import Generic, Protocol
 import torch
 from torch import Tensor
 
-from models.config import EngineConfig, ModelConfig
+from models.config import ModelConfig
 from models.encodec.decoder import EncodecDecoder
 from models.encodec.streaming import StreamingDecoder, decode_batch
 from models.engine.chunks import ChunkPolicy
 from models.engine.sequence import Row, Sequence
 from models.engine.step import StepPlan, StepResult
+from models.engine_config import EngineConfig
 from models.errors import GenerationFailedError
 from models.types import AudioChunk
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.config import EngineConfig
+from models.engine_config import EngineConfig
 
 
 class ChunkPolicy:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 
 import torch
 
-from models.config import EngineConfig
 from models.engine.audio_stream import AudioStage
 from models.engine.listener import Listener
 from models.engine.loader import LoadedModel
@@ -23,6 +22,7 @@ from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
 from models.engine.stats import EngineStats, StatsCollector
 from models.engine.step import EngineOutput, StepPlan, StepResult
+from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, EngineOverloadedError, InvalidRequestError, TuttiError
 from models.musicgen.rows import RowHandle
 from models.types import AudioChunk, GenerationRequest

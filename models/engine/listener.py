@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.config import EngineConfig
 from models.engine.chunks import ChunkPolicy
+from models.engine_config import EngineConfig
 
 START_WITHIN_S = 1.0
 """How soon a listener who has just come should hear the beginning; with less to do it is much sooner."""

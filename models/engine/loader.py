@@ -10,8 +10,9 @@ import torch
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.conditioning.text import TextConditioner
-from models.config import EngineConfig, ModelConfig
+from models.config import ModelConfig
 from models.encodec.decoder import EncodecDecoder
+from models.engine_config import EngineConfig
 from models.kernels.cpu import library
 from models.musicgen.cpu_decoder import CpuDecoder, why_unsupported
 from models.musicgen.decoder import INVARIANT_ROWS, MusicGenDecoder

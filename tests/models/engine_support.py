@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import LoadedModel, load_model
 from models.engine.step import EngineOutput
+from models.engine_config import EngineConfig
 from models.errors import TuttiError
 from models.types import AudioChunk, GenerationRequest, SamplingParams
 from tests.factories import make_checkpoint

@@ -283,7 +283,7 @@ def test_streams_of_several_event_loops_share_the_engine(engine: Engine) -> None
 
 
 async def test_loading_by_path(tmp_path: Any) -> None:
-    from models.config import EngineConfig
+    from models.engine_config import EngineConfig
     from tests.factories import make_checkpoint
 
     path = make_checkpoint(tmp_path, hidden=32, ffn=64, vocab=64, ratios=(4, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from transformers import EncodecConfig, MusicgenConfig
 
-from models.config import DecoderConfig, EngineConfig, ModelConfig
+from models.config import DecoderConfig, ModelConfig
+from models.engine_config import ATTENTION_BACKENDS, KV_FORMATS, LAYER_KERNELS, EngineConfig
 from models.errors import CheckpointError, InvalidRequestError
 from tests.factories import codec_config, decoder_config
 
@@ -158,6 +160,12 @@ def test_an_engine_needs_no_settings(content: dict[str, Any], write: Writer) -> 
         ("max_chunk_s", 0.1),
         ("chunk_growth", 0.5),
         ("return_codes", "yes"),
+        ("graph", "cuda"),
+        ("attention", "flash"),
+        ("layers", "cuda"),
+        ("kv", "int4"),
+        ("run_ahead", -1),
+        ("text_positions", 0),
     ],
 )
 def test_an_engine_setting_out_of_range_is_named(name: str, value: Any) -> None:
@@ -170,3 +178,40 @@ def test_an_engine_setting_out_of_range_is_named(name: str, value: Any) -> None:
 def test_an_unknown_engine_setting_is_refused() -> None:
     with pytest.raises(TypeError, match="max_row"):
         EngineConfig(max_row=3)  # type: ignore[call-arg]
+
+
+def test_a_captured_step_takes_all_that_goes_with_it() -> None:
+    EngineConfig(graph=True)
+    on_gpu: dict[str, Any] = {"device": "cuda", "graph": True, "dtype": "bfloat16", "weights": "bf16"}
+    for attention, layers, kv in itertools.product(ATTENTION_BACKENDS, LAYER_KERNELS, KV_FORMATS):
+        EngineConfig(**on_gpu, attention=attention, layers=layers, kv=kv, run_ahead=3, text_positions=9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("attention", "xformers"), ("layers", "triton"), ("kv", "int8"), ("run_ahead", 2), ("text_positions", 2048)],
+)
+def test_what_only_a_captured_step_has_is_refused_without_one(name: str, value: Any) -> None:
+    """Left to itself it would have no effect, and nobody would notice."""
+    with pytest.raises(InvalidRequestError, match="without graph: true") as caught:
+        EngineConfig(**{"device": "cuda", name: value})
+    assert caught.value.param == name
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_a_captured_step_has_weights_in_full(weights: str) -> None:
+    with pytest.raises(InvalidRequestError, match="fp32 or bf16"):
+        EngineConfig(graph=True, weights=weights)
+
+
+@pytest.mark.parametrize(("name", "value"), [("attention", "triton"), ("layers", "triton"), ("attention", "xformers")])
+def test_kernels_for_a_gpu_are_refused_on_a_cpu(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(InvalidRequestError, match="on a CPU") as caught:
+        EngineConfig(**{"graph": True, name: value})
+    assert caught.value.param == name
+
+
+def test_triton_on_a_cpu_is_for_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    EngineConfig(graph=True, attention="triton", layers="triton")

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.config import WEIGHT_FORMATS, DecoderConfig, EngineConfig
+from models.config import DecoderConfig
 from models.engine.engine import Engine
 from models.engine.loader import build_decoder, build_model
+from models.engine_config import WEIGHT_FORMATS, EngineConfig
 from models.errors import InvalidRequestError
 from models.kernels.cpu import build as building
 from models.kernels.cpu.library import kernel

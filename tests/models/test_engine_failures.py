@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.config import EngineConfig
 from models.engine.engine import MAX_BROKEN_STEPS_IN_A_ROW, Engine
 from models.engine.loader import LoadedModel
+from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, GenerationFailedError
 from tests.models.engine_support import Track, alone, assert_idle, drive, request, small_engine, small_model
 from tests.models.test_engine_batching import VARIED, assert_same

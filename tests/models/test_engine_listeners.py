@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.pacing import Pacer
 from models.engine.sequence import Sequence
 from models.engine.step import EngineOutput, StepPlan, StepResult
+from models.engine_config import EngineConfig
 from models.errors import GenerationFailedError, InvalidRequestError
 from models.musicgen.rows import RowHandle
 from models.types import GenerationRequest

@@ -14,9 +14,9 @@ from scipy import stats
 from torch import Tensor
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import load_model
+from models.engine_config import EngineConfig
 from models.types import GenerationRequest, SamplingParams
 from tests.factories import make_checkpoint
 from tests.models.engine_support import Tracks, drive

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.config import EngineConfig
 from models.engine.listener import START_WITHIN_S, Listener
 from models.engine.sequence import Sequence
+from models.engine_config import EngineConfig
 from models.types import GenerationRequest
 from tests.models.engine_support import HOP, request, small_engine, small_model
 

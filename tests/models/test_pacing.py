@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.listener_simulation import DELAY, FRAME_RATE, LOOKAHEAD, Arrival, CountingPool, Simulation, affine
-from models.config import EngineConfig
 from models.engine.listener import Listener
 from models.engine.pacing import QUANTUM_STEPS, UNHEARD_SHARE, Pacer
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence, State
+from models.engine_config import EngineConfig
 from models.types import GenerationRequest, SamplingParams
 
 Item = Sequence[int]

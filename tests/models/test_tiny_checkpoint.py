@@ -8,9 +8,9 @@ import torch
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 from models.catalog import TINY_PATH, describe
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import load_model
+from models.engine_config import EngineConfig
 from models.tiny.training import analysis
 from models.tiny.training.analysis import Array
 from models.types import GenerationRequest, SamplingParams

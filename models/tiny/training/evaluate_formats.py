@@ -17,9 +17,9 @@ from transformers import MusicgenForConditionalGeneration
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.conditioning.text import TextConditioner
-from models.config import WEIGHT_FORMATS, EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import build_decoder, build_model
+from models.engine_config import WEIGHT_FORMATS, EngineConfig
 from models.errors import TuttiError
 from models.musicgen.interface import Decoder
 from models.tiny.composer.captions import full_prompt

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.loader import load_model
+from models.engine_config import EngineConfig
 from models.tiny.composer.instruments import SAMPLE_RATE
 from models.tiny.training.analysis import Array
 from models.types import GenerationRequest

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.gpu.graph_engine import GraphEngine, graph_model
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.config import EngineConfig
 from models.engine.loader import LoadedModel
+from models.engine_config import EngineConfig
 from models.musicgen.static_decoder import StaticOptions
 from tests.factories import make_checkpoint
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.gpu.graph_engine import GraphEngine
-from models.config import EngineConfig
 from models.engine.engine import Engine
 from models.engine.graph_runner import row_buckets
+from models.engine_config import EngineConfig
 from models.errors import GenerationFailedError
 from models.musicgen.static_decoder import StaticOptions
 from tests.models.engine_support import Track, assert_idle, drive, request, small_engine
