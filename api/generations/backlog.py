@@ -7,7 +7,7 @@ how many steps it does per second over all of them (``steps_per_s``). So per mod
     run   = steps of one track · slots / steps per second          (its tracks run side by side)
     eta   = wait + run
 
-What is ahead follows from the order in ``api.generations.queue``: of its own account the earlier ones, of its tier's
+What is ahead follows from the order in ``autoscaling.fairness``: of its own account the earlier ones, of its tier's
 other accounts what begins on a lower clock (by their mean length), and of other tiers as much as their shares let pass
 meanwhile. It is an estimate from what is known now: who comes later may still come first, as far as that order allows.
 """
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from api.generations.queue import TierRule
+from autoscaling.fairness import TierRule
 
 Rules = Mapping[str, TierRule]
 

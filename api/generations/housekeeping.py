@@ -15,12 +15,12 @@ from structlog.typing import FilteringBoundLogger
 from api.clock import Clock
 from api.generations import leases, retries, states
 from api.generations.leases import Overdue
-from api.generations.queue import TierRule
 from api.generations.states import Change
 from api.generations.view import State
 from api.store.database import Database
 from api.store.errors import StoreError
 from api.store.schema import workers
+from autoscaling.fairness import TierRule
 
 _FORGOTTEN_AFTER = timedelta(hours=1)
 _FORGET_EVERY = 600  # rounds

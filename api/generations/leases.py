@@ -11,10 +11,10 @@ from sqlalchemy import ScalarSelect, Select, and_, bindparam, func, or_, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.generations import states
-from api.generations.queue import Shares, Slots, Tenant, TierRule, Waiting, choose
 from api.generations.view import LEASED, State
 from api.limits.sql import insert
 from api.store.schema import accounts, generations, workers
+from autoscaling.fairness import Shares, Slots, Tenant, TierRule, Waiting, choose
 
 MAX_AT_ONCE = 16
 """Leases per transaction: it holds SQLite's only write lock meanwhile."""

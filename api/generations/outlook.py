@@ -186,5 +186,5 @@ async def _own(conn: AsyncConnection, subject: Subject, backlog: Backlog, now: d
 
 
 def _order(mode: str, deadline_at: datetime, generation_id: str) -> tuple[bool, datetime, str]:
-    """As ``api.generations.queue`` orders the generations of one account."""
+    """As ``autoscaling.fairness`` orders the generations of one account."""
     return (mode != "stream", deadline_at, generation_id)

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from sqlalchemy import RowMapping
 
+from autoscaling import fairness
 from models.types import MAX_SEED, SamplingParams
 
-Mode = Literal["async", "stream"]
+Mode = fairness.Mode
 
 
 class State(StrEnum):
@@ -102,6 +103,7 @@ class GenerationView:
     Attributes:
         version: counts state changes; the first part of every resume id.
         seed: of track 0.
+        traceparent: of the trace (W3C) that the call began; None: it is not traced.
         available_at: no worker takes it before; later than ``created_at`` between two attempts.
         expires_at: it expires if it waits then.
         queue_wait_s: seconds from acceptance to the first lease.
@@ -134,6 +136,7 @@ class GenerationView:
     metadata: Mapping[str, Any]
     webhook_url: str | None
     request_id: str
+    traceparent: str | None
     created_at: datetime
     available_at: datetime
     expires_at: datetime

@@ -20,7 +20,6 @@ from api.generations.execution import Execution
 from api.generations.heartbeat import Heartbeat
 from api.generations.housekeeping import Housekeeping
 from api.generations.patience import Patience, until
-from api.generations.queue import Shares, Slots
 from api.generations.run import Run
 from api.generations.states import Change, Lease
 from api.generations.throughput import Throughput
@@ -34,6 +33,8 @@ from api.storage.audio import AudioLibrary
 from api.store.database import Database
 from api.streams.writer import FeedWriter
 from api.tasks import stop
+from api.tracing import OpenSpan, Tracing
+from autoscaling.fairness import Shares, Slots
 from models.errors import TuttiError
 
 
@@ -60,6 +61,7 @@ class Worker:
         *,
         timing: Timing | None = None,
         on_end: Callable[[], None] = lambda: None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.id = new_id("wrk")
         self._db, self._bus, self._feed, self._audio = db, bus, feed, audio
@@ -67,6 +69,7 @@ class Worker:
         self._clock, self._log = clock, log.bind(worker=self.id)
         self._timing = timing or Timing()
         self._on_end = on_end
+        self._tracing = tracing or Tracing()
         rules = tiers.rules
         self._shares = {model_id: Shares(rules) for model_id in slots}
         self._throughput = Throughput(slots)
@@ -146,16 +149,24 @@ class Worker:
         execution = Execution(lease, backend, self._feed, self._audio, self._throughput, self._clock)
         view = lease.view
         ids = {"request_id": view.request_id, "generation_id": view.id, "account_id": view.account_id}
+        spent = self._traced(lease)
         # Tasks take the context along that they are made in: every line about this lease has its ids.
-        with correlation(**ids), hiding(view.prompt):
+        with correlation(**ids), hiding(view.prompt), spent.entered():
             run = Run(lease, execution, lease_until)
             self._runs[run] = None
-            attending = asyncio.create_task(self._attend(run))
+            attending = asyncio.create_task(self._attend(run, spent))
         self._attending[attending] = run
         attending.add_done_callback(self._attended)
 
+    def _traced(self, lease: Lease) -> OpenSpan:
+        """The call's trace goes on: what was waited until now, and what this attempt takes."""
+        view = lease.view
+        self._tracing.begin("queue", view.traceparent, at=view.available_at, tier=view.tier).end()
+        tags = {"generation_id": view.id, "request_id": view.request_id, "model": view.model_id, "mode": view.mode}
+        return self._tracing.begin("generation", view.traceparent, "consumer", attempt=lease.attempt, **tags)
+
     # ---------------------------------------------------------------------------------------- one of them
-    async def _attend(self, run: Run) -> None:
+    async def _attend(self, run: Run, spent: OpenSpan) -> None:
         """From the lease to the last transaction, and to whoever listens. Its slots are free before the latter."""
         try:
             view = run.lease.view
@@ -164,6 +175,7 @@ class Worker:
             change = await self._settle(run)
         finally:
             await run.abandon()
+            spent.end(error=type(run.error).__name__ if run.error else None, stopped=run.reason or "")
             self._runs.pop(run)
             self._look.set()
         if change is not None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from api.generations.queue import TierRule
+from autoscaling.fairness import TierRule
 
 TIERS_FILE = Path(__file__).parent / "tiers.yaml"
 

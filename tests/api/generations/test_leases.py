@@ -17,9 +17,9 @@ from api.auth.principal import Principal
 from api.errors import ApiError
 from api.generations import leases, states
 from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, overdue
-from api.generations.queue import Shares, Slots, Tenant, Waiting, choose
 from api.generations.view import GenerationView, State
 from api.store.schema import accounts, generations
+from autoscaling.fairness import Shares, Slots, Tenant, Waiting, choose
 from tests.api.generations.conftest import Bench, MakeBench, ManualClock, eventually
 
 ROOMY = Slots(1000, 1000)

@@ -18,7 +18,7 @@ from api.generations.backlog import (
     tier_ahead,
     wait_s,
 )
-from api.generations.queue import Shares, Slots, Tenant, TierRule, Waiting, choose
+from autoscaling.fairness import Shares, Slots, Tenant, TierRule, Waiting, choose
 from tests.api.limits.rows import NOW, TIERS
 
 RULES = TIERS.rules

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from api.generations.queue import TierRule
 from api.limits.tiers import TIERS_FILE, Tiers, TiersError
+from autoscaling.fairness import TierRule
 
 
 @pytest.fixture

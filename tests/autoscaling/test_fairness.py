@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.generations.queue import Shares, Slots, Tenant, TierRule, Waiting, choose
+from autoscaling.fairness import Shares, Slots, Tenant, TierRule, Waiting, choose
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 RULES = {

@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from api.generations.view import Mode
+Mode = Literal["async", "stream"]
 
 
 @dataclass(frozen=True, slots=True)
