@@ -10,21 +10,21 @@ import pytest
 import yaml
 
 from api.limits.tiers import Tiers
+from api.telemetry.catalogue import SLIS, TIERS
 from dashboards.document import SloFileError
 from dashboards.durations import duration, seconds
 from dashboards.objectives import load_objectives
 from dashboards.openslo import SLO_FILE, load_specification
 
 Documents = list[dict[str, Any]]
-SLIS = ("time_to_first_audio", "continuity", "success", "admission", "deadline", "validity")
 
 
 def test_what_is_promised() -> None:
     promised = load_objectives()
     assert promised.slis == SLIS
-    assert promised.tiers == ("enterprise", "pro", "free")
+    assert promised.tiers == tuple(reversed(TIERS)) == ("enterprise", "pro", "free")
     assert promised.window == "30d"
-    assert [promised.threshold("time_to_first_audio", tier) for tier in promised.tiers] == [1.0, 2.5, 10.0]
+    assert [promised.threshold("ttfa", tier) for tier in promised.tiers] == [1.0, 2.5, 10.0]
     assert [promised.threshold("continuity", tier) for tier in promised.tiers] == [0.05, 0.25, 1.0]
     assert promised.threshold("success", "pro") is None
     assert promised.threshold("deadline", "pro") is None
@@ -51,7 +51,7 @@ def test_deadlines_are_those_by_which_the_platform_schedules() -> None:
         assert promised.deadlines[name] == (tier.deadline.c0_s, tier.deadline.c1)
 
 
-def _slo(documents: Documents, name: str = "time-to-first-audio-pro") -> dict[str, Any]:
+def _slo(documents: Documents, name: str = "ttfa-pro") -> dict[str, Any]:
     return next(each for each in documents if each["metadata"]["name"] == name)
 
 
@@ -71,7 +71,7 @@ def _drop_service(documents: Documents) -> None:
     documents.pop(0)
 
 
-def _set(value: object, *path: str | int, name: str = "time-to-first-audio-pro") -> Callable[[Documents], None]:
+def _set(value: object, *path: str | int, name: str = "ttfa-pro") -> Callable[[Documents], None]:
     def change(documents: Documents) -> None:
         found: Any = _slo(documents, name)
         for step in path[:-1]:
@@ -90,8 +90,8 @@ BURN = ("spec", "conditions", 0, "spec")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_drop_objective, "(SLO time-to-first-audio-pro): spec.objectives[0].target: is missing"),
-        (_drop_slo, "exactly one SLO with sli time_to_first_audio and tier pro, not 0"),
+        (_drop_objective, "(SLO ttfa-pro): spec.objectives[0].target: is missing"),
+        (_drop_slo, "exactly one SLO with sli ttfa and tier pro, not 0"),
         (_drop_slos, "no document of kind SLO"),
         (_drop_service, "exactly one document of kind Service, not 0"),
         (_set("v2", "apiVersion"), "apiVersion: must be one of openslo/v1, not 'v2'"),
@@ -114,7 +114,7 @@ BURN = ("spec", "conditions", 0, "spec")
         (_set("Timeslices", "spec", "budgetingMethod"), "must be one of Occurrences"),
         (_set(" ", "spec", "description"), "must not be blank"),
         (_set("rate(x[5m])", *BAD), "must read sum(increase("),
-        (_set('sum(increase(x{sli="success",tier="pro"}[{{.window}}]))', *BAD), 'sli="time_to_first_audio"'),
+        (_set('sum(increase(x{sli="success",tier="pro"}[{{.window}}]))', *BAD), 'sli="ttfa"'),
         (_set("Pro", "metadata", "labels", "tier"), "must be lowercase"),
         (_set("30 days", "spec", "timeWindow", 0, "duration"), "such as 5m, 1h or 30d"),
         (_set("7d", "spec", "timeWindow", 0, "duration"), "has the window 7d"),
