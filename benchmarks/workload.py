@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from benchmarks.arrivals import poisson
+
 GUIDANCE = 3.0
 TOP_K = 250
 
@@ -64,11 +66,12 @@ def poisson_arrivals(rate: float, seconds: float, frames: int, seed: int = 0) ->
         seconds: no one comes later. One arrival at least, at the start, so that there is something to measure.
         frames: of the longest stream.
     """
-    rng, at_s = random.Random(seed), 0.0
-    arrivals: list[Arrival] = []
-    while at_s < seconds:
-        index = len(arrivals)
-        prompt = f"{PROMPTS[index % len(PROMPTS)]}, arrival {index}"
-        arrivals.append(Arrival(at_s, Stream(prompt, max(1, int(frames * rng.choice(MIX))), seed=90_000 + index)))
-        at_s += rng.expovariate(rate)
-    return tuple(arrivals)
+    lengths = random.Random(f"lengths {seed}")
+    return tuple(
+        Arrival(at_s, _arriving(index, max(1, int(frames * lengths.choice(MIX)))))
+        for index, at_s in enumerate([0.0, *poisson(rate, seconds, seed)])
+    )
+
+
+def _arriving(index: int, frames: int) -> Stream:
+    return Stream(f"{PROMPTS[index % len(PROMPTS)]}, arrival {index}", frames, seed=90_000 + index)

@@ -1,9 +1,8 @@
-"""When calls are sent: open loop on a schedule that waits for nobody, or closed loop as fast as answers come."""
+"""How calls are sent: open loop on a schedule that waits for nobody, or closed loop as fast as answers come."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -14,21 +13,15 @@ MAX_LAG_S = 0.010
 """A client that is later than this with one call in a hundred measures itself: the run says so."""
 
 
-def poisson(rate: float, seconds: float, seed: int = 0) -> list[float]:
-    """Seeded arrival times from 0, ``rate`` a second on average."""
-    rng, at, times = random.Random(seed), 0.0, []
-    while (at := at + rng.expovariate(rate)) < seconds:
-        times.append(at)
-    return times
-
-
-async def open_loop(schedule: Iterable[float], send: Send) -> None:
+async def open_loop(schedule: Iterable[float], send: Send, began: float | None = None) -> None:
     """Send each call at its time, whether or not earlier ones were answered; returns when all are.
 
     Args:
+        schedule: seconds from the start, ascending.
         send: gets the call's number and its intended time by ``time.perf_counter``.
+        began: the start, by the same clock, which all processes of a machine share; None: now.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() if began is None else began
     async with asyncio.TaskGroup() as group:
         for number, at in enumerate(schedule):
             if (left := began + at - time.perf_counter()) > 0:

@@ -8,9 +8,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.api.arrivals import closed_loop, open_loop, percentiles_ms, poisson
+from benchmarks.api.arrivals import closed_loop, open_loop, percentiles_ms
 from benchmarks.api.client import Answer, Client, request
 from benchmarks.api.platform import Running
+from benchmarks.arrivals import poisson
 
 ACCEPTED = 202
 

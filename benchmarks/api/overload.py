@@ -13,10 +13,11 @@ from sqlalchemy import func, select
 
 from api.clock import utc_now
 from api.store.schema import generations
-from benchmarks.api.arrivals import open_loop, percentiles_ms, poisson
+from benchmarks.api.arrivals import open_loop, percentiles_ms
 from benchmarks.api.client import Answer, Client
 from benchmarks.api.create import ACCEPTED, create_request
 from benchmarks.api.platform import Running
+from benchmarks.arrivals import poisson
 
 REFUSED = 503
 QUICK_S = 0.050

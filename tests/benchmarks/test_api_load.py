@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.api.arrivals import percentiles_ms, poisson
+from benchmarks.api.arrivals import percentiles_ms
 from benchmarks.api.client import parse_head, request
 from benchmarks.api_load import main
 
@@ -37,11 +37,6 @@ def test_all_parts(report_file: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert set(phases["peak"]["answers"]) | set(phases["overload"]["answers"]) <= {"202", "503"}
         let_in = phases["overload"]["retry_after"]["let_in"]
         assert let_in is None or 0 <= let_in <= 1
-
-
-def test_schedules_are_seeded() -> None:
-    assert poisson(50, 2, seed=3) == poisson(50, 2, seed=3) != poisson(50, 2, seed=4)
-    assert all(0 < at < 2 for at in poisson(50, 2))
 
 
 def test_percentiles() -> None:
