@@ -5,6 +5,7 @@ Runs without Ray and without torch.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -17,7 +18,7 @@ from api.backend import Backend
 from api.foundation import Foundation
 from api.limits.door import Door
 from api.limits.headers import RateHeaders
-from api.logs import make_logger
+from api.logs import SERVICE, make_logger
 from api.methods import Methods, WrittenOut
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext, StripControlHeaders
@@ -28,6 +29,8 @@ from api.schemas.errors import ErrorEnvelope
 from api.services import Services
 from api.settings import Settings
 from api.store.database import prepare_check
+from api.tracing import Tracing
+from api.tracing_http import Traced
 from api.version import VERSION
 from api.versions import Versions
 from models.catalog import ModelSpec
@@ -40,6 +43,7 @@ def create_app(
     *,
     base: Foundation | None = None,
     log: FilteringBoundLogger | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Build the application.
 
@@ -49,6 +53,7 @@ def create_app(
         settings: left out: from the environment.
         base: left out: built from the settings; closed when the application stops.
         log: left out: JSON lines on standard error.
+        tracing: left out: as the settings say; closed when the application stops.
 
     Raises:
         SettingsError: a TUTTI_* variable is unknown or bad, or there is no model to serve.
@@ -57,6 +62,7 @@ def create_app(
     settings = settings or Settings()
     base = base or Foundation.build(settings)
     log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts)
+    tracing = tracing or Tracing.start(settings, SERVICE)
     services = Services.build(base, backends, models, Metrics(), log)
 
     @asynccontextmanager
@@ -70,6 +76,7 @@ def create_app(
             await services.accounts.close()
             await services.webhooks.close()
             services.uploads.close()
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Tutti",
@@ -82,6 +89,8 @@ def create_app(
         responses={"default": {"model": ErrorEnvelope, "description": "Any other error"}},
         lifespan=lifespan,
         webhooks=webhooks.sent,
+        # Its own spans would hold query strings and the words of exceptions; `Traced` makes ours.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
     app.state.readiness = Readiness(services)
@@ -100,6 +109,7 @@ def create_app(
     app.add_middleware(RateHeaders)
     app.add_middleware(StripControlHeaders)
     app.add_middleware(RequestContext, services=services)
+    app.add_middleware(Traced, tracing=tracing)
     return app
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TextIO
 
@@ -21,13 +21,15 @@ from structlog.contextvars import (
     get_contextvars,
     merge_contextvars,
 )
-from structlog.typing import FilteringBoundLogger, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from api.redaction import Redactor, hiding
 from api.settings import Settings
+from api.tracing import current_trace_id
 
 SERVICE = "tutti-api"
 WORKER_SERVICE = "tutti-worker"
+About = Callable[[str], Mapping[str, str]]
 _BRIDGED = ("api", "deployments", "tutti")
 
 
@@ -53,16 +55,19 @@ def service_logger(settings: Settings, service: str) -> FilteringBoundLogger:
     return log
 
 
-def engine_logger(prompts: Callable[[], Iterable[str]], stream: TextIO | None = None) -> FilteringBoundLogger:
+def engine_logger(
+    prompts: Callable[[], Iterable[str]], stream: TextIO | None = None, *, about: About = lambda _: {}
+) -> FilteringBoundLogger:
     """The logger of a model's replica, to which everything goes that its modules tell Python's ``logging``.
 
     Args:
         prompts: those in flight: the engine works on many requests in one thread, so no context says whose turn it is.
         stream: standard error if left out.
+        about: a track that a line of the engine names → the ids of what it belongs to.
     """
     level = os.environ.get("TUTTI_LOG_LEVEL", "info")
     log = _logger(level, stream, Redactor(texts=prompts), "tutti-engine")
-    bridge(log, "models", *_BRIDGED)
+    bridge(log, "models", *_BRIDGED, about=about)
     return log
 
 
@@ -72,6 +77,7 @@ def _logger(level: str, stream: TextIO | None, redactor: Redactor, service: str)
         target,
         processors=[
             merge_contextvars,
+            _add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -83,6 +89,12 @@ def _logger(level: str, stream: TextIO | None, redactor: Redactor, service: str)
     )
     bound: FilteringBoundLogger = logger.bind(service=service)
     return bound
+
+
+def _add_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if (trace_id := current_trace_id()) is not None:
+        event.setdefault("trace_id", trace_id)
+    return event
 
 
 def correlation(**ids: str | None) -> AbstractContextManager[None]:
@@ -112,18 +124,25 @@ def request_scope(request_id: str) -> Iterator[None]:
 class Bridge(logging.Handler):
     """Hands what Python's own ``logging`` is told to a structured logger, so that libraries' lines look like ours."""
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
+    def __init__(self, log: FilteringBoundLogger, about: About) -> None:
         super().__init__()
         self._log = log
+        self._about = about
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        named = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
+        ids = {key: value for each in named if isinstance(each, str) for key, value in self._about(each).items()}
+        self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info, **ids)
 
 
-def bridge(log: FilteringBoundLogger, *names: str) -> None:
-    """Send the standard loggers of these names to ``log``; a bridge that was there before is replaced."""
+def bridge(log: FilteringBoundLogger, *names: str, about: About = lambda _: {}) -> None:
+    """Send the standard loggers of these names to ``log``; a bridge that was there before is replaced.
+
+    Args:
+        about: a word that a line is made with → the ids that the line gets for it.
+    """
     for name in names:
         logger = logging.getLogger(name)
         for handler in [handler for handler in logger.handlers if isinstance(handler, Bridge)]:
             logger.removeHandler(handler)
-        logger.addHandler(Bridge(log))
+        logger.addHandler(Bridge(log, about))

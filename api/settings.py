@@ -24,6 +24,7 @@ from api.secret_keys import (
     parse_previous_secret_keys,
 )
 
+from api.tracing_settings import DEFAULT_ENDPOINT, Endpoint, Exporter, SampleRatio
 __all__ = ["REPOSITORY", "Settings", "SettingsError"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -194,6 +195,10 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(explain(error)) from None
+    tracing_exporter: Exporter = "none"
+    tracing_endpoint: Endpoint = DEFAULT_ENDPOINT
+    tracing_sample_ratio: SampleRatio = 1.0
+
 
     @field_validator("data_dir", "tiers_file")
     @classmethod

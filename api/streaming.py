@@ -21,6 +21,7 @@ from api.streams.access import Holding
 from api.streams.hub import Feed
 from api.streams.live import LiveResponse, Outcome, body
 from api.streams.pieces import Piece, TrackHeader
+from api.tracing import span, tell
 from models.errors import ReplicaLostError
 
 
@@ -69,6 +70,10 @@ class AudioResponse(LiveResponse):
         self._samples_sent = 0
 
     async def _stream(self, send: Send) -> None:
+        with span("stream", generation_id=self._view.id, model=self._view.model_id, format=self._format):
+            await self._tell(send)
+
+    async def _tell(self, send: Send) -> None:
         encoder: Encoder | None = None
         with self._metrics.active_streams.labels(self._view.model_id).track_inprogress():
             async with aclosing(self._feed.pieces(self._view, self._position)) as pieces:
@@ -86,13 +91,17 @@ class AudioResponse(LiveResponse):
         data = await asyncio.to_thread(encoder.encode, samples) if encoder.is_slow else encoder.encode(samples)
         if not self._started:
             await self._start(send, self._stream_headers(piece.header, encoder))
-            if self._is_asker:
-                first_audio = self._metrics.first_audio.labels(self._view.model_id)
-                first_audio.observe(time.perf_counter() - self._asked_at)
+            self._note_first_audio(time.perf_counter() - self._asked_at)
         if data:
             await send(body(data, more=True))
         self._samples_sent += piece.num_samples
         self._metrics.audio_seconds.labels(self._view.model_id).inc(piece.num_samples / piece.header.sample_rate)
+
+    def _note_first_audio(self, waited_s: float) -> None:
+        now_s = time.time()
+        tell("first audio", now_s - waited_s, now_s)
+        if self._is_asker:
+            self._metrics.first_audio.labels(self._view.model_id).observe(waited_s)
 
     def _stream_headers(self, header: TrackHeader, encoder: Encoder) -> dict[str, str]:
         view = self._view

@@ -31,6 +31,7 @@ from api.storage.sweep import sweep_orphans
 from api.store.errors import StoreError
 from api.streams.writer import FeedWriter
 from api.tasks import stop
+from api.tracing import Tracing
 from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
 from models.catalog import ModelSpec
@@ -47,6 +48,7 @@ def create_worker(
     slots: Mapping[str, int] | None = None,
     base: Foundation | None = None,
     log: FilteringBoundLogger | None = None,
+    tracing: Tracing | None = None,
 ) -> WorkerProcess:
     """Compose a worker; nothing connects before it runs.
 
@@ -57,6 +59,7 @@ def create_worker(
         slots: model id → tracks that this worker has made at once; left out: ``settings.worker_slots`` of each.
         base: left out: built from the settings; closed when the worker has stopped.
         log: left out: JSON lines on standard error.
+        tracing: left out: as the settings say; closed when the worker has stopped.
 
     Raises:
         SettingsError: a TUTTI_* variable is unknown or bad, or no cache is configured.
@@ -65,7 +68,7 @@ def create_worker(
     log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts, service=WORKER_SERVICE)
     base = base or Foundation.build(settings)
     places = {name: (slots or {}).get(name, settings.worker_slots) for name in models}
-    return WorkerProcess(base, backends, models, places, log)
+    return WorkerProcess(base, backends, models, places, log, tracing or Tracing.start(settings, WORKER_SERVICE))
 
 
 class WorkerProcess:
@@ -78,8 +81,9 @@ class WorkerProcess:
         models: Mapping[str, ModelSpec],
         slots: Mapping[str, int],
         log: FilteringBoundLogger,
+        tracing: Tracing,
     ) -> None:
-        self._base, self._log = base, log
+        self._base, self._log, self._tracing = base, log, tracing
         self._generations = GenerationService(base.db, base.bus, base.limits, models, base.settings, base.clock)
         self._webhooks = WebhookService(base.db, base.vault, base.settings, base.clock)
         self._uploads = Uploads(base.db, base.audio, base.settings, base.clock)
@@ -93,7 +97,7 @@ class WorkerProcess:
         feed = FeedWriter(base.cache, base.bus)
         self._worker = Worker(
             base.db, base.bus, feed, base.audio, backends, slots, base.limits.tiers, base.clock, log,
-            timing=Timing(drain_s=base.settings.worker_drain_s), on_end=self._relay.wake,
+            timing=Timing(drain_s=base.settings.worker_drain_s), on_end=self._relay.wake, tracing=tracing,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -101,6 +105,7 @@ class WorkerProcess:
         async with self._base.closing(), AsyncExitStack() as closing:
             closing.push_async_callback(self._webhooks.close)
             closing.callback(self._uploads.close)
+            closing.push_async_callback(asyncio.to_thread, self._tracing.close)
             async with asyncio.TaskGroup() as group:
                 relaying = group.create_task(self._relay.run())
                 delivering = group.create_task(self._deliverer.run())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
+from deployments.tracing import TRACEPARENT, TRACING, TracedTrack
 from models.engine_config import EngineConfig
 from models.errors import TuttiError
 from models.types import AudioChunk, GenerationRequest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from models.engine.async_engine import AsyncEngine
 
 LOGS = "api.logs"  # above this package, so it is named as text
+TRACING_SETTINGS = "api.tracing_settings"
 
 
 class Backlog:
@@ -30,26 +32,38 @@ class Backlog:
 
     def __init__(self) -> None:
         self._owed_s: dict[str, float] = {}
-        self._prompts: dict[str, str] = {}
+        self._requests: dict[str, GenerationRequest] = {}
 
     def admit(self, request: GenerationRequest) -> None:
         self._owed_s[request.request_id] = request.duration_s
-        self._prompts[request.request_id] = request.prompt
+        self._requests[request.request_id] = request
 
     def deliver(self, request: GenerationRequest, duration_s: float) -> None:
         self._owed_s[request.request_id] -= duration_s
 
     def forget(self, request: GenerationRequest) -> None:
         self._owed_s.pop(request.request_id, None)
-        self._prompts.pop(request.request_id, None)
+        self._requests.pop(request.request_id, None)
 
     def prompts(self) -> list[str]:
         """Of the requests in flight, so that no log line shows one."""
-        return list(self._prompts.values())
+        return [request.prompt for request in self._requests.values()]
+
+    def ids(self, track: str) -> dict[str, str]:
+        """What a track in flight belongs to, so that the engine's lines about it say so."""
+        request = self._requests.get(track)
+        return {} if request is None else log_ids(request)
 
     @property
     def seconds(self) -> float:
         return max(0.0, sum(self._owed_s.values()))
+
+
+def log_ids(request: GenerationRequest) -> dict[str, str]:
+    """Every line about a track has these."""
+    ids = {name: value for name, value in request.trace.items() if name != TRACEPARENT}
+    trace_id = importlib.import_module(TRACING).trace_id_in(request.trace.get(TRACEPARENT))
+    return {"track": request.request_id, **ids, **({} if trace_id is None else {"trace_id": trace_id})}
 
 
 class _LogEntry:
@@ -57,11 +71,16 @@ class _LogEntry:
 
     def __init__(self, log: Any, request: GenerationRequest) -> None:
         # Bound, not in a context variable: an async generator may be resumed and closed in different contexts.
-        self._log = log.bind(track=request.request_id, **request.trace)
+        self._log = log.bind(**log_ids(request))
         self._began_at = time.perf_counter()
         self._made_s = 0.0
         self.outcome = "closed"
         self._log.info("track_started", duration_s=request.duration_s)
+
+    @property
+    def error(self) -> str | None:
+        """The name of what went wrong, if something did."""
+        return None if self.outcome in ("completed", "closed") else self.outcome
 
     def deliver(self, chunk: AudioChunk) -> None:
         self._made_s += chunk.duration_s
@@ -91,15 +110,18 @@ class MusicGenerator:
 
         self._model_id = model_id
         self._backlog = Backlog()
-        self._log: Any = importlib.import_module(LOGS).engine_logger(self._backlog.prompts).bind(model=model_id)
+        logs, tracing, wish = (importlib.import_module(name) for name in (LOGS, TRACING, TRACING_SETTINGS))
+        self._log: Any = logs.engine_logger(self._backlog.prompts, about=self._backlog.ids).bind(model=model_id)
+        self._tracing: Any = tracing.Tracing.start(wish.TracingSettings(), "tutti-engine")
         self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine))
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
         """Stream one track; closing the iterator frees its rows within one step."""
         entry = _LogEntry(self._log, request)
+        traced = TracedTrack(self._tracing, request, self._model_id)
         self._backlog.admit(request)
         try:
-            async with aclosing(self._engine.generate(request)) as chunks:
+            async with aclosing(self._engine.generate(request, traced.times)) as chunks:
                 async for chunk in chunks:
                     self._backlog.deliver(request, chunk.duration_s)
                     entry.deliver(chunk)
@@ -109,6 +131,7 @@ class MusicGenerator:
             raise
         finally:
             self._backlog.forget(request)
+            traced.end(entry.outcome, entry.error)
             entry.write()
 
     def check_health(self) -> None:
@@ -136,3 +159,4 @@ class MusicGenerator:
         engine = getattr(self, "_engine", None)
         if engine is not None:
             engine.shutdown()
+            self._tracing.close()

@@ -17,6 +17,7 @@ from api.generations.view import TrackView
 from api.storage.audio import AudioLibrary
 from api.streams.writer import FeedWriter
 from api.tasks import stop
+from api.tracing import TRACEPARENT, current_traceparent, span
 from models.errors import ReplicaLostError, TuttiError
 from models.types import AudioChunk, GenerationRequest
 
@@ -73,7 +74,8 @@ class Execution:
         made = await self._make_all()
         self.elapsed_s = loop.time() - began
         for track, pcm, chunk in made:
-            await self._store(track, pcm, chunk)
+            with span("store", track=track.id):
+                await self._store(track, pcm, chunk)
 
     async def _make_all(self) -> list[tuple[TrackView, bytearray, AudioChunk]]:
         tasks = [asyncio.create_task(self._make(track)) for track in self.lease.view.tracks]
@@ -91,6 +93,10 @@ class Execution:
         return [task.result() for task in tasks]
 
     async def _make(self, track: TrackView) -> tuple[TrackView, bytearray, AudioChunk]:
+        with span("track", "client", track=track.id, position=track.position):
+            return await self._make_traced(track)
+
+    async def _make_traced(self, track: TrackView) -> tuple[TrackView, bytearray, AudioChunk]:
         view, loop = self.lease.view, asyncio.get_running_loop()
         began = loop.time()
         request = GenerationRequest(
@@ -99,7 +105,7 @@ class Execution:
             duration_s=view.duration_s,
             seed=track.seed,
             sampling=view.sampling,
-            trace={"request_id": view.request_id, "generation_id": view.id, "account_id": view.account_id},
+            trace=self._trace(),
         )
         pcm = bytearray()
         last: AudioChunk | None = None
@@ -114,6 +120,12 @@ class Execution:
                 self._throughput.finished(view.model_id, view.cost_steps // view.num_tracks, loop.time() - began)
         assert last is not None, "the writer raises for a track without an end"
         return track, pcm, last
+
+    def _trace(self) -> dict[str, str]:
+        """What the replica writes into its log lines, and where its spans belong."""
+        view, traceparent = self.lease.view, current_traceparent()
+        ids = {"request_id": view.request_id, "generation_id": view.id, "account_id": view.account_id}
+        return ids if traceparent is None else {**ids, TRACEPARENT: traceparent}
 
     def _note(self, chunk: AudioChunk) -> None:
         if self.first_audio_at is None:

@@ -13,6 +13,7 @@ from api.generations.view import CreateGeneration, Mode, track_seed
 from api.ids import new_id
 from api.limits.tiers import Tier
 from api.schemas.generate import DEFAULT_DURATION_S
+from api.tracing import entry_traceparent
 from api.uploads.reference import refuse
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError, ModelNotFoundError
@@ -98,6 +99,7 @@ def rows_of(
         "api_key_id": principal.api_key_id,
         "test_mode": principal.test_mode,
         "request_id": request_id,
+        "traceparent": entry_traceparent(),
         "mode": mode,
         "tier": plan.tier.name,
         "duration_s": plan.duration_s,

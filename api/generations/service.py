@@ -20,6 +20,7 @@ from api.settings import Settings
 from api.store.database import Database
 from api.store.errors import StoreError
 from api.streams import keys
+from api.tracing import span
 from models.catalog import ModelSpec
 
 MAX_WAIT_S = 60.0
@@ -72,6 +73,18 @@ class GenerationService:
             ApiError: quota_exceeded, concurrency_limit_exceeded, system_overloaded, idempotency_key_reused,
                 idempotency_in_flight.
         """
+        with span("admission", mode=mode):
+            return await self._create(principal, wish, mode, idempotency_key, request_hash, request_id)
+
+    async def _create(
+        self,
+        principal: Principal,
+        wish: CreateGeneration,
+        mode: Mode,
+        idempotency_key: str | None,
+        request_hash: str,
+        request_id: str,
+    ) -> Created:
         tier = self._limits.tier(principal.tier)
         plan = make_plan(wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
         await self._limits.backlogs.refresh(self._db, self._clock())

@@ -175,7 +175,8 @@ class Worker:
             change = await self._settle(run)
         finally:
             await run.abandon()
-            spent.end(error=type(run.error).__name__ if run.error else None, stopped=run.reason or "")
+            error = run.error
+            spent.end(None if error is None else type(error).__name__, outcome=run.reason or "ended")
             self._runs.pop(run)
             self._look.set()
         if change is not None:

@@ -142,6 +142,7 @@ generations = Table(
     Column("api_key_id", String(_ID)),
     Column("test_mode", Boolean, nullable=False, server_default="0"),
     Column("request_id", String(_ID), nullable=False),
+    Column("traceparent", String(55)),  # W3C trace context of the call; NULL: it was not traced
     Column("state", String(16), nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),  # counts state changes; the event stream's clock
     Column("mode", String(8), nullable=False),  # async, stream

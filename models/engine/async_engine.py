@@ -17,6 +17,7 @@ from pathlib import Path
 
 from models.engine.engine import Engine
 from models.engine.loader import load_model
+from models.engine.stage_times import StageTimes
 from models.engine.stats import EngineStats
 from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, TuttiError
@@ -31,6 +32,7 @@ class _Stream:
 
     request: GenerationRequest
     loop: asyncio.AbstractEventLoop
+    times: StageTimes | None = None
     news: asyncio.Queue[AudioChunk | TuttiError] = field(default_factory=asyncio.Queue)
 
     def send(self, item: AudioChunk | TuttiError) -> None:
@@ -65,8 +67,11 @@ class AsyncEngine:
         """
         return cls(Engine(load_model(path, config), config))
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[AudioChunk]:
+    async def generate(self, request: GenerationRequest, times: StageTimes | None = None) -> AsyncGenerator[AudioChunk]:
         """Yield the track piece by piece, the last chunk marked; closing the iterator aborts within one step.
+
+        Args:
+            times: written down there, if somebody wants to know; clock: ``time.perf_counter``.
 
         Raises:
             InvalidRequestError: before anything is queued.
@@ -75,7 +80,7 @@ class AsyncEngine:
             EngineDeadError: the engine can not go on.
         """
         self._engine.check_request(request)
-        stream = _Stream(request, asyncio.get_running_loop())
+        stream = _Stream(request, asyncio.get_running_loop(), times)
         self._enter(stream)
         try:
             while True:
@@ -163,7 +168,7 @@ class AsyncEngine:
 
     def _add(self, stream: _Stream) -> None:
         try:
-            self._engine.add(stream.request)
+            self._engine.add(stream.request, stream.times)
         except TuttiError as error:
             stream.send(error)
         else:

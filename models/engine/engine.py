@@ -20,6 +20,7 @@ from models.engine.model_runner import ModelRunner
 from models.engine.pacing import Pacer
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
+from models.engine.stage_times import StageTimes, Stopwatch
 from models.engine.stats import EngineStats, StatsCollector
 from models.engine.step import EngineOutput, StepPlan, StepResult
 from models.engine_config import EngineConfig
@@ -68,7 +69,8 @@ class Engine:
             device=config.device,
         )
         self._lookahead = model.codec.lookahead_frames
-        self._audio = AudioStage(model.codec, model.config, config, self._runner)
+        self._audio = AudioStage(model.codec, model.config, config, self._runner, self._runner.lag)
+        self._stopwatch = Stopwatch(self._stats)
         self._broken_in_a_row = 0
         self.prepare_thread()
 
@@ -81,13 +83,16 @@ class Engine:
 
     def check_request(self, request: GenerationRequest) -> None:
         """Refuse what this model can not make. Touches no state, so any thread may ask.
+        Args:
+            times: written down there, if somebody wants to know.
+
 
         Raises:
             InvalidRequestError: naming the parameter.
         """
         self._sequence(request)
 
-    def add(self, request: GenerationRequest) -> None:
+    def add(self, request: GenerationRequest, times: StageTimes | None = None) -> None:
         """Put a request in the line.
 
         Raises:
@@ -96,6 +101,8 @@ class Engine:
         """
         sequence = self._sequence(request)
         if request.request_id in self._scheduler:
+        if times is not None:
+            self._stopwatch.add(request.request_id, times, self._clock())
             raise InvalidRequestError(f"request id {request.request_id!r} is already in use", param="request_id")
         if not self._scheduler.has_room(sequence):
             self._stats.refused += 1
@@ -103,6 +110,7 @@ class Engine:
                 f"all rows are taken and {self._scheduler.num_waiting} requests wait", self._retry_after_s()
             )
         if request.live:
+        self._stopwatch.forget(request_id)
             now_s = self._clock()
             sequence.listener = Listener.arriving(self.config, self.model.frame_rate, self._lookahead, now_s)
         self._scheduler.add(sequence)
@@ -118,13 +126,17 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[EngineOutput]:
         """Advance by one step every request that is not paused; what happened to whom.
+            decoded_at = self._clock()
 
+            if self._stopwatch:
+                self._stopwatch.note(plan, result, began_at, decoded_at, self._clock())
         Raises:
             EngineDeadError: steps keep failing.
             AssertionError: an invariant is broken, which is a bug: the engine can not go on.
         """
         with self._stats.step():
-            plan = self._scheduler.schedule(self._clock())
+            began_at = self._clock()
+            plan = self._scheduler.schedule(began_at)
             result = self._runner.run(plan)
             self._decode_audio(plan, result)
             return self._update(plan, result)
@@ -194,6 +206,7 @@ class Engine:
     # --------------------------------------------------------------------------------------------------- inside
 
     def _sequence(self, request: GenerationRequest) -> Sequence[RowHandle]:
+                self._stopwatch.forget(output.request_id)
         duration, longest, shortest = request.duration_s, self.model.max_duration_s, 1 / self.model.frame_rate
         frames = int(duration * self.model.frame_rate)
         if duration > longest:
