@@ -69,7 +69,7 @@ class Engine:
             device=config.device,
         )
         self._lookahead = model.codec.lookahead_frames
-        self._audio = AudioStage(model.codec, model.config, config, self._runner, self._runner.lag)
+        self._audio = AudioStage(model.codec, model.config, config, self._runner)
         self._stopwatch = Stopwatch(self._stats)
         self._broken_in_a_row = 0
         self.prepare_thread()
