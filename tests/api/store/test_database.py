@@ -160,10 +160,14 @@ async def test_cancelled_while_waiting_for_the_lock(database: Database) -> None:
         done = await asyncio.gather(*tasks[:4], return_exceptions=True)
         assert all(isinstance(each, asyncio.CancelledError) for each in done if each is not None)
     await tasks[4]
-    expected = 1 + sum(each is None for each in done)
-    assert await _count(database) == expected
+    done_for_sure = 1 + sum(each is None for each in done)
+    written = await _count(database)
+    if database.dialect == "sqlite":  # all wait for the one lock, so none has begun
+        assert written == done_for_sure
+    else:  # nothing waits, and a commit whose answer was cancelled may have been made
+        assert done_for_sure <= written <= len(tasks)
     await work()
-    assert await _count(database) == expected + 1
+    assert await _count(database) == written + 1
 
 
 async def test_processes_share_one_database(database: Database, database_url: str) -> None:
