@@ -16,6 +16,7 @@ from api.cli_doctor import doctor
 from api.cli_generate import generate
 from api.cli_output import ExitCode, report_error, stderr
 from api.cli_serve import serve
+from api.cli_slo import slo
 from api.version import VERSION
 from models.errors import TuttiError
 
@@ -34,6 +35,7 @@ app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")
 app.add_typer(admin, name="admin")
+app.add_typer(slo, name="slo")
 
 
 def _say_version(wanted: bool) -> None:

@@ -64,6 +64,13 @@ class Document:
             raise self.error(field, "must be a list of mappings, and not empty")
         return [Document(self.where, f"{self._at(field)}[{i}]", item) for i, item in enumerate(found)]
 
+    def texts(self, field: str) -> tuple[str, ...]:
+        """The texts of a list that is not empty."""
+        found = self._get(field, list, "a list of texts")
+        if not found or not all(isinstance(item, str) and item.strip() for item in found):
+            raise self.error(field, "must be a list of texts, and not empty")
+        return tuple(" ".join(item.split()) for item in found)
+
     def only(self, field: str) -> Document:
         """The one mapping of a list of one."""
         found = self.items(field)
@@ -116,5 +123,6 @@ def _document(path: Path, number: int, body: object) -> Document:
     if not isinstance(body, dict):
         raise SloFileError(f"{path}: document {number}: must be a mapping, not {body!r}")
     metadata = body.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    return Document(f"{path}: document {number} ({body.get('kind', 'no kind')} {name or 'without a name'})", "", body)
+    name = metadata.get("name", "") if isinstance(metadata, dict) else ""
+    called = " ".join(str(word) for word in (body.get("kind"), name) if word)
+    return Document(f"{path}: document {number}" + (f" ({called})" if called else ""), "", body)
