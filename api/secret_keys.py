@@ -79,6 +79,26 @@ def parse_previous_secret_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def complete_secrets(
+    secret_key: str | None, master_keys: str | None, previous_secret_keys: str, folder: Path
+) -> Secrets:
+    """What was given, and for what was not, what development keeps in this folder: made at the first call.
+
+    Raises:
+        ValueError: something given cannot be read; or the folder is needed and cannot be written, or holds damage.
+    """
+    masters = None if master_keys is None else parse_master_keys(master_keys)
+    previous = parse_previous_secret_keys(previous_secret_keys)
+    if secret_key is not None and masters is not None:
+        return Secrets(secret_key, masters, previous)
+    try:
+        made = development_secrets(folder)
+    except OSError as error:
+        told = f"development secrets cannot be kept in {folder} ({error.strerror})"
+        raise ValueError(f"{told}: set TUTTI_DATA_DIR to a folder that can be written") from error
+    return Secrets(secret_key or made.secret_key, masters or made.master_keys, previous)
+
+
 def development_secret_key(folder: Path) -> str | None:
     """The secret that development made in this folder; None: it made none."""
     try:

@@ -6,11 +6,12 @@ Replicas, autoscaling and engine knobs are not here: they live in ``serve_config
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.auth.client_address import parse_networks
@@ -19,16 +20,21 @@ from api.production import unfit
 from api.secret_keys import (
     MIN_SECRET_CHARACTERS,
     Secrets,
-    development_secrets,
+    complete_secrets,
     parse_master_keys,
     parse_previous_secret_keys,
 )
-
 from api.tracing_settings import DEFAULT_ENDPOINT, Endpoint, Exporter, SampleRatio
+
 __all__ = ["REPOSITORY", "Settings", "SettingsError"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DAY_S = 86_400
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "master_keys": parse_master_keys,
+    "previous_secret_keys": parse_previous_secret_keys,
+    "trusted_proxies": parse_networks,
+}
 
 
 def _default_database_url(given: dict[str, Any]) -> str:
@@ -210,33 +216,17 @@ class Settings(BaseSettings):
     def _without_last_slash(cls, url: str | None) -> str | None:
         return url and url.rstrip("/")
 
-    @field_validator("master_keys")
+    @field_validator(*_PARSERS)
     @classmethod
-    def _are_keys(cls, text: str | None) -> str | None:
+    def _can_be_read(cls, text: str | None, info: ValidationInfo) -> str | None:
         if text is not None:
-            parse_master_keys(text)
-        return text
-
-    @field_validator("previous_secret_keys")
-    @classmethod
-    def _are_former_keys(cls, text: str) -> str:
-        parse_previous_secret_keys(text)
-        return text
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, text: str) -> str:
-        parse_networks(text)
+            _PARSERS[str(info.field_name)](text)
         return text
 
     @model_validator(mode="after")
-    def _replaces_its_key(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.secret_key in parse_previous_secret_keys(self.previous_secret_keys):
             raise ValueError("TUTTI_PREVIOUS_SECRET_KEYS holds TUTTI_SECRET_KEY itself: set a new one, or take it out")
-        return self
-
-    @model_validator(mode="after")
-    def _is_fit_for_production(self) -> Self:
         wrong = unfit(self) if self.environment == "production" else []
         if wrong:
             raise ValueError(f"TUTTI_ENVIRONMENT=production takes nothing that is for development: {', '.join(wrong)}")
@@ -249,15 +239,7 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: the development secrets cannot be read or written.
         """
-        previous = parse_previous_secret_keys(self.previous_secret_keys)
-        if self.secret_key is not None and self.master_keys is not None:
-            return Secrets(self.secret_key, parse_master_keys(self.master_keys), previous)
         try:
-            made = development_secrets(self.data_dir)
-        except OSError as error:
-            told = f"development secrets cannot be kept in {self.data_dir} ({error.strerror})"
-            raise SettingsError(f"{told}: set TUTTI_DATA_DIR to a folder that can be written") from error
+            return complete_secrets(self.secret_key, self.master_keys, self.previous_secret_keys, self.data_dir)
         except ValueError as error:
             raise SettingsError(str(error)) from error
-        masters = parse_master_keys(self.master_keys) if self.master_keys is not None else made.master_keys
-        return Secrets(self.secret_key or made.secret_key, masters, previous)
