@@ -21,24 +21,28 @@ RUN pip install --no-deps --no-build-isolation --no-index --editable . \
     && python -m compileall -q api deployments models
 
 FROM python:3.11-slim-bookworm
-# The CPU's kernel is compiled at its first use, for the processor it then runs on: no compiler, slower music. The result
-# lies below the home folder and is made anew in a new container.
+# The CPU's kernel is compiled at its first use, for the processor it then runs on: no compiler, slower music.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
-# Ray writes its session below /tmp and its token below the home folder, the platform its data below /data; nothing else
-# is writable. Mount a volume there, or what was made goes with the container.
+# Ray writes its session below /tmp and its token below the home folder, the platform its data and the compiled kernel
+# below /data; nothing else is writable. Mount a volume there, or what was made goes with the container.
 RUN useradd --create-home --uid 10001 --shell /usr/sbin/nologin tutti \
     && install --directory --owner=tutti --group=tutti --mode=700 /data
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
+# The last three are for nodes of a cluster, where Ray is started by others; deployments/local_ray.py has them otherwise.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HUB_OFFLINE=1 \
     RAY_USAGE_STATS_ENABLED=0 \
     TUTTI_DATA_DIR=/data \
-    TUTTI_ENVIRONMENT=production
+    TUTTI_KERNEL_CACHE=/data/kernels \
+    TUTTI_ENVIRONMENT=production \
+    FORWARDED_ALLOW_IPS= \
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=deployments.proxy.middlewares \
+    RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH=67108864
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000

@@ -12,14 +12,18 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 OBJECT_STORE_BYTES = 150 * 1024**2  # audio goes over gRPC, so the object store stays almost empty
 
-# Ray and Serve read these when they are imported, here and in every process they start.
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # Ray's own is 15, made for batch work: whatever else runs here would come first
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # a late callback of a stopped platform must not start another Ray
+# Ray and Serve read these when they are imported, here and in every process they start. The first ones every node of a
+# cluster needs just so: the image sets them, since there Ray is started by others.
+NODE_ENVIRONMENT = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 1024**2),  # bytes; 4 MiB is less than an upload
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.proxy.middlewares",  # one envelope on every error
     "FORWARDED_ALLOW_IPS": "",  # uvicorn believes any loopback peer's X-Forwarded-For: TUTTI_TRUSTED_PROXIES decides
+}
+_ENVIRONMENT = {
+    **NODE_ENVIRONMENT,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # Ray's own is 15, made for batch work: whatever else runs here would come first
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a late callback of a stopped platform must not start another Ray
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a busy machine takes longer than 5 s to import Ray
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a dead HTTP proxy is replaced in 4 s instead of 28 s
 }

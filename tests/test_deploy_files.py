@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from api.cli import app
 from api.settings import Settings
+from deployments.local_ray import NODE_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("Dockerfile", "compose.yaml", "README.md", "api/GUIDE.md")
@@ -134,8 +135,16 @@ def test_its_health_is_a_route_of_the_port_it_listens_on() -> None:
     assert str(address.port) == _port() == _only("EXPOSE").text
 
 
-def test_it_has_what_compiles_the_kernel() -> None:
+def test_it_has_what_compiles_the_kernel_and_where_to_keep_it() -> None:
     assert re.search(r"apt-get install [^&]*\bg\+\+", " ".join(each.text for each in _last_stage()))
+    environment = _environment()
+    assert Path(environment["TUTTI_KERNEL_CACHE"]).is_relative_to(environment["TUTTI_DATA_DIR"])
+
+
+def test_a_node_of_a_cluster_has_what_it_needs() -> None:
+    """There Ray is started by others, and reads what ``tutti serve`` would have set from the image's environment."""
+    assert NODE_ENVIRONMENT.items() <= _environment().items()
+    assert NODE_ENVIRONMENT["FORWARDED_ALLOW_IPS"] == ""
 
 
 # ------------------------------------------------------------------------------------------ compose.yaml
@@ -169,6 +178,10 @@ def test_its_data_lies_in_a_volume_its_user_can_write_to(tutti: dict[str, Any]) 
     assert folder == _environment()["TUTTI_DATA_DIR"]
     assert any(volume == f"data:{folder}" for volume in tutti["volumes"])
     assert re.search(rf"install --directory --owner=tutti .* {folder}\b", " ".join(i.text for i in _last_stage()))
+
+
+def test_the_kernel_outlives_its_container(tutti: dict[str, Any]) -> None:
+    assert tutti["environment"]["TUTTI_KERNEL_CACHE"] == _environment()["TUTTI_KERNEL_CACHE"]
 
 
 def test_checkpoints_are_where_the_serve_config_looks(tutti: dict[str, Any]) -> None:
