@@ -144,7 +144,7 @@ generations = Table(
     Column("request_id", String(_ID), nullable=False),
     Column("traceparent", String(55)),  # W3C trace context of the call; NULL: it was not traced
     Column("state", String(16), nullable=False),
-    Column("version", Integer, nullable=False, server_default="1"),  # counts state changes; the event stream's clock
+    Column("version", Integer, nullable=False, server_default="1"),  # counts state changes: fences leases, dates events
     Column("mode", String(8), nullable=False),  # async, stream
     Column("tier", String(32), nullable=False),
     # What to make: enough to make the same audio again.
@@ -169,7 +169,7 @@ generations = Table(
     Column("available_at", UtcDateTime, nullable=False),  # not leased before
     Column("expires_at", UtcDateTime, nullable=False),  # a queued generation expires then
     Column("deadline_at", UtcDateTime, nullable=False),  # promised by the tier
-    Column("attempt", Integer, nullable=False, server_default="0"),  # 1 for the first lease; fences stale workers
+    Column("attempt", Integer, nullable=False, server_default="0"),  # 1 for the first lease; given back, again 1
     Column("lease_owner", String(_ID)),
     Column("lease_expires_at", UtcDateTime),
     Column("cancel_requested_at", UtcDateTime),
