@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,6 +57,9 @@ def diagnose(config: Path, host: str, port: int) -> list[Finding]:
 
 
 def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding]]:
+    from api.doctor_kernel import check_cpu_kernel
+    from api.doctor_port import check_port
+
     yield check_python
     yield partial(check_packages, REPOSITORY / "requirements.lock")
     yield check_torch
@@ -70,7 +72,7 @@ def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding
     yield check_memory
     yield check_shared_memory
     yield check_cpu
-    yield _check_cpu_kernel
+    yield check_cpu_kernel
     yield check_gpu
 
 
@@ -167,18 +169,6 @@ def check_config(config: Path) -> Finding:
     return Finding("models", Status.OK, f"on: {', '.join(on)}" + (f"; off: {', '.join(off)}" if off else ""))
 
 
-def check_port(host: str, port: int) -> Finding:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            mend = "stop what listens there, or choose another: tutti serve --port"
-            return Finding("port", Status.FAIL, f"{host}:{port}: {error.strerror or error}", mend)
-    return Finding("port", Status.OK, f"{host}:{port} is free")
-
-
 def check_disk(folder: Path) -> Finding:
     usage = shutil.disk_usage(folder)
     found = f"{usage.free / GIB:.1f} GiB free of {usage.total / GIB:.1f}"
@@ -220,12 +210,6 @@ def check_cpu() -> Finding:
     if known:
         return Finding("CPU", Status.OK, found)
     return Finding("CPU", Status.WARN, found, "expect slow music: the tiny model is measured with AVX2")
-
-
-def _check_cpu_kernel() -> Finding:
-    from api.doctor_kernel import check_cpu_kernel
-
-    return check_cpu_kernel()
 
 
 def check_gpu() -> Finding:

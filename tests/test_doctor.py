@@ -102,13 +102,6 @@ def test_config_of_the_repository() -> None:
     _is(doctor.check_config(doctor.REPOSITORY / "serve_config.yaml"), Status.OK, "on: tiny; off: small, medium, large")
 
 
-def test_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        _is(doctor.check_port("127.0.0.1", port), Status.FAIL, str(port), "--port")
-    _is(doctor.check_port("127.0.0.1", port), Status.OK, "free")
-
-
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "MIN_DISK_BYTES", 0)
     _is(doctor.check_disk(tmp_path), Status.OK, "GiB free")
