@@ -16,19 +16,21 @@ from api import handlers, openapi
 from api.auth.policy import policies
 from api.backend import Backend
 from api.foundation import Foundation
+from api.ids import new_id
 from api.limits.door import Door
 from api.limits.headers import RateHeaders
 from api.logs import SERVICE, make_logger
 from api.methods import Methods, WrittenOut
-from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext, StripControlHeaders
 from api.readiness import Readiness
-from api.routes import account, auth, events, gallery, generate, generations, health, uploads, web, webhooks, ws
+from api.routes import account, auth, events, gallery, generate, generations, health, slo, uploads, web, webhooks, ws
 from api.routes import models as model_routes
 from api.schemas.errors import ErrorEnvelope
 from api.services import Services
 from api.settings import Settings
 from api.store.database import prepare_check
+from api.telemetry.compose import make_telemetry
+from api.telemetry.reporting import reporting
 from api.tracing import Tracing
 from api.tracing_http import Traced
 from api.version import VERSION
@@ -63,11 +65,12 @@ def create_app(
     base = base or Foundation.build(settings)
     log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts)
     tracing = tracing or Tracing.start(settings, SERVICE)
-    services = Services.build(base, backends, models, Metrics(), log)
+    telemetry = make_telemetry("ingress", base.clock)
+    services = Services.build(base, backends, models, telemetry, log)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with base.closing():
+        async with base.closing(), reporting(telemetry, new_id("ing"), base, log):
             await prepare_check()
             yield
             await services.feed.close()
@@ -114,7 +117,7 @@ def create_app(
 
 
 def _routers(settings: Settings) -> Iterator[APIRouter]:
-    parts = (generate, generations, events, ws, gallery, webhooks, uploads, auth, account, model_routes, health)
+    parts = (generate, generations, events, ws, gallery, webhooks, uploads, auth, account, model_routes, slo, health)
     yield from (part.router for part in parts)
     if settings.environment == "development":
         yield auth.make_development_router()

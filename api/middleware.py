@@ -14,11 +14,13 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import deprecations
+from api.auth.principal import Principal
 from api.errors import ApiError, ErrorCode, error_response
 from api.headers import API_POLICY, CONTROL_HEADERS, SECURITY_HEADERS
 from api.ids import new_id
 from api.logs import request_scope
 from api.services import Services
+from api.telemetry.requests import count_refusal, is_refused_create
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_LEFT = 499  # nothing was sent; nginx's number for it
@@ -40,7 +42,7 @@ class RequestContext:
             return
         state: dict[str, Any] = scope.setdefault("state", {})
         exchange = _Exchange(new_id("req"), state, send)
-        state["request_id"] = exchange.request_id
+        state["request_id"], state["began_at"] = exchange.request_id, exchange.began_at
         with request_scope(exchange.request_id):
             try:
                 await self._app(scope, receive, _denial(scope, receive, exchange))
@@ -61,7 +63,9 @@ class RequestContext:
         method = method if method in _METHODS or method == "WEBSOCKET" else "OTHER"
         status = exchange.status or _CLIENT_LEFT
         principal = scope["state"].get("principal")
-        self._services.metrics.requests.labels(method, route, str(status)).inc()
+        self._services.telemetry.answered(method, route, status)
+        if is_refused_create(scope["state"]):
+            self._count_refusal(scope, exchange, principal)
         self._services.log.info(
             "request",
             request_id=exchange.request_id,
@@ -73,6 +77,12 @@ class RequestContext:
             bytes_sent=exchange.bytes_sent,
             duration_ms=round(1000 * (time.perf_counter() - exchange.began_at), 1),
         )
+
+    def _count_refusal(self, scope: Scope, exchange: _Exchange, principal: Principal | None) -> None:
+        if principal is None:  # refused before anybody asked who it is; perhaps it is known from a moment ago
+            principal = self._services.accounts.remembered(HTTPConnection(scope))
+        tier = principal.tier if principal is not None else None
+        count_refusal(scope["state"], self._services.telemetry, tier, exchange.status, exchange.error_code)
 
 
 class _Exchange:
@@ -88,6 +98,7 @@ class _Exchange:
         self.request_id = request_id
         self.began_at = time.perf_counter()
         self.status: int | None = None
+        self.error_code: str | None = None
         self.bytes_sent = 0
         self.complete = False
         self._state = state
@@ -108,6 +119,7 @@ class _Exchange:
         message.setdefault("headers", [])
         headers = MutableHeaders(scope=message)
         headers["X-Request-ID"] = self.request_id
+        self.error_code = headers.get("X-Error-Code")
         for name, value in deprecations.headers(self._state.get("deprecations", ())):
             headers.append(name, value)
         if message["type"] == "websocket.accept":

@@ -21,7 +21,6 @@ from api.foundation import Foundation
 from api.generations.service import GenerationService
 from api.limits import Limits
 from api.limits.concurrency import Mode
-from api.metrics import Metrics
 from api.settings import Settings, SettingsError
 from api.storage.audio import AudioLibrary
 from api.storage.objects import ObjectStore
@@ -29,6 +28,8 @@ from api.storage.vault import Vault
 from api.store.database import Database
 from api.streams.access import AccessChecks
 from api.streams.hub import Feed
+from api.telemetry.recorder import Telemetry
+from api.telemetry.work import WorkCounts
 from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
 from models.catalog import ModelSpec
@@ -50,7 +51,7 @@ class Services:
     backends: Mapping[str, Backend]
     models: Mapping[str, ModelSpec]
     settings: Settings
-    metrics: Metrics
+    telemetry: Telemetry
     log: FilteringBoundLogger
     clock: Clock
     db: Database
@@ -73,16 +74,18 @@ class Services:
         base: Foundation,
         backends: Mapping[str, Backend],
         models: Mapping[str, ModelSpec],
-        metrics: Metrics,
+        telemetry: Telemetry,
         log: FilteringBoundLogger,
     ) -> Self:
         """Put a gateway's own parts on the foundation; nothing connects yet."""
-        generations = GenerationService(base.db, base.bus, base.limits, models, base.settings, base.clock)
+        generations = GenerationService(
+            base.db, base.bus, base.limits, models, base.settings, base.clock, WorkCounts(telemetry).changed
+        )
         return cls(
             backends=backends,
             models=models,
             settings=base.settings,
-            metrics=metrics,
+            telemetry=telemetry,
             log=log,
             clock=base.clock,
             db=base.db,

@@ -24,6 +24,7 @@ from api.secret_keys import (
     parse_master_keys,
     parse_previous_secret_keys,
 )
+from api.telemetry.options import MetricsHost, MetricsToken
 from api.tracing_settings import DEFAULT_ENDPOINT, Endpoint, Exporter, SampleRatio
 
 __all__ = ["REPOSITORY", "Settings", "SettingsError"]
@@ -195,16 +196,18 @@ class Settings(BaseSettings):
         default=None, description="Folder that keeps the compiled CPU kernel; unset: tutti/kernels in the user's cache"
     )
 
+    metrics_host: MetricsHost = "127.0.0.1"
+    metrics_token: MetricsToken = None
+    tracing_exporter: Exporter = "none"
+    tracing_endpoint: Endpoint = DEFAULT_ENDPOINT
+    tracing_sample_ratio: SampleRatio = 1.0
+
     def __init__(self, **values: Any) -> None:
         refuse_unknown(os.environ, type(self).model_fields)
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(explain(error)) from None
-    tracing_exporter: Exporter = "none"
-    tracing_endpoint: Endpoint = DEFAULT_ENDPOINT
-    tracing_sample_ratio: SampleRatio = 1.0
-
 
     @field_validator("data_dir", "tiers_file")
     @classmethod

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Final
 
 import numpy as np
 from starlette.types import Send
 from structlog.typing import FilteringBoundLogger
 
-from api.errors import ApiError
+from api.errors import ApiError, ErrorCode
 from api.formats.audio import Encoder, LiveFormat, extension, live_encoder
 from api.formats.rendition import Rendition
 from api.generations.view import GenerationView, track_seed
-from api.metrics import Metrics
 from api.store.errors import StoreError
 from api.streams.access import Holding
 from api.streams.hub import Feed
-from api.streams.live import LiveResponse, Outcome, body
+from api.streams.live import LiveResponse, Outcome, SlowListenerError, body
 from api.streams.pieces import Piece, TrackHeader
+from api.telemetry.decisions import Outcome as RequestOutcome
+from api.telemetry.recorder import Subject, Telemetry
+from api.telemetry.stream_record import StreamRecord
 from api.tracing import span, tell
 from models.errors import ReplicaLostError
+
+_BY_CODE: Final[Mapping[ErrorCode, RequestOutcome]] = {
+    ErrorCode.GENERATION_EXPIRED: "timeout",
+    ErrorCode.GENERATION_CANCELLED: "cancelled",
+    ErrorCode.GENERATION_NOT_FOUND: "cancelled",  # it was removed meanwhile
+}
 
 
 class AudioResponse(LiveResponse):
@@ -36,7 +45,7 @@ class AudioResponse(LiveResponse):
         view: the generation, as the caller may see it.
         audio_format: of the bytes.
         headers: further ones.
-        is_asker: this request asked for the music, so the time to its first sound is measured.
+        record: counts it, if this request asked for the music.
         on_leave: awaited unless the track was sent to its end.
         patience_s: how long a client may take nothing.
         access: says when the client may listen no more; then the connection is cut.
@@ -50,21 +59,21 @@ class AudioResponse(LiveResponse):
         audio_format: LiveFormat,
         *,
         request_id: str,
-        metrics: Metrics,
+        telemetry: Telemetry,
         log: FilteringBoundLogger,
         patience_s: float,
         access: Holding | None = None,
         headers: dict[str, str] | None = None,
-        is_asker: bool = False,
+        record: StreamRecord | None = None,
         on_leave: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         super().__init__(patience_s=patience_s, access=access)
         self._feed, self._view, self._position = feed, view, position
         self._format = audio_format
-        self._metrics = metrics
+        self._active = telemetry.active_streams(Subject.of(view.model_id, view.tier, view.mode))
         self._log = log.bind(request_id=request_id, generation_id=view.id, model=view.model_id)
         self._more_headers = headers or {}
-        self._is_asker = is_asker
+        self._record = record
         self._on_leave = on_leave
         self._asked_at = time.perf_counter()
         self._samples_sent = 0
@@ -75,7 +84,7 @@ class AudioResponse(LiveResponse):
 
     async def _tell(self, send: Send) -> None:
         encoder: Encoder | None = None
-        with self._metrics.active_streams.labels(self._view.model_id).track_inprogress():
+        with self._active.track_inprogress():
             async with aclosing(self._feed.pieces(self._view, self._position)) as pieces:
                 async for piece in pieces:
                     if encoder is None:
@@ -84,24 +93,31 @@ class AudioResponse(LiveResponse):
                     await self._send_piece(piece, encoder, send)
             if encoder is None:
                 raise ReplicaLostError("the track ended before its first sample")
-            await send(body(await _finished(encoder), more=False))
+            await self._send_body(await _finished(encoder), send, more=False)
 
     async def _send_piece(self, piece: Piece, encoder: Encoder, send: Send) -> None:
         samples = np.frombuffer(piece.pcm, "<i2").reshape(-1, piece.header.channels)
+        if self._record is not None:
+            self._record.take(piece, samples)
         data = await asyncio.to_thread(encoder.encode, samples) if encoder.is_slow else encoder.encode(samples)
         if not self._started:
             await self._start(send, self._stream_headers(piece.header, encoder))
             self._note_first_audio(time.perf_counter() - self._asked_at)
         if data:
-            await send(body(data, more=True))
+            await self._send_body(data, send, more=True)
         self._samples_sent += piece.num_samples
-        self._metrics.audio_seconds.labels(self._view.model_id).inc(piece.num_samples / piece.header.sample_rate)
+
+    async def _send_body(self, data: bytes, send: Send, *, more: bool) -> None:
+        if self._record is None:
+            await send(body(data, more=more))
+            return
+        self._record.flush()
+        await send(body(data, more=more))
+        self._record.flushed()
 
     def _note_first_audio(self, waited_s: float) -> None:
         now_s = time.time()
         tell("first audio", now_s - waited_s, now_s)
-        if self._is_asker:
-            self._metrics.first_audio.labels(self._view.model_id).observe(waited_s)
 
     def _stream_headers(self, header: TrackHeader, encoder: Encoder) -> dict[str, str]:
         view = self._view
@@ -125,12 +141,11 @@ class AudioResponse(LiveResponse):
         return headers
 
     async def _ended(self, outcome: Outcome, error: BaseException | None) -> None:
-        model_id = self._view.model_id
+        if self._record is not None:
+            self._record.end(_counted_as(outcome, error))
         if error is not None and outcome in ("cut", "too_slow"):
             name = error.code.value if isinstance(error, ApiError) else type(error).__name__
-            self._metrics.cut_streams.labels(model_id, name).inc()
             self._log.error("stream_cut", error=name, reason=str(error), samples_sent=self._samples_sent)
-        self._metrics.streams.labels(model_id, self._format, outcome).inc()
         self._log.info("stream_ended", outcome=outcome, samples_sent=self._samples_sent)
         if outcome != "completed" and self._on_leave is not None:
             await self._leave(self._on_leave)
@@ -140,6 +155,16 @@ class AudioResponse(LiveResponse):
             await on_leave()
         except (ApiError, StoreError) as error:
             self._log.warning("cancel_on_leaving_failed", error=type(error).__name__, reason=str(error))
+
+
+def _counted_as(outcome: Outcome, error: BaseException | None) -> RequestOutcome:
+    """How the request ended: who leaves, stops reading, or has it cancelled, has made its end."""
+    if outcome == "completed":
+        return "completed"
+    if isinstance(error, ApiError):
+        return _BY_CODE.get(error.code, "failed" if outcome in ("refused", "cut") else "cancelled")
+    # A server that raises in send says that the client is gone.
+    return "cancelled" if error is None or isinstance(error, SlowListenerError | OSError) else "failed"
 
 
 async def _finished(encoder: Encoder) -> bytes:

@@ -31,6 +31,12 @@ from api.storage.sweep import sweep_orphans
 from api.store.errors import StoreError
 from api.streams.writer import FeedWriter
 from api.tasks import stop
+from api.telemetry import budget
+from api.telemetry.backlog import GAUGE as BACKLOG
+from api.telemetry.backlog import BacklogGauge
+from api.telemetry.compose import make_telemetry
+from api.telemetry.reporting import reporting
+from api.telemetry.work import WorkCounts
 from api.tracing import Tracing
 from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
@@ -84,7 +90,12 @@ class WorkerProcess:
         tracing: Tracing,
     ) -> None:
         self._base, self._log, self._tracing = base, log, tracing
-        self._generations = GenerationService(base.db, base.bus, base.limits, models, base.settings, base.clock)
+        self._telemetry = make_telemetry("worker", base.clock, also=[BACKLOG])
+        self._backlog = BacklogGauge(self._telemetry.registry, base.db, list(models))
+        counts = WorkCounts(self._telemetry)
+        self._generations = GenerationService(
+            base.db, base.bus, base.limits, models, base.settings, base.clock, counts.changed
+        )
         self._webhooks = WebhookService(base.db, base.vault, base.settings, base.clock)
         self._uploads = Uploads(base.db, base.audio, base.settings, base.clock)
         self._deliverer = self._webhooks.deliverer(log)
@@ -98,6 +109,7 @@ class WorkerProcess:
         self._worker = Worker(
             base.db, base.bus, feed, base.audio, backends, slots, base.limits.tiers, base.clock, log,
             timing=Timing(drain_s=base.settings.worker_drain_s), on_end=self._relay.wake, tracing=tracing,
+            counts=counts,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -106,12 +118,14 @@ class WorkerProcess:
             closing.push_async_callback(self._webhooks.close)
             closing.callback(self._uploads.close)
             closing.push_async_callback(asyncio.to_thread, self._tracing.close)
+            await closing.enter_async_context(reporting(self._telemetry, self._worker.id, self._base, self._log))
             async with asyncio.TaskGroup() as group:
                 relaying = group.create_task(self._relay.run())
                 delivering = group.create_task(self._deliverer.run())
                 chores = [
                     group.create_task(self._repeat("purged", PURGE_EVERY_S, self._purge)),
                     group.create_task(self._repeat("swept", SWEEP_EVERY_S, self._sweep)),
+                    group.create_task(self._backlog.run()),
                 ]
                 group.create_task(asyncio.to_thread(load_meter))
                 await self._worker.run()
@@ -138,7 +152,7 @@ class WorkerProcess:
     async def _purge(self) -> int:
         """Rows that have expired."""
         async with self._base.db.begin() as conn:
-            removed = await self._base.limits.purge(conn)
+            removed = await self._base.limits.purge(conn) + await budget.purge(conn, self._base.clock())
         return removed + await self._uploads.purge()
 
     async def _sweep(self) -> int:

@@ -9,16 +9,19 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, cast
 
+import numpy as np
+
 from api.backend import Backend
 from api.clock import Clock
 from api.generations.states import Lease
 from api.generations.throughput import Throughput
 from api.generations.view import TrackView
 from api.storage.audio import AudioLibrary
-from api.streams.writer import FeedWriter
+from api.streams.writer import FeedWriter, TrackWriter
 from api.tasks import stop
+from api.telemetry.validity import Validity
 from api.tracing import TRACEPARENT, current_traceparent, span
-from models.errors import ReplicaLostError, TuttiError
+from models.errors import GenerationFailedError, ReplicaLostError, TuttiError
 from models.types import AudioChunk, GenerationRequest
 
 
@@ -29,6 +32,8 @@ class Execution:
         first_audio_at: when the first sample of any track was there.
         stored: track id → columns of ``tracks`` of what is in the object store already.
         elapsed_s: seconds that making all tracks took.
+        made_s: seconds of audio made so far, over all tracks.
+        valid: nothing is wrong with it: see ``api.telemetry.validity``.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class Execution:
         self.first_audio_at: datetime | None = None
         self.stored: dict[str, Mapping[str, Any]] = {}
         self.elapsed_s = 0.0
+        self.made_s = 0.0
+        self.valid = True
 
     @property
     def unmade(self) -> float:
@@ -107,19 +114,29 @@ class Execution:
             sampling=view.sampling,
             trace=self._trace(),
         )
-        pcm = bytearray()
+        pcm, validity = bytearray(), Validity()
         last: AudioChunk | None = None
         verb = cast("AsyncGenerator[AudioChunk]", self._backend.generate(request))
         async with self._feed.track(view.id, track.position) as writer, aclosing(verb) as chunks:
             async for chunk in chunks:
-                writer.write(chunk)
+                self._write(writer, chunk, validity)
                 pcm += chunk.pcm
                 last = chunk
                 self._note(chunk)
             if last is not None:
                 self._throughput.finished(view.model_id, view.cost_steps // view.num_tracks, loop.time() - began)
         assert last is not None, "the writer raises for a track without an end"
+        self.valid &= validity.holds(last.total_samples * last.channels)
         return track, pcm, last
+
+    def _write(self, writer: TrackWriter, chunk: AudioChunk, validity: Validity) -> None:
+        try:
+            pieces = writer.write(chunk)
+        except GenerationFailedError:  # no numbers, or more than were announced
+            self.valid = False
+            raise
+        for piece in pieces:
+            validity.add(np.frombuffer(piece.pcm, "<i2"))
 
     def _trace(self) -> dict[str, str]:
         """What the replica writes into its log lines, and where its spans belong."""
@@ -132,6 +149,7 @@ class Execution:
             self.first_audio_at = self._clock()
         self._samples_due = chunk.total_samples * self.lease.view.num_tracks
         self._samples_made += chunk.num_samples
+        self.made_s += chunk.duration_s
 
     async def _store(self, track: TrackView, pcm: bytearray, chunk: AudioChunk) -> None:
         view = self.lease.view

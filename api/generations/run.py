@@ -12,6 +12,7 @@ from api import tasks
 from api.generations import retries, states
 from api.generations.execution import Execution
 from api.generations.states import Change, Lease
+from api.generations.view import GenerationView
 from models.errors import ReplicaLostError
 
 Reason = Literal["cancel", "lost", "shutdown"]
@@ -40,6 +41,21 @@ class Run:
     @property
     def num_tracks(self) -> int:
         return self.lease.view.num_tracks
+
+    @property
+    def view(self) -> GenerationView:
+        """As it was when it was leased."""
+        return self.lease.view
+
+    @property
+    def made_s(self) -> float:
+        """Seconds of audio made so far, over all tracks."""
+        return self._execution.made_s
+
+    @property
+    def valid(self) -> bool:
+        """Nothing is wrong with what was made."""
+        return self._execution.valid
 
     def stop(self, reason: Reason) -> None:
         """End the work; its generators are closed when ``until_done`` returns."""

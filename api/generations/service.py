@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +13,7 @@ from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.generations import doorbells, rows, states
 from api.generations.plan import Plan, make_plan, rows_of
+from api.generations.states import Change
 from api.generations.view import Created, CreateGeneration, GenerationView, Mode, State
 from api.limits import Limits, Newcomer, concurrency, idempotency, quota
 from api.limits.idempotency import Claim
@@ -33,6 +34,7 @@ class GenerationService:
 
     Args:
         models: model id → what it is; the first one is the default unless the settings name another.
+        on_change: told of every change of state that this service has committed.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class GenerationService:
         models: Mapping[str, ModelSpec],
         settings: Settings,
         clock: Clock,
+        on_change: Callable[[Change], None] = lambda _change: None,
     ) -> None:
+        self._on_change = on_change
         self._db = db
         self._bus = bus
         self._limits = limits
@@ -127,6 +131,7 @@ class GenerationService:
         async with self._db.begin() as conn:
             change = await states.request_cancel(conn, generation_id, principal.account_id, self._clock())
         if change is not None:
+            self._on_change(change)
             self._ring(doorbells.CANCEL, generation_id.encode())
             self._ring(keys.channel(generation_id), keys.ring_state(change.version))
         return await self.get(principal, generation_id)
@@ -196,6 +201,7 @@ class GenerationService:
         except StoreError:
             return view  # the next look tries again
         if change is not None:
+            self._on_change(change)
             self._ring(keys.channel(view.id), keys.ring_state(change.version))
         return found
 

@@ -6,7 +6,7 @@ The changes themselves are in ``api.generations.states``; nothing else calls the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,17 +17,23 @@ from api.generations import books, outbox
 from api.generations.view import GenerationView, State
 from api.ids import new_id
 from api.store.schema import generations, tracks
+from api.telemetry.ended import Ended
 
 _NO_LEASE = {"lease_owner": None, "lease_expires_at": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of a generation: to be told to its listeners once the transaction is committed."""
+    """What became of a generation: to be told to its listeners once the transaction is committed.
+
+    Attributes:
+        ended: what is counted of it, if that was its end.
+    """
 
     generation_id: str
     state: State
     version: int
+    ended: Ended | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ async def end(conn: AsyncConnection, row: RowMapping, state: State, now: datetim
         "generation_id": row["id"],
     }
     await outbox.put(conn, outbox.WEBHOOK_EVENT, event, now)
-    return change
+    return replace(change, ended=Ended.of(dict(row), state, now, values.get("real_time_factor")))
 
 
 async def back_to_queue(

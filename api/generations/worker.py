@@ -33,6 +33,7 @@ from api.storage.audio import AudioLibrary
 from api.store.database import Database
 from api.streams.writer import FeedWriter
 from api.tasks import stop
+from api.telemetry.work import WorkCounts
 from api.tracing import OpenSpan, Tracing
 from autoscaling.fairness import Shares, Slots
 from models.errors import TuttiError
@@ -45,6 +46,7 @@ class Worker:
         backends: model id → what makes its audio.
         slots: model id → tracks at once; only these models are served.
         on_end: called after generations have ended, such as the outbox's ``wake``.
+        counts: told of every change that was committed here.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Worker:
         timing: Timing | None = None,
         on_end: Callable[[], None] = lambda: None,
         tracing: Tracing | None = None,
+        counts: WorkCounts | None = None,
     ) -> None:
         self.id = new_id("wrk")
         self._db, self._bus, self._feed, self._audio = db, bus, feed, audio
@@ -70,13 +73,14 @@ class Worker:
         self._timing = timing or Timing()
         self._on_end = on_end
         self._tracing = tracing or Tracing()
+        self._counts = counts
         rules = tiers.rules
         self._shares = {model_id: Shares(rules) for model_id in slots}
         self._throughput = Throughput(slots)
         self._runs: dict[Run, None] = {}  # in the order in which they began
         self._attending: dict[asyncio.Task[None], Run] = {}
         self._patience = Patience(self._timing.lease_s, self._log)
-        self._housekeeping = Housekeeping(db, rules, clock, self._tell, self._log)
+        self._housekeeping = Housekeeping(db, rules, clock, self._swept, self._log)
         self._heartbeat = Heartbeat(db, self.id, self._runs, self._throughput, clock, self._timing, self._patience)
         self._look = asyncio.Event()
         self._stopping = False
@@ -162,8 +166,16 @@ class Worker:
         """The call's trace goes on: what was waited until now, and what this attempt takes."""
         view = lease.view
         self._tracing.begin("queue", view.traceparent, at=view.available_at, tier=view.tier).end()
-        tags = {"generation_id": view.id, "request_id": view.request_id, "model": view.model_id, "mode": view.mode}
-        return self._tracing.begin("generation", view.traceparent, "consumer", attempt=lease.attempt, **tags)
+        return self._tracing.begin(
+            "generation",
+            view.traceparent,
+            "consumer",
+            generation_id=view.id,
+            request_id=view.request_id,
+            model=view.model_id,
+            mode=view.mode,
+            attempt=lease.attempt,
+        )
 
     # ---------------------------------------------------------------------------------------- one of them
     async def _attend(self, run: Run, spent: OpenSpan) -> None:
@@ -179,6 +191,8 @@ class Worker:
             spent.end(None if error is None else type(error).__name__, outcome=run.reason or "ended")
             self._runs.pop(run)
             self._look.set()
+        if self._counts is not None:
+            self._counts.settled(run, change)
         if change is not None:
             await self._tell(change)
 
@@ -210,6 +224,11 @@ class Worker:
             log.warning("attempt_failed", error=str(error), kind=type(error).__name__)
         elif error is not None:
             log.error("attempt_failed", exc_info=error)
+
+    async def _swept(self, change: Change) -> None:
+        if self._counts is not None:
+            self._counts.changed(change)
+        await self._tell(change)
 
     async def _tell(self, change: Change) -> None:
         """What was committed is told to whoever listens; all of them would find out by themselves."""

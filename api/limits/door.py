@@ -13,6 +13,7 @@ Idempotency-Key is refused for the first reason only: it may be the repetition o
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -25,11 +26,13 @@ from api.limits.coming_back import MAX_LATER_S, ComingBack
 from api.limits.concurrency import Mode
 from api.limits.idempotency import HEADER
 from api.methods import address_of
+from api.telemetry.requests import note_create
 
 WAITING: Final = 32
 """As many may always wait: about what one process decides in a quarter of a second."""
 STANDING_S: Final = 0.1
 """More may only wait while the oldest has not waited for this long."""
+_PACE_S: Final = 5
 _CREATES: Final[dict[str, Mode]] = {"/api/v1/generate": "async", "/api/v1/generate/stream": "stream"}
 _STATE = "undecided"
 
@@ -80,29 +83,22 @@ class Undecided:
 
 
 class _Pace:
-    """Decisions per second: of the second that goes on or the one before it, whichever saw more."""
+    """Decisions per second: of the best of the last seconds, so that a short stop is not taken for a slow server."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._second = 0
-        self._now = 0
-        self._before = 0
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=_PACE_S)  # (second, decisions in it)
 
     def count(self) -> None:
-        self._turn()
-        self._now += 1
+        second = int(self._clock())
+        decided = self._seconds.pop()[1] if self._seconds and self._seconds[-1][0] == second else 0
+        self._seconds.append((second, decided + 1))
 
     @property
     def per_s(self) -> float:
         """At least one, so that an advice can be given by who has decided nothing yet."""
-        self._turn()
-        return max(1.0, self._now, self._before)
-
-    def _turn(self) -> None:
-        second = int(self._clock())
-        if second != self._second:
-            self._before = self._now if second == self._second + 1 else 0
-            self._second, self._now = second, 0
+        oldest = int(self._clock()) - _PACE_S
+        return max([1.0, *(decided for second, decided in self._seconds if second > oldest)])
 
 
 class Door:
@@ -122,6 +118,7 @@ class Door:
         if mode is None:
             await self._app(scope, receive, send)
             return
+        note_create(scope.setdefault("state", {}), mode)
         refusal = self._refusal(scope, mode)
         if refusal is not None:
             # For the log and the counters, since no router has seen it.

@@ -21,6 +21,7 @@ from api.schemas.generate import GenerateBody
 from api.services import Provided
 from api.streaming import AudioResponse
 from api.streams.access import Access
+from api.telemetry.requests import note_accepted, note_model, stream_record
 from models.catalog import ModelSpec
 
 router = APIRouter(prefix="/api/v1", tags=["generations"])
@@ -28,6 +29,7 @@ router = APIRouter(prefix="/api/v1", tags=["generations"])
 Writer = Annotated[Principal, Depends(require(Scope.GENERATIONS_WRITE))]
 
 _ROUTE = "/api/v1/generate/stream"
+MAX_PREBUFFER_S = 30.0
 _HEADERS = {
     "X-Generation-ID": ("string", "Names this generation"),
     "X-Model": ("string", "The model that plays"),
@@ -86,6 +88,16 @@ async def stream(
     body: Annotated[GenerateBody, Body()],
     accept: Annotated[str | None, Header(description="The audio format, if the body names none")] = None,
     idempotency_key: Annotated[str | None, Header(alias=HEADER)] = None,
+    prebuffer: Annotated[
+        float | None,
+        Header(
+            alias="X-Audio-Prebuffer",
+            ge=0,
+            le=MAX_PREBUFFER_S,
+            description="Seconds of audio that the client gathers before it plays, by which the service level of its "
+            "stream is judged; left out: 0.5",
+        ),
+    ] = None,
 ) -> Response:
     """The first bytes come when the first piece of audio is final, long before the last one is made.
 
@@ -94,7 +106,8 @@ async def stream(
     `GET /api/v1/generate/{id}` and its audio are there for a stream as for any other generation.
     """
     audio_format = body.format or choose_format(accept)
-    _, spec = services.model(body.model)
+    model_id, spec = services.model(body.model)
+    note_model(request, model_id)
     _check_carries(audio_format, spec)
     key = validate_key(idempotency_key)
     created = await services.generations.create(
@@ -106,18 +119,19 @@ async def stream(
         request_id=request.state.request_id,
     )
     decided(request, services.limits.undecided)
+    note_accepted(request, services.telemetry, created)
     return AudioResponse(
         services.feed,
         created.view,
         0,
         audio_format,
         request_id=request.state.request_id,
-        metrics=services.metrics,
+        telemetry=services.telemetry,
         log=services.log,
         patience_s=services.settings.slow_listener_timeout_s,
         access=services.access.hold(Access.of(principal, request.state.session_id)),
         headers=REPLAYED if created.replayed else None,
-        is_asker=not created.replayed,
+        record=stream_record(request, services.telemetry, created, prebuffer),
         on_leave=partial(services.generations.cancel, principal, created.view.id) if key is None else None,
     )
 

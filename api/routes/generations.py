@@ -18,6 +18,7 @@ from api.schemas.errors import error_responses
 from api.schemas.generation_body import GenerationBody
 from api.schemas.generations import GENERATION_ID, Generation, path_of, present
 from api.services import Provided
+from api.telemetry.requests import note_accepted, note_model
 
 router = APIRouter(prefix="/api/v1", tags=["generations"])
 
@@ -73,6 +74,9 @@ async def create(
     The answer names every URL that is needed from here. Listen at `links.events`, or fetch `links.audio`, while it is
     still being made. With an `Idempotency-Key` the same call sent again makes nothing new.
     """
+    model_id = body.model or services.default_model
+    if model_id in services.models:
+        note_model(request, model_id)
     created = await services.generations.create(
         principal,
         body.wish(await _checked(services, body.webhook_url)),
@@ -82,6 +86,7 @@ async def create(
         request_id=request.state.request_id,
     )
     decided(request, services.limits.undecided)
+    note_accepted(request, services.telemetry, created)
     view = await _waited(services, principal, created.view, prefer, response)
     response.status_code = 200 if view.is_terminal and _wait_s(prefer) is not None else 202
     response.headers.update({"Location": path_of(view.id), **(REPLAYED if created.replayed else {})})

@@ -80,5 +80,5 @@ async def connect(websocket: WebSocket, ticket: str = "") -> None:
         log=services.log,
         patience_s=services.settings.slow_listener_timeout_s,
     )
-    with services.metrics.listeners.labels("websocket").track_inprogress():
+    with services.telemetry.listeners("websocket").track_inprogress():
         await session.run()

@@ -32,3 +32,12 @@ class Version(BaseModel):
     credentials: Literal["optional", "required"] = Field(
         description="Whether requests from where you are need a credential; optional only in development"
     )
+
+
+class TargetGroup(BaseModel):
+    """An entry of Prometheus's HTTP service discovery."""
+
+    targets: list[str] = Field(description="host:port of one replica", examples=[["127.0.0.1:43121"]])
+    labels: dict[str, str] = Field(
+        description="Its part of the platform and its name", examples=[{"role": "ingress", "replica": "ing_1"}]
+    )

@@ -326,3 +326,16 @@ webhook_attempts = Table(
     Column("error", String(300)),
     Column("response_excerpt", String(1000)),
 )
+
+# ------------------------------------------------------------------------------------ service levels
+# Each process writes the counts of its own slots of five minutes; the error budget is their sum.
+slo_events = Table(
+    "slo_events",
+    metadata,
+    Column("slot", UtcDateTime, primary_key=True),
+    Column("replica", String(_ID), primary_key=True),
+    Column("sli", String(16), primary_key=True),
+    Column("tier", String(32), primary_key=True),
+    Column("good", Integer, nullable=False),
+    Column("bad", Integer, nullable=False),
+)

@@ -36,12 +36,16 @@ def pack_header(header: TrackHeader) -> bytes:
     return b"%d %d %d" % (header.sample_rate, header.channels, header.total_samples)
 
 
-def unpack(position: int, entry: Entry) -> Piece:
-    """The piece that an entry of a stream is."""
+def unpack(position: int, entry: Entry, here_since: float = 0.0) -> Piece:
+    """The piece that an entry of a stream is.
+
+    Args:
+        here_since: as the piece has it.
+    """
     number, fields = entry
     sample_rate, channels, total_samples = map(int, fields[b"h"].split())
     header = TrackHeader(sample_rate, channels, total_samples)
-    return Piece(position, int(number.split(b"-")[0]) - 1, header, fields[b"p"])
+    return Piece(position, int(number.split(b"-")[0]) - 1, header, fields[b"p"], here_since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from api.formats.audio import to_pcm16
@@ -69,12 +69,14 @@ class Piece:
         position: of the track in its generation.
         index: 0, 1, 2 … within the track.
         pcm: little-endian signed 16-bit samples, channels interleaved.
+        here_since: seconds of ``time.perf_counter`` when this process got it while it was new; 0: it was there before.
     """
 
     position: int
     index: int
     header: TrackHeader
     pcm: bytes
+    here_since: float = field(default=0.0, compare=False)
 
     @property
     def first_sample(self) -> int:

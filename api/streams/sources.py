@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -41,8 +42,12 @@ class Source:
         except _CACHE_ERRORS:
             return 0
 
-    async def fetch(self, position: int, index: int, limit: int) -> list[Piece]:
-        """What the cache has from ``index`` on; it may have lost some, or everything, and may not be there."""
+    async def fetch(self, position: int, index: int, limit: int, *, new: bool = False) -> list[Piece]:
+        """What the cache has from ``index`` on; it may have lost some, or everything, and may not be there.
+
+        Args:
+            new: these are asked for as soon as they can be there, not read once more.
+        """
         key = keys.track_key(self._cache, self._generation_id, position)
         try:
             async with asyncio.timeout(_FETCH_TIMEOUT_S):
@@ -50,7 +55,8 @@ class Source:
         except _CACHE_ERRORS:
             return []
         entries = cast(Sequence[keys.Entry], found or ())
-        return [keys.unpack(position, entry) for entry in entries]
+        here_since = time.perf_counter() if new else 0.0
+        return [keys.unpack(position, entry, here_since) for entry in entries]
 
     async def read_stored(self, track: TrackView, index: int, limit: int) -> list[Piece]:
         """The same pieces once more, from the finished track: the same samples by the same rounding."""

@@ -10,11 +10,11 @@ from structlog.typing import FilteringBoundLogger
 
 from api.errors import ApiError, envelope, from_tutti
 from api.generations.view import GenerationView
-from api.metrics import Metrics
 from api.streams.access import Holding
 from api.streams.events import Event, Narrator, Render, ResumePoint
 from api.streams.hub import Feed
 from api.streams.live import LiveResponse, Outcome, body
+from api.telemetry.recorder import Telemetry
 from models.errors import TuttiError
 
 MEDIA_TYPE = "text/event-stream"
@@ -49,7 +49,7 @@ class EventStream(LiveResponse):
         *,
         audio: bool,
         request_id: str,
-        metrics: Metrics,
+        telemetry: Telemetry,
         log: FilteringBoundLogger,
         patience_s: float,
         access: Holding | None = None,
@@ -58,7 +58,7 @@ class EventStream(LiveResponse):
         self._feed, self._view, self._resume, self._render = feed, view, resume, render
         self._audio = audio
         self._request_id = request_id
-        self._listeners = metrics.listeners.labels("sse")
+        self._listeners = telemetry.listeners("sse")
         self._log = log.bind(generation_id=view.id)
 
     async def _stream(self, send: Send) -> None:

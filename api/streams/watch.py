@@ -208,7 +208,7 @@ class Watch:
 
     async def _fill(self, position: int, window: Window) -> None:
         while not window.is_complete:
-            taken = window.extend(await self._source.fetch(position, window.end, WINDOW_PIECES))
+            taken = window.extend(await self._source.fetch(position, window.end, WINDOW_PIECES, new=True))
             if taken:
                 self._changed.ring()
             if taken < WINDOW_PIECES:

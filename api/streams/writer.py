@@ -123,17 +123,19 @@ class TrackWriter:
         """The end marker came."""
         return self._slicer.complete
 
-    def write(self, chunk: AudioChunk) -> None:
-        """Take the next chunk. Never waits for Valkey.
+    def write(self, chunk: AudioChunk) -> list[Piece]:
+        """Take the next chunk; returns the pieces that it completes. Never waits for Valkey.
 
         Raises:
             ReplicaLostError: samples are missing before it, or the track ended too early.
             GenerationFailedError: samples are no numbers, or more came than were announced.
         """
-        self.pieces += self._slicer.push(chunk)
+        made = self._slicer.push(chunk)
+        self.pieces += made
         if self._stored < len(self.pieces):
             self._drained.clear()
             self._made.set()
+        return made
 
     async def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
         """Wait until Valkey has every piece. False: it did not within ``timeout_s`` seconds."""

@@ -28,7 +28,7 @@ VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "result": ("good", "bad"),
     "outcome": OUTCOMES,
     "decision": ("accepted", "rejected"),
-    "reason": ("none", "capacity", "busy", "rate_limit", "quota", "concurrency", "invalid", "error"),
+    "reason": ("none", "capacity", "rate_limit", "quota", "concurrency", "invalid", "error", "left"),
     "kind": ("sse", "websocket"),
 }
 """Of labels that mean the same everywhere."""

@@ -63,7 +63,7 @@ async def test_leaving_before_the_first_chunk_closes_the_generator(app: FastAPI,
     await exchange.finish()
     await closed(generator)
     assert (generator.closed, exchange.messages) == (1, [])
-    assert outcomes(app) == ["disconnected"]
+    assert outcomes(app) == ["cancelled"]
     assert ("POST", "/api/v1/generate/stream", "499") in counted(app, "tutti_http_requests_total")
 
 
@@ -80,8 +80,8 @@ async def test_leaving_mid_stream_closes_the_generator(
     assert generator.closed == 1
     assert (await stage.ended(exchange.headers["x-generation-id"])).state == State.CANCELLED
     assert not exchange.ended_well()
-    assert outcomes(app) == ["disconnected"]
-    assert counted(app, "tutti_streams_active") == {}
+    assert outcomes(app) == ["cancelled"]
+    assert counted(app, "tutti_active_streams") == {}
 
 
 @pytest.mark.parametrize("broken", ["http.response.start", "http.response.body"])
@@ -105,14 +105,14 @@ async def test_a_server_that_gives_up_the_request_closes_the_generator(
     await exchange.cancel()
     await closed(generator)
     assert generator.closed == 1
-    assert counted(app, "tutti_streams_active") == {}
+    assert counted(app, "tutti_active_streams") == {}
 
 
 async def test_a_response_that_is_never_sent_opens_nothing(stage: Stage) -> None:
     services = stage.services
     AudioResponse(
         services.feed, await stage.create(), 0, "wav",
-        request_id="req_1", metrics=services.metrics, log=services.log, patience_s=1.0,
+        request_id="req_1", telemetry=services.telemetry, log=services.log, patience_s=1.0,
     )  # fmt: skip
     assert (services.feed.watched, services.feed.listeners) == (0, 0)
 
@@ -140,7 +140,7 @@ async def test_many_leave_at_once_and_none_stays(stage: Stage, app: FastAPI, gen
     await asyncio.gather(*(exchange.finish() for exchange in exchanges))
     await eventually(lambda: generator.closed == 30)
     assert generator.started == 30
-    assert counted(app, "tutti_streams_active") == {}
+    assert counted(app, "tutti_active_streams") == {}
     assert stage.services.feed.watched == 0
 
 
@@ -171,14 +171,14 @@ async def test_a_client_that_stops_reading_is_cut(make_stage: Callable[..., Awai
         with pytest.raises(SlowListenerError):
             await exchange.finish()
         await closed(generator)
-        assert outcomes(stage.app) == ["too_slow"]
+        assert outcomes(stage.app) == ["cancelled"]
         assert stage.services.feed.listeners == 0
 
 
 async def test_what_was_sent_is_counted(app: FastAPI, log: structlog.testing.LogCapture) -> None:
     exchange = Exchange(app, BODY).start()
     await exchange.finish()
-    assert counted(app, "tutti_audio_sent_seconds_total") == {("tiny",): pytest.approx(2.0)}
-    assert counted(app, "tutti_time_to_first_audio_seconds_count") == {("tiny",): 1}
+    assert counted(app, "tutti_audio_delivered_seconds_total") == {("stream", "tiny", "enterprise"): pytest.approx(2.0)}
+    assert counted(app, "tutti_time_to_first_audio_seconds_count") == {("tiny", "enterprise"): 1}
     ended: list[Any] = [entry for entry in log.entries if entry["event"] == "stream_ended"]
     assert [(entry["outcome"], entry["samples_sent"]) for entry in ended] == [("completed", 64_000)]

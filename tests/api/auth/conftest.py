@@ -21,11 +21,11 @@ from api.auth.service import AccountService
 from api.cache.client import Cache
 from api.limits import Limits
 from api.limits.headers import RateHeaders
-from api.metrics import Metrics
 from api.middleware import RequestContext
 from api.routes import account, auth
 from api.settings import Settings
 from api.store.database import Database
+from api.telemetry.compose import make_telemetry
 from tests.api.auth.calls import client
 
 Connect = Callable[..., Any]
@@ -101,7 +101,12 @@ def _app(accounts: AccountService, limits: Limits, settings: Settings, clock: Ma
     app = FastAPI(docs_url=None, redoc_url=None)
     log = structlog.wrap_logger(None, processors=[structlog.testing.LogCapture()])
     services: Any = SimpleNamespace(
-        accounts=accounts, limits=limits, settings=settings, clock=clock, metrics=Metrics(), log=log
+        accounts=accounts,
+        limits=limits,
+        settings=settings,
+        clock=clock,
+        telemetry=make_telemetry("ingress", clock),
+        log=log,
     )
     app.state.services = services
     handlers.install(app)

@@ -22,7 +22,8 @@ from tests.api.conventions.resources import owned
 from tests.api.platform import Kind, Platform
 
 PUBLIC = {
-    "/", "/errors", "/web/{name}", "/openapi.json", "/health", "/health/ready", "/version", "/metrics",
+    "/", "/errors", "/web/{name}", "/openapi.json", "/health", "/health/ready", "/version",
+    "/metrics", "/metrics/targets",  # this machine, or a token of their own
     "/api/v1/models", "/api/v1/models/{model_id}", "/api/v1/tiers",
     "/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/logout",
     "/api/v1/ws",  # opened with a ticket

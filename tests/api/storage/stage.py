@@ -16,13 +16,13 @@ from starlette.requests import HTTPConnection
 
 from api import handlers
 from api.auth.principal import ALL_SCOPES, Principal, Role, Scope
-from api.metrics import Metrics
 from api.middleware import RequestContext
 from api.settings import Settings
 from api.storage.audio import AudioLibrary
 from api.storage.objects import ObjectStore
 from api.storage.vault import Vault
 from api.store.database import Database
+from api.telemetry.compose import make_telemetry
 
 WHO = "X-Test-Account"
 
@@ -94,7 +94,7 @@ class Stage:
             accounts=self.accounts,
             limits=SimpleNamespace(rates=self.rates),
             settings=self.settings,
-            metrics=Metrics(),
+            telemetry=make_telemetry("ingress", self.clock),
             log=logger.bind(),
             **more,
         )

@@ -19,13 +19,15 @@ FORMATS = ["wav", "flac", "mp3", "opus", "pcm"]
 def counted(app: FastAPI, name: str) -> dict[tuple[str, ...], float]:
     """Samples of one metric that are above 0: label values in order of their names → value."""
     services: Services = app.state.services
-    families = text_string_to_metric_families(services.metrics.render().decode())
+    text, _ = services.telemetry.registry.render()
+    families = text_string_to_metric_families(text.decode())
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return {tuple(s.labels[key] for key in sorted(s.labels)): s.value for s in samples if s.value > 0}
 
 
 def outcomes(app: FastAPI) -> list[str]:
-    return [outcome for _, _, outcome in counted(app, "tutti_streams_total")]
+    """How the streams ended that were asked for here."""
+    return [outcome for _, _, outcome, _ in counted(app, "tutti_requests_total")]
 
 
 async def closed(generator: FakeGenerator) -> None:

@@ -17,12 +17,13 @@ from structlog.testing import LogCapture
 from api import handlers
 from api.auth.policy import policies
 from api.auth.principal import Principal, Role, Scope
+from api.clock import utc_now
 from api.errors import ApiError, ErrorCode
 from api.ids import new_id
-from api.metrics import Metrics
 from api.middleware import RequestContext
 from api.routes import webhooks
 from api.store.database import Database
+from api.telemetry.compose import make_telemetry
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.events import EventType
 from api.webhooks.service import WebhookService
@@ -48,7 +49,12 @@ class Accounts:
 @pytest.fixture
 def app(service: WebhookService, log: LogCapture) -> FastAPI:
     made = FastAPI(webhooks=webhooks.sent, docs_url=None, redoc_url=None)
-    services: Any = SimpleNamespace(accounts=Accounts(), webhooks=service, log=logger_of(log), metrics=Metrics())
+    services: Any = SimpleNamespace(
+        accounts=Accounts(),
+        webhooks=service,
+        log=logger_of(log),
+        telemetry=make_telemetry("ingress", utc_now),
+    )
     made.state.services = services
     handlers.install(made)
     made.include_router(webhooks.router)
