@@ -1,8 +1,9 @@
-"""What goes wrong in tests of workers, at the point where a test wants it."""
+"""What goes wrong in tests of workers, at the point where a test wants it, and what must be true afterwards."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,13 +11,16 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.generations.view import State
 from api.generations.worker import Worker
 from api.storage.audio import AudioLibrary, StoredAudio
 from api.store.database import Database
 from api.store.errors import StoreError
 from api.streams.writer import FeedWriter
-from tests.api.generations.conftest import QUICK
+from tests.api.fakes import sine
+from tests.api.generations.conftest import QUICK, Bench
 
+SEED = 9
 SHORT = replace(QUICK, lease_s=0.6, heartbeat_s=0.1)
 
 
@@ -104,3 +108,15 @@ async def doomed(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
     yield running
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def check_made_once(bench: Bench, generation_id: str, attempts: tuple[int, ...]) -> None:
+    view = await bench.until(generation_id)
+    assert view.state == State.SUCCEEDED
+    assert view.attempt in attempts
+    assert [track.sha256 for track in view.tracks] == [
+        hashlib.sha256(sine(SEED + i, 32_000).tobytes()).hexdigest() for i in range(2)
+    ]
+    for track in view.tracks:
+        assert len(await bench.audio.read(track, 0, 32_000)) == 32_000
+    assert await bench.events(generation_id) == ["generation.succeeded"]

@@ -1,9 +1,8 @@
-"""Accepting, looking, waiting and cancelling, on both databases."""
+"""Accepting and refusing, on both databases."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -215,57 +214,3 @@ async def test_limits_hold_when_calls_come_at_once(bench: Bench) -> None:
     answers = await asyncio.gather(*(create(bench, owner) for _ in range(12)), return_exceptions=True)
     assert sum(isinstance(answer, Created) for answer in answers) == 5
     assert await count(bench, generations) == await bench.used(owner) == 5
-
-
-# ------------------------------------------------------------------------------------- looking, cancelling
-VERBS: list[Callable[[Bench, Principal, str], Any]] = [
-    lambda bench, who, which: bench.service.get(who, which),
-    lambda bench, who, which: bench.service.cancel(who, which),
-    lambda bench, who, which: bench.service.wait(who, which, 1.0),
-]
-
-
-@pytest.mark.parametrize("verb", VERBS)
-async def test_another_accounts_generation_is_not_there(bench: Bench, verb: Callable[..., Any]) -> None:
-    owner, stranger = await bench.account(), await bench.account()
-    made = (await create(bench, owner)).view
-    for who, which in ((stranger, made.id), (owner, new_id("gen"))):
-        with pytest.raises(ApiError) as refused:
-            await verb(bench, who, which)
-        assert refused.value.code == ErrorCode.GENERATION_NOT_FOUND
-    assert await bench.service.get(owner, made.id) == made
-
-
-async def test_a_snapshot_asks_nobody(bench: Bench) -> None:
-    made = (await create(bench, await bench.account())).view
-    assert await bench.service.snapshot(made.id) == made
-    assert await bench.service.snapshot(new_id("gen")) is None
-
-
-async def test_waiting_ends_with_the_generation(bench: Bench) -> None:
-    gate = bench.tiny.hold(1)
-    owner = await bench.account()
-    made = (await create(bench, owner)).view
-    waiting = asyncio.create_task(bench.service.wait(owner, made.id, 60.0))
-    async with bench.working():
-        await bench.reached(1)
-        assert not waiting.done()
-        gate.set()
-        assert (await waiting).state == State.SUCCEEDED
-
-
-async def test_waiting_ends_with_its_time(bench: Bench) -> None:
-    owner = await bench.account()
-    made = (await create(bench, owner)).view
-    assert (await bench.service.wait(owner, made.id, 0.05)).state == State.QUEUED
-    assert (await bench.service.wait(owner, made.id, 0.0)).state == State.QUEUED
-
-
-async def test_a_cancel_ends_the_waiting(bench: Bench) -> None:
-    owner = await bench.account()
-    made = (await create(bench, owner)).view
-    waiting = asyncio.create_task(bench.service.wait(owner, made.id, 60.0))
-    await asyncio.sleep(0)
-    await bench.service.cancel(owner, made.id)
-    assert (await waiting).state == State.CANCELLED
-    assert await bench.used(owner) == 0
