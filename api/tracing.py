@@ -18,6 +18,8 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from opentelemetry.trace import get_current_span
+
 from api import tracing_spans as spans
 from api.tracing_settings import TracingWish
 from api.tracing_spans import Entry
@@ -167,7 +169,7 @@ def entry_traceparent() -> str | None:
 
 def current_traceparent() -> str | None:
     """W3C ``traceparent`` of the innermost span; None: there is no trace."""
-    return None if spans.current.get() is None else spans.traceparent_of(spans.otel.get_current_span())
+    return None if spans.current.get() is None else spans.traceparent_of(get_current_span())
 
 
 def current_trace_id() -> str | None:

@@ -52,7 +52,8 @@ def _exporter(wish: TracingWish) -> SpanExporter:
             "TUTTI_TRACING_EXPORTER=otlp needs the package opentelemetry-exporter-otlp-proto-http: install the extra "
             "`otlp` of pyproject.toml, or set it to console or none"
         ) from error
-    return OTLPSpanExporter(endpoint=wish.tracing_endpoint)
+    made: SpanExporter = OTLPSpanExporter(endpoint=wish.tracing_endpoint)
+    return made
 
 
 def _line(span: ReadableSpan) -> str:

@@ -28,6 +28,7 @@ from api.ids import new_id
 from api.services import Services
 from api.settings import Settings
 from api.store.schema import api_keys
+from api.tracing import Tracing
 from api.worker import create_worker
 from tests.api.fakes import FakeGenerator, spec
 
@@ -124,6 +125,7 @@ async def start(
     folder: Path,
     log: FilteringBoundLogger | None = None,
     max_duration_s: float = 30.0,
+    tracing: Tracing | None = None,
     **settings: Any,
 ) -> AsyncIterator[Platform]:
     """Run a platform until the block ends; then everything of it has ended.
@@ -140,8 +142,8 @@ async def start(
     given = {"environment": "production", **SECRETS, "tiers_file": generous_tiers(folder), "data_dir": folder}
     urls = {"database_url": database_url, "redis_url": redis_url}
     configured = Settings(**{**given, **urls, **settings})
-    app = create_app(made, models, configured, log=log)
-    worker = create_worker(made, models, configured, log=log)
+    app = create_app(made, models, configured, log=log, tracing=tracing)
+    worker = create_worker(made, models, configured, log=log, tracing=tracing)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         platform = Platform(app, made)

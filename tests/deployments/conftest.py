@@ -78,6 +78,7 @@ def platform(write_config: ConfigWriter, tmp_path_factory: pytest.TempPathFactor
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("TUTTI_DATA_DIR", str(folder))
             environment.setenv("TUTTI_REDIS_URL", valkey.url)
+            environment.setenv("TUTTI_TRACING_EXPORTER", "console")
             started = platform_module.start(write_config(), free_port(), num_cpus=2)
         with started as running:
             yield running
