@@ -10,6 +10,8 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 STAMP  := $(VENV)/.installed
 # One exact build, asked for before anything else: a range would let another build in (see DECISIONS.md).
 TORCH  := torch==2.13.0
+# For tests: its interpreter runs the GPU's kernels on a CPU. torch for CUDA brings its own, torch for CPUs none.
+TRITON := triton==3.9.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -32,6 +34,11 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(PIP) check
 	@touch $@
 
+$(VENV)/.triton: $(STAMP)
+	$(VENV)/bin/python -c "import triton" 2>/dev/null || $(PIP) install --quiet --no-compile --no-deps "$(TRITON)" \
+		|| echo "$(TRITON) can not be had: tests of the kernels for GPUs are skipped"
+	@touch $@
+
 serve: install ## Serve on http://127.0.0.1:8000 (PORT=, HOST=, CONFIG=)
 	$(VENV)/bin/tutti serve --config $(CONFIG) --host $(HOST) --port $(PORT)
 
@@ -47,7 +54,7 @@ types: install ## mypy, strict
 contracts: install ## Which package may import which
 	$(VENV)/bin/lint-imports --no-cache
 
-pytest: install ## The tests alone (ARGS="-k name -x")
+pytest: install $(VENV)/.triton ## The tests alone (ARGS="-k name -x")
 	$(VENV)/bin/pytest $(ARGS)
 
 openapi: install ## Write api/openapi.json anew; refuses changes that break clients and are not announced

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.gpu.graph_engine import GraphEngine, engine_config, graph_model
+from benchmarks.gpu.variants import Variant, graph_config, name_of
 from models.checkpoint import Checkpoint
 from models.engine.engine import Engine
 from models.engine.loader import LoadedModel, build_model
 from models.engine_config import EngineConfig
 from models.errors import TuttiError
-from models.musicgen.static_decoder import StaticOptions
 from models.types import GenerationRequest, SamplingParams
 
 PROMPTS = ("calm piano", "fast techno with a warm bass", "", "soft strings in the evening")
@@ -54,7 +53,7 @@ def make(engine: Engine, wanted: Sequence[GenerationRequest]) -> tuple[Codes, So
     return codes, {name: np.concatenate(each) for name, each in pieces.items()}
 
 
-def check(checkpoint: Checkpoint, device: str, variants: Sequence[StaticOptions], frames: int) -> dict[str, Any]:
+def check(checkpoint: Checkpoint, device: str, variants: Sequence[Variant], frames: int) -> dict[str, Any]:
     """Share of equal codes by variant, and the largest difference between streamed and whole; TF32 is off."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -64,12 +63,11 @@ def check(checkpoint: Checkpoint, device: str, variants: Sequence[StaticOptions]
     greedy = requests(6, frames, rate, greedy=True)
     wanted, _ = make(reference, greedy)
     found: dict[str, Any] = {}
-    for options in variants:
-        model = graph_model(checkpoint, device, torch.float32, options)
-        config = engine_config(device, torch.float32, **settings)
-        codes, _ = make(GraphEngine(model, config), greedy)
-        name = f"{options.attention}/{options.layers}/{options.kv}"
-        found[name] = {
+    for variant in variants:
+        config = graph_config(device, torch.float32, variant, run_ahead=2, **settings)
+        model = build_model(checkpoint, config)
+        codes, _ = make(Engine(model, config), greedy)
+        found[name_of(variant)] = {
             "equal_codes_to_cpu": _share(codes, wanted),
             "equal_codes_alone": _batched_against_alone(model, config, requests(6, frames, rate, greedy=False)),
             "streamed_minus_whole": _streamed_against_whole(model, config, greedy),
@@ -82,7 +80,7 @@ def _share(left: Codes, right: Codes) -> float:
 
 
 def _batched_against_alone(model: LoadedModel, config: EngineConfig, wanted: Sequence[GenerationRequest]) -> float:
-    engine = GraphEngine(model, config)
+    engine = Engine(model, config)
     together, _ = make(engine, wanted)
     alone: Codes = {}
     for request in wanted:
@@ -91,7 +89,7 @@ def _batched_against_alone(model: LoadedModel, config: EngineConfig, wanted: Seq
 
 
 def _streamed_against_whole(model: LoadedModel, config: EngineConfig, wanted: Sequence[GenerationRequest]) -> float:
-    codes, sounds = make(GraphEngine(model, config), wanted)
+    codes, sounds = make(Engine(model, config), wanted)
     worst = 0.0
     for name, each in codes.items():
         channels = model.config.channels

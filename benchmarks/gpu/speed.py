@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import torch
 
-from benchmarks.gpu.graph_engine import GraphEngine, engine_config
+from models.encodec.streaming import StreamingDecoder, decode_batch
+from models.engine.engine import Engine
+from models.engine.graph_runner import GraphRunner
 from models.engine.loader import LoadedModel
+from models.engine_config import EngineConfig
 from models.errors import TuttiError
 from models.musicgen.static_cache import StaticKVCache
 from models.types import GenerationRequest, SamplingParams
@@ -55,20 +60,17 @@ def _request(index: int, seconds: float, live: bool = True) -> GenerationRequest
     return GenerationRequest(str(index), prompt, seconds, index, SamplingParams(), live=live)
 
 
-def _engine(
-    model: LoadedModel, device: str, dtype: torch.dtype, streams: int, seconds: float, ahead: int
-) -> GraphEngine:
+def _engine(model: LoadedModel, config: EngineConfig, streams: int, seconds: float, ahead: int) -> Engine:
+    """Room for so many guided tracks of that length, all at once."""
     positions = 2 * streams * (int(seconds * model.config.frame_rate) + 4)
-    settings = {"max_rows": 2 * streams, "kv_positions": positions, "max_queue": streams}
-    return GraphEngine(model, engine_config(device, dtype, **settings), ahead)
+    room = replace(config, max_rows=2 * streams, kv_positions=positions, max_queue=streams, run_ahead=ahead)
+    return Engine(model, room)
 
 
 @torch.inference_mode()
-def step_times(
-    model: LoadedModel, device: str, dtype: torch.dtype, streams: int, seconds: float, calls: int
-) -> dict[str, float]:
+def step_times(model: LoadedModel, config: EngineConfig, streams: int, seconds: float, calls: int) -> dict[str, float]:
     """One replayed step of that many guided streams, all in the middle of their tracks, and the host's part of one."""
-    engine = _engine(model, device, dtype, streams, seconds, ahead=0)
+    engine, device = _engine(model, config, streams, seconds, ahead=0), config.device
     for layer in cast(StaticKVCache, engine._cache).layers:  # what nobody has written may be no number at all
         layer.keys.zero_()
         layer.values.zero_()
@@ -76,7 +78,8 @@ def step_times(
         engine.add(_request(index, seconds, live=False))
     while engine.stats().waiting:
         engine.step()
-    graphs = engine._graphs
+    graphs = engine._runner
+    assert isinstance(graphs, GraphRunner), "the step is not captured: this is a bug"
     middle = int(seconds * model.config.frame_rate) // 2
     graphs._buffers.steps[:-1].fill_(middle)
 
@@ -102,9 +105,9 @@ def step_times(
 
 
 @torch.inference_mode()
-def first_audio(model: LoadedModel, device: str, dtype: torch.dtype, repeats: int) -> dict[str, float]:
+def first_audio(model: LoadedModel, config: EngineConfig, repeats: int) -> dict[str, float]:
     """From a request to its first samples in memory, in an engine that is idle; every prompt is new."""
-    engine, times = _engine(model, device, dtype, 1, 2.0, ahead=2), []
+    engine, times = _engine(model, config, 1, 2.0, ahead=2), []
     for index in range(repeats + 1):
         begin = time.perf_counter()
         track = engine.generate(_request(index, 1.0))
@@ -116,11 +119,11 @@ def first_audio(model: LoadedModel, device: str, dtype: torch.dtype, repeats: in
 
 @torch.inference_mode()
 def listeners(
-    model: LoadedModel, device: str, dtype: torch.dtype, count: int, seconds: float, limit_s: float
+    model: LoadedModel, config: EngineConfig, players: int, seconds: float, limit_s: float
 ) -> dict[str, float]:
     """So many listen from the start, each to a track of their own: who ran dry, and where the time went."""
-    engine = _engine(model, device, dtype, count, seconds, ahead=2)
-    for index in range(count):
+    engine = _engine(model, config, players, seconds, ahead=2)
+    for index in range(players):
         engine.add(_request(index, seconds))
     begin = time.perf_counter()
     while engine.has_work and time.perf_counter() - begin < limit_s:
@@ -129,11 +132,34 @@ def listeners(
                 raise output.news
     wall_s, stats = time.perf_counter() - begin, engine.stats()
     return {
-        "listeners": count,
+        "listeners": players,
         "finished": stats.finished,
         "underruns": stats.underruns,
         "stall_s": stats.stall_seconds,
         "audio_s_per_s": stats.audio_seconds / wall_s,
         "codec_share_of_host": stats.codec / stats.step_seconds,
         "text_share_of_host": stats.text_encode / stats.step_seconds,
+    }
+
+
+@torch.inference_mode()
+def shares(model: LoadedModel, device: str, streams: int, step_ms: float) -> dict[str, float]:
+    """What codec and T5 cost beside the steps of saturated streams, each in seconds of the device.
+
+    Args:
+        step_ms: one step of so many streams; a frame of each.
+    """
+    channels, chunk = model.config.channels, model.config.frame_rate  # a second of audio at a time
+    codebooks = model.config.decoder.num_codebooks // channels
+    codes = torch.zeros(codebooks, chunk, dtype=torch.int64, device=device)
+    decoders = [StreamingDecoder(model.codec, 10**6) for _ in range(streams * channels)]
+    codec_s = median_s(lambda: decode_batch(decoders, [codes] * len(decoders)), device, 2)
+    takes = itertools.count()  # a prompt that was encoded is remembered
+    text_s = median_s(lambda: model.text.encode(f"warm bass, soft drums, a slow melody, take {next(takes)}"), device, 5)
+    track_s = model.config.max_duration_s
+    per_audio_s = (codec_s / streams, text_s / track_s, step_ms / 1e3 * model.config.frame_rate / streams)
+    return {
+        "codec_ms_per_audio_s": 1e3 * per_audio_s[0],
+        "text_ms_per_prompt": 1e3 * text_s,
+        "codec_and_text_share": sum(per_audio_s[:2]) / sum(per_audio_s),
     }

@@ -16,8 +16,8 @@ import torch
 from models.engine.audio_stream import AudioStage
 from models.engine.listener import Listener
 from models.engine.loader import LoadedModel
-from models.engine.model_runner import ModelRunner
 from models.engine.pacing import Pacer
+from models.engine.runners import runner_for
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
 from models.engine.stage_times import StageTimes, Stopwatch
@@ -58,18 +58,9 @@ class Engine:
             max_queue=config.max_queue,
             pacer=self._pacer if config.pause_rows else None,
         )
-        self._runner = ModelRunner(
-            model.decoder,
-            model.text,
-            model.config.decoder,
-            self._cache,
-            self._stats,
-            max_slots=config.max_rows,
-            max_steps=model.config.max_frames + self._largest_delay,
-            device=config.device,
-        )
+        self._runner = runner_for(model, config, self._cache, self._stats)
         self._lookahead = model.codec.lookahead_frames
-        self._audio = AudioStage(model.codec, model.config, config, self._runner)
+        self._audio = AudioStage(model.codec, model.config, config, self._runner, self._runner.lag)
         self._stopwatch = Stopwatch(self._stats)
         self._broken_in_a_row = 0
         self.prepare_thread()
@@ -83,9 +74,6 @@ class Engine:
 
     def check_request(self, request: GenerationRequest) -> None:
         """Refuse what this model can not make. Touches no state, so any thread may ask.
-        Args:
-            times: written down there, if somebody wants to know.
-
 
         Raises:
             InvalidRequestError: naming the parameter.
@@ -95,14 +83,15 @@ class Engine:
     def add(self, request: GenerationRequest, times: StageTimes | None = None) -> None:
         """Put a request in the line.
 
+        Args:
+            times: written down there, if somebody wants to know.
+
         Raises:
             InvalidRequestError: this model can not make it, or its id is taken.
             EngineOverloadedError: the line is full; it says when to come back.
         """
         sequence = self._sequence(request)
         if request.request_id in self._scheduler:
-        if times is not None:
-            self._stopwatch.add(request.request_id, times, self._clock())
             raise InvalidRequestError(f"request id {request.request_id!r} is already in use", param="request_id")
         if not self._scheduler.has_room(sequence):
             self._stats.refused += 1
@@ -110,9 +99,10 @@ class Engine:
                 f"all rows are taken and {self._scheduler.num_waiting} requests wait", self._retry_after_s()
             )
         if request.live:
-        self._stopwatch.forget(request_id)
             now_s = self._clock()
             sequence.listener = Listener.arriving(self.config, self.model.frame_rate, self._lookahead, now_s)
+        if times is not None:
+            self._stopwatch.add(request.request_id, times, self._clock())
         self._scheduler.add(sequence)
 
     def abort(self, request_id: str) -> bool:
@@ -120,16 +110,14 @@ class Engine:
         if self._scheduler.remove(request_id) is None:
             return False
         self._audio.forget(request_id)
+        self._stopwatch.forget(request_id)
         self._stats.aborted += 1
         return True
 
     @torch.inference_mode()
     def step(self) -> list[EngineOutput]:
         """Advance by one step every request that is not paused; what happened to whom.
-            decoded_at = self._clock()
 
-            if self._stopwatch:
-                self._stopwatch.note(plan, result, began_at, decoded_at, self._clock())
         Raises:
             EngineDeadError: steps keep failing.
             AssertionError: an invariant is broken, which is a bug: the engine can not go on.
@@ -138,7 +126,10 @@ class Engine:
             began_at = self._clock()
             plan = self._scheduler.schedule(began_at)
             result = self._runner.run(plan)
+            decoded_at = self._clock()
             self._decode_audio(plan, result)
+            if self._stopwatch:
+                self._stopwatch.note(plan, result, began_at, decoded_at, self._clock())
             return self._update(plan, result)
 
     @property
@@ -167,35 +158,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """A snapshot of now."""
-        seen, line = self._stats, self._scheduler
-        free_rows, paused_rows = line.free_rows, line.paused_rows
-        return EngineStats(
-            steps=seen.steps,
-            row_steps=seen.row_steps,
-            mean_rows_per_step=seen.row_steps / seen.steps if seen.steps else 0.0,
-            max_rows=self.config.max_rows,
-            active_rows=self.config.max_rows - free_rows - paused_rows,
-            paused_rows=paused_rows,
-            free_rows=free_rows,
-            free_kv_positions=self._cache.free_positions,
-            waiting=line.num_waiting,
-            running=line.num_running,
-            outstanding_row_steps=line.outstanding_row_steps,
-            audio_seconds=seen.audio_seconds,
-            step_seconds=seen.step_seconds,
-            mean_step_s=seen.mean_step_s,
-            finished=seen.finished,
-            aborted=seen.aborted,
-            failed=seen.failed,
-            refused=seen.refused,
-            broken_steps=seen.broken_steps,
-            underruns=seen.underruns,
-            stall_seconds=seen.stall_seconds,
-            predicted_underruns=self._pacer.predicted_underruns,
-            slack_min_s=self._pacer.slack_min_s,
-            slack_median_s=self._pacer.slack_median_s,
-            **seen.stage_seconds,
-        )
+        return self._stats.snapshot(self._scheduler, self._pacer, self.config.max_rows, self._cache.free_positions)
 
     def check_integrity(self) -> None:
         """Raise AssertionError if a row, a slot, a KV position or a track is lost or held twice."""
@@ -206,14 +169,13 @@ class Engine:
     # --------------------------------------------------------------------------------------------------- inside
 
     def _sequence(self, request: GenerationRequest) -> Sequence[RowHandle]:
-                self._stopwatch.forget(output.request_id)
         duration, longest, shortest = request.duration_s, self.model.max_duration_s, 1 / self.model.frame_rate
         frames = int(duration * self.model.frame_rate)
         if duration > longest:
             raise InvalidRequestError(f"duration is {duration} s, at most {longest} s are possible", param="duration")
         if frames < 1:
             raise InvalidRequestError(f"duration is {duration} s, one frame is {shortest} s", param="duration")
-        sequence = Sequence[RowHandle](request, frames, self._largest_delay)
+        sequence = Sequence[RowHandle](request, frames, self._largest_delay, self._runner.lag)
         if not self._scheduler.can_ever_run(sequence):
             raise InvalidRequestError(
                 f"this engine is too small for the request: it takes {sequence.num_rows} rows of {sequence.num_steps} "
@@ -223,7 +185,7 @@ class Engine:
         return sequence
 
     def _decode_audio(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
-        with self._stats.stage("codec"):
+        with self._stats.stage("codec"), self._runner.audio():
             self._audio.decode(plan, result)
 
     def _update(self, plan: StepPlan[RowHandle], result: StepResult) -> list[EngineOutput]:
@@ -244,6 +206,7 @@ class Engine:
             if output.is_end:
                 self._scheduler.remove(output.request_id)
                 self._audio.forget(output.request_id)
+                self._stopwatch.forget(output.request_id)
         return outputs
 
     def _hand_over(self, sequence: Sequence[RowHandle], chunk: AudioChunk, now_s: float) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from models.engine.capture import CudaCapture, Work
 
 Step = Callable[[int], None]
-
-_WARM_UP_RUNS = 2
 
 
 class Executor(ABC):
@@ -45,7 +47,7 @@ class Executor(ABC):
         """Return when that point is reached."""
 
     @abstractmethod
-    def audio(self) -> Any:
+    def audio(self) -> AbstractContextManager[object]:
         """A context for work beside the steps; it sees what the latest mark waited for has done."""
 
 
@@ -64,9 +66,8 @@ class EagerExecutor(Executor):
     def wait(self, mark: None) -> None:
         """It is reached already."""
 
-    @contextmanager
-    def audio(self) -> Iterator[None]:
-        yield
+    def audio(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
 
 class CudaExecutor(Executor):
@@ -80,27 +81,21 @@ class CudaExecutor(Executor):
     def __init__(self, device: torch.device, step: Step) -> None:
         super().__init__(step)
         self._device = device
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._steps: dict[int, Work] = {}
         self._audio_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def prepare(self, buckets: Sequence[int]) -> None:
-        """Compile, warm up and capture; the largest first, so that the others share its memory."""
-        pool = torch.cuda.graph_pool_handle()
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize(self._device)
-        with torch.no_grad(), torch.cuda.stream(stream):
-            for rows in sorted(buckets, reverse=True):
-                for _ in range(_WARM_UP_RUNS):  # compiles kernels, chooses products, makes workspaces
-                    self._step(rows)
-                stream.synchronize()
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=pool, stream=stream):
-                    self._step(rows)
-                self._graphs[rows] = graph
-        torch.cuda.synchronize(self._device)
+        """The largest first, so that the others share its memory."""
+        capture = CudaCapture(self._device)
+        for rows in sorted(buckets, reverse=True):
+            self._steps[rows] = capture(partial(self._whole_step, rows))
+
+    def _whole_step(self, rows: int) -> tuple[Tensor, ...]:
+        self._step(rows)
+        return ()  # what it makes stays in its buffers
 
     def launch(self, rows: int) -> None:
-        self._graphs[rows].replay()
+        self._steps[rows]()
 
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -110,5 +105,5 @@ class CudaExecutor(Executor):
     def wait(self, mark: torch.cuda.Event) -> None:
         mark.synchronize()
 
-    def audio(self) -> Any:
+    def audio(self) -> AbstractContextManager[object]:
         return torch.cuda.stream(self._audio_stream)

@@ -13,8 +13,8 @@ steps after its last one; see `GraphRunner.lag`.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,22 +22,16 @@ import torch
 from torch import Tensor
 
 from models.conditioning.text import TextConditioner
-from models.config import DecoderConfig
 from models.engine.graph_executor import Executor
-from models.engine.sequence import Sequence, State
+from models.engine.runner import Runner, Running, not_finite
+from models.engine.sequence import State
 from models.engine.static_buffers import Buffers, Control
 from models.engine.static_step import StaticStep
 from models.engine.stats import StatsCollector
 from models.engine.step import StepPlan, StepResult
-from models.errors import GenerationFailedError, TuttiError
-from models.musicgen.delay import DelayPattern
 from models.musicgen.rows import RowHandle
 from models.musicgen.static_cache import StaticKVCache
 from models.musicgen.static_decoder import StaticDecoder
-
-logger = logging.getLogger(__name__)
-
-Running = Sequence[RowHandle]
 
 
 def row_buckets(max_rows: int) -> tuple[int, ...]:
@@ -63,10 +57,9 @@ class _Flight:
     broken: Tensor
 
 
-class GraphRunner:
+class GraphRunner(Runner):
     """
     Args:
-        cache: made by ``decoder.new_cache``.
         max_slots: most rows of a step, and most requests that hold rows, paused ones included.
         max_steps: of the longest track.
         run_ahead: steps that may be started before the one whose result is looked at; 0 is step by step.
@@ -76,7 +69,6 @@ class GraphRunner:
         self,
         decoder: StaticDecoder,
         text: TextConditioner,
-        config: DecoderConfig,
         cache: StaticKVCache,
         stats: StatsCollector,
         *,
@@ -85,15 +77,13 @@ class GraphRunner:
         device: torch.device | str,
         run_ahead: int = 2,
     ) -> None:
+        super().__init__(decoder, text, cache, stats)
         assert run_ahead >= 0, "nothing is looked at before it was started: this is a bug"
-        self._decoder = decoder
-        self._text = text
-        self._config = config
-        self._cache = cache
-        self._stats = stats
+        self._places = cache
         self._run_ahead = run_ahead
         self._buckets = row_buckets(max_slots)
-        self._buffers = Buffers.of(config, max_slots, max_slots, max_steps, device)
+        self._buffers = Buffers.of(self.config, max_slots, max_slots, max_steps, device)
+        self._history = self._buffers.history
         pinned = torch.device(device).type == "cuda"
         self._control = Control(max_slots, max_slots, "cpu")
         self._control.clear_layout(max_slots)
@@ -116,57 +106,31 @@ class GraphRunner:
 
     @property
     def lag(self) -> int:
-        """Steps by which failures and codes come late; a request is in ``lag`` more plans after its last step."""
         return self._run_ahead
 
-    def audio(self) -> Any:
-        """A context in which `codes` are read and decoded, beside the steps."""
+    def audio(self) -> AbstractContextManager[object]:
+        """Beside the steps, on a stream of its own."""
         return self._executor.audio()
-
-    def run(self, plan: StepPlan[RowHandle]) -> StepResult:
-        """Start one step of every request in the plan that has steps left, and say what became of earlier ones.
-
-        An error in what belongs to one request (its text, its logits) fails that request; an error in what they share
-        fails all of this step. Either way it is in the result and not raised.
-        """
-        result = StepResult()
-        with self._stats.stage("text_encode"):
-            for sequence in plan.joined:
-                self._join(sequence, result)
-        try:
-            with self._stats.stage("decode"):
-                self._start(plan, result)
-                self._look_back(result)
-        except Exception:
-            logger.exception("step: %d requests failed together", len(plan.running))
-            self._fail_all(plan, result)
-        return result
-
-    def codes(self, slot: int, first: int, end: int) -> Tensor:
-        """Frames ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``.
-
-        They must be complete as of ``lag`` steps ago.
-        """
-        pattern = DelayPattern(self._config.delays, end - first)
-        return pattern.undo(self._buffers.history[slot, first + 1 : first + 1 + pattern.num_steps])
 
     # --------------------------------------------------------------------------------------------------- inside
 
     def _join(self, sequence: Running, result: StepResult) -> None:
-        """Compute what a request listens to, once, and put it and its parameters where the step finds them."""
-        try:
-            if sequence.is_conditioned:
-                states = self._text.encode(sequence.request.prompt)
-                self._cache.set_cross(sequence.rows[0], self._decoder.cross_kv(self._decoder.project_text(states)))
-            self._buffers.clear_slot(sequence.slot, self._config.special_token)
-            self._control.describe(sequence, self._cache, self._config.vocab_size)
-        except TuttiError as error:  # the prompt itself is at fault, and the error says how
-            result.failures[sequence.request_id] = error
-        except Exception:
-            logger.exception("text: request %s failed", sequence.request_id)
-            message = "the prompt could not be encoded; other requests were not touched"
-            result.failures[sequence.request_id] = GenerationFailedError(message)
+        super()._join(sequence, result)
         self._composition = None  # whatever came of it, the layout is another
+
+    def _admit(self, sequence: Running) -> None:
+        """Put its parameters where the step finds them."""
+        self._buffers.clear_slot(sequence.slot, self.config.special_token)
+        self._control.describe(sequence, self._places, self.config.vocab_size)
+
+    def _step(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        """Start a step of those who have steps left, and say what became of earlier ones."""
+        self._start(plan, result)
+        self._look_back(result)
+
+    def _forget_layout(self) -> None:
+        self._composition = None
+        self._flights.clear()
 
     def _start(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         if self._composition != plan.composition or self._steps_left == 0:
@@ -182,12 +146,12 @@ class GraphRunner:
     def _lay_out(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         """Put those who have steps left into the step; the others only wait for their last codes."""
         stepping = [
-            each for each in plan.running if each.remaining_steps > 0 and each.request_id not in result.failures
+            each for each in plan.running if each.unsampled_steps > 0 and each.request_id not in result.failures
         ]
         self._members = tuple((each, each.slot) for each in stepping)
         self._composition = plan.composition
         # Without anybody it is laid out anew when the plan changes.
-        self._steps_left = min((each.remaining_steps for each in stepping), default=-1)
+        self._steps_left = min((each.unsampled_steps for each in stepping), default=-1)
         if stepping:
             self._rows = sum(each.num_rows for each in stepping)
             self._bucket = next(rows for rows in self._buckets if rows >= self._rows)
@@ -211,13 +175,4 @@ class GraphRunner:
         for sequence, slot in flight.members:
             step = int(flight.broken[slot])
             if step and sequence.state is not State.DONE:
-                message = f"the model's output at step {step} is not finite; the weights may be broken"
-                result.failures.setdefault(sequence.request_id, GenerationFailedError(message))
-
-    def _fail_all(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
-        result.is_broken = True
-        self._composition = None
-        self._flights.clear()
-        for sequence in plan.running:
-            error = GenerationFailedError(f"the engine's step {sequence.step + 1} of this request failed; try again")
-            result.failures.setdefault(sequence.request_id, error)
+                result.failures.setdefault(sequence.request_id, not_finite(step))

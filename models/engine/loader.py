@@ -11,12 +11,15 @@ import torch
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.conditioning.text import TextConditioner
 from models.config import ModelConfig
-from models.encodec.decoder import EncodecDecoder
+from models.encodec.interface import Codec
+from models.encodec.loader import build_codec
 from models.engine_config import EngineConfig
+from models.errors import InvalidRequestError
 from models.kernels.cpu import library
 from models.musicgen.cpu_decoder import CpuDecoder, why_unsupported
 from models.musicgen.decoder import INVARIANT_ROWS, MusicGenDecoder
-from models.musicgen.interface import Decoder
+from models.musicgen.interface import StepDecoder
+from models.musicgen.static_decoder import StaticDecoder, StaticOptions
 from models.musicgen.weights import rounded_state
 
 logger = logging.getLogger(__name__)
@@ -27,9 +30,9 @@ class LoadedModel:
     """A model in memory. It holds no state of any request, so engines may share it."""
 
     config: ModelConfig
-    decoder: Decoder
+    decoder: StepDecoder | StaticDecoder
     text: TextConditioner
-    codec: EncodecDecoder
+    codec: Codec
 
 
 def load_model(path: str | Path, config: EngineConfig) -> LoadedModel:
@@ -37,6 +40,7 @@ def load_model(path: str | Path, config: EngineConfig) -> LoadedModel:
 
     Raises:
         CheckpointError: naming the file, tensor or value that is wrong.
+        InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
     return build_model(load_checkpoint(path), config)
 
@@ -46,17 +50,34 @@ def build_model(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
 
     Raises:
         CheckpointError: naming the tensor or value that is wrong.
+        InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
+    build = build_static_decoder if config.graph else build_decoder
     return LoadedModel(
         config=checkpoint.config,
-        decoder=build_decoder(checkpoint, config),
+        decoder=build(checkpoint, config),
         text=TextConditioner.from_checkpoint(checkpoint, config.device),
-        codec=EncodecDecoder.from_checkpoint(checkpoint, config.device, torch_dtype(config.codec_dtype)),
+        codec=build_codec(checkpoint, config),
     )
 
 
-def build_decoder(checkpoint: Checkpoint, config: EngineConfig) -> Decoder:
-    """The transformer: on a CPU our own kernel where it runs, otherwise torch, with the same numbers as weights."""
+def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StaticDecoder:
+    """The transformer for captured steps.
+
+    Raises:
+        InvalidRequestError: a kernel's package is missing, or it does not do this model's shape; it says what will.
+    """
+    options = StaticOptions(config.attention, config.layers, config.kv, config.text_positions)
+    try:
+        options.check(checkpoint.config.decoder.head_dim)
+    except (ImportError, ValueError) as error:
+        raise InvalidRequestError(f"engine settings: {error}", param="attention") from error
+    dtype = torch.float32 if config.weight_format == "fp32" else torch.bfloat16
+    return StaticDecoder.from_checkpoint(checkpoint, config.device, dtype, options)
+
+
+def build_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StepDecoder:
+    """The transformer for ordinary steps: on a CPU our own kernel where it runs, otherwise torch; the same weights."""
     if config.device == "cpu":
         reason = why_unsupported(checkpoint.config.decoder) or library.why_unavailable()
         if reason is None:

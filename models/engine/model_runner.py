@@ -6,7 +6,6 @@ sampled. A step reads one line per row and writes one line per request; the audi
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +13,12 @@ import torch
 from torch import Tensor
 
 from models.conditioning.text import TextConditioner
-from models.config import DecoderConfig
+from models.engine.runner import Runner, Running, not_finite
 from models.engine.sampler import SamplingBatch, sample
-from models.engine.sequence import Sequence
 from models.engine.stats import StatsCollector
 from models.engine.step import StepPlan, StepResult
-from models.errors import GenerationFailedError, TuttiError
-from models.musicgen.delay import DelayPattern
-from models.musicgen.interface import Decoder
+from models.musicgen.interface import StepDecoder
 from models.musicgen.rows import RowCache, RowHandle
-
-logger = logging.getLogger(__name__)
-
-Running = Sequence[RowHandle]
 
 
 @dataclass(slots=True)
@@ -48,14 +40,19 @@ class _Batch:
     cache: Any
 
 
-class ModelRunner:
-    """Runs the decoder and the sampler, and keeps the codes."""
+class ModelRunner(Runner):
+    """Runs the decoder and the sampler, and keeps the codes.
+
+    Args:
+        decoder: one that computes a step for whichever rows it is given.
+        max_slots: most requests that hold rows.
+        max_steps: of the longest track.
+    """
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: StepDecoder,
         text: TextConditioner,
-        config: DecoderConfig,
         cache: RowCache,
         stats: StatsCollector,
         *,
@@ -63,74 +60,32 @@ class ModelRunner:
         max_steps: int,
         device: torch.device | str,
     ) -> None:
-        self._decoder = decoder
-        self._text = text
-        self._config = config
-        self._cache = cache
-        self._stats = stats
+        super().__init__(decoder, text, cache, stats)
+        self._step_decoder = decoder
         self._device = device
-        self._special = config.vocab_size
-        self._delays = torch.tensor(config.delays, dtype=torch.int64, device=device)  # [K]
-        shape = (max_slots, max_steps + 1, config.num_codebooks)
+        self._special = self.config.special_token
+        self._delays = torch.tensor(self.config.delays, dtype=torch.int64, device=device)  # [K]
+        shape = (max_slots, max_steps + 1, self.config.num_codebooks)
         self._history = torch.full(shape, self._special, dtype=torch.int64, device=device)
         self._batch: _Batch | None = None
 
-    def run(self, plan: StepPlan[RowHandle]) -> StepResult:
-        """Sample one step of every request in the plan.
-
-        An error in what belongs to one request (its text, its logits) fails that request; an error in what they share
-        fails all of this step. Either way it is in the result and not raised.
-        """
-        result = StepResult()
-        with self._stats.stage("text_encode"):
-            for sequence in plan.joined:
-                self._join(sequence, result)
-        if len(result.failures) == len(plan.running):
-            return result
-        try:
-            with self._stats.stage("decode"):
-                self._step(plan, result)
-        except Exception:
-            logger.exception("step: %d requests failed together", len(plan.running))
-            result.is_broken = True
-            self._batch = None
-            for sequence in plan.running:
-                error = GenerationFailedError(
-                    f"the engine's step {sequence.step + 1} of this request failed; try again"
-                )
-                result.failures.setdefault(sequence.request_id, error)
-        return result
-
-    def codes(self, slot: int, first: int, end: int) -> Tensor:
-        """Complete frames, ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``."""
-        pattern = DelayPattern(self._config.delays, end - first)
-        return pattern.undo(self._history[slot, first + 1 : first + 1 + pattern.num_steps])
-
     # --------------------------------------------------------------------------------------------------- inside
 
-    def _join(self, sequence: Running, result: StepResult) -> None:
-        """Compute what a request listens to, once. The null row listens to nothing and has no cross KV."""
+    def _admit(self, sequence: Running) -> None:
         self._history[sequence.slot] = self._special
-        if not sequence.is_conditioned:
-            return
-        try:
-            states = self._text.encode(sequence.request.prompt)
-            cross = self._decoder.cross_kv(self._decoder.project_text(states))
-            self._cache.set_cross(sequence.rows[0], cross)
-        except TuttiError as error:  # the prompt itself is at fault, and the error says how
-            result.failures[sequence.request_id] = error
-        except Exception:
-            logger.exception("text: request %s failed", sequence.request_id)
-            message = "the prompt could not be encoded; other requests were not touched"
-            result.failures[sequence.request_id] = GenerationFailedError(message)
+
+    def _forget_layout(self) -> None:
+        self._batch = None
 
     def _step(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        if len(result.failures) == len(plan.running):
+            return
         batch = self._batch
         if batch is None or batch.composition != plan.composition:
             healthy = [each for each in plan.running if each.request_id not in result.failures]
             batch = self._batch = self._lay_out(healthy, plan.composition)
         codes = self._history[batch.row_slots, batch.row_positions]  # [R, K]
-        logits = self._decoder.forward_step(codes, batch.row_positions, batch.cache)  # [R, K, V]
+        logits = self._step_decoder.forward_step(codes, batch.row_positions, batch.cache)  # [R, K, V]
         batch.positions += 1
         batch.row_positions += 1
         sampled, finite = sample(logits, batch.positions, batch.sampling)
@@ -147,8 +102,7 @@ class ModelRunner:
     def _fail_not_finite(self, batch: _Batch, finite: Tensor, result: StepResult) -> None:
         for sequence, is_fine in zip(batch.sequences, finite.tolist(), strict=True):
             if not is_fine:
-                message = f"the model's output at step {sequence.step + 1} is not finite; the weights may be broken"
-                result.failures[sequence.request_id] = GenerationFailedError(message)
+                result.failures[sequence.request_id] = not_finite(sequence.step + 1)
 
     def _lay_out(self, sequences: list[Running], composition: int) -> _Batch:
         guided = [index for index, sequence in enumerate(sequences) if sequence.num_rows == 2]
@@ -173,8 +127,8 @@ class ModelRunner:
                 [sequence.request.sampling for sequence in sequences],
                 [sequence.request.seed for sequence in sequences],
                 null_rows,
-                num_codebooks=self._config.num_codebooks,
-                vocab_size=self._config.vocab_size,
+                num_codebooks=self.config.num_codebooks,
+                vocab_size=self.config.vocab_size,
                 device=self._device,
             ),
             cache=self._cache.view(handles),

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as SequenceOf
-from math import ceil
 from typing import Generic, Protocol
 
+from models.engine.forecast import endings
 from models.engine.pacing import QUANTUM_STEPS, UNHEARD_SHARE, Pacer
 from models.engine.sequence import Row, Sequence, State
 from models.engine.step import StepPlan
@@ -157,14 +157,13 @@ class Scheduler(Generic[Row]):
     def steps_until_room(self) -> int:
         """Steps until the head of the line starts and the line is one shorter.
 
-        Exact while nobody pauses, since lengths are known. Otherwise the most it takes if nobody stalls, in steps as
-        long as the present ones: a listener's track is made before it is heard, any other gets its share. (A head that
-        has its rows and waits until its listener can be carried is taken to start when the next track ends.)
+        Exact while nobody pauses, otherwise the most it takes, see `endings`. (A head that has its rows and waits until
+        its listener can be carried is taken to start when the next track ends.)
         """
         if not self._waiting:
             return 0
         head, rows, positions, steps = self._waiting[0], self.free_rows, self._pool.free_positions, 0
-        for left, each in self._endings():
+        for left, each in endings(self._held.values(), self._pacer, self._active_rows, self._now_s):
             if head.num_rows <= rows and sum(head.positions) <= positions and (steps or self._carries(head)):
                 break
             rows, positions, steps = rows + each.num_rows, positions + sum(each.positions), left
@@ -228,22 +227,6 @@ class Scheduler(Generic[Row]):
                 each.unpaid_steps += steps
             else:
                 each.unpaid_steps = max(0, each.unpaid_steps - round(steps * (1 / UNHEARD_SHARE - 1)))
-
-    def _endings(self) -> list[tuple[int, Sequence[Row]]]:
-        """Everybody who holds rows, with the most steps until it is done, the soonest first."""
-        if self._pacer is None or not self.paused_rows:
-            endings = [(each.remaining_steps, each) for each in self._held.values()]
-        else:
-            frame_s, step_s = self._pacer.period_s, self._pacer.times.seconds(self._active_rows)
-            endings = [(self._most_steps_left(each, frame_s, step_s), each) for each in self._held.values()]
-        return sorted(endings, key=lambda ending: ending[0])
-
-    def _most_steps_left(self, sequence: Sequence[Row], frame_s: float, step_s: float) -> int:
-        own, listener = sequence.remaining_steps, sequence.listener
-        if listener is None:
-            return round(own / UNHEARD_SHARE) + round(QUANTUM_STEPS / UNHEARD_SHARE)
-        heard_s = listener.starts_s + sequence.frames * frame_s
-        return max(own, ceil((heard_s - self._now_s) / step_s))
 
     def _start(self, sequence: Sequence[Row]) -> Sequence[Row]:
         sequence.rows = tuple(self._pool.allocate(positions) for positions in sequence.positions)

@@ -32,7 +32,8 @@ class Sequence(Generic[Row]):
     Attributes:
         frames: T, codec frames to make, at least 1.
         largest_delay: of the codebook pattern, in steps.
-        step: steps sampled so far.
+        lag: steps after which it is known what a step made: it stays in the plan for as many after its last.
+        step: steps it took part in so far; all but the last ``lag`` ones sample a line of codes.
         slot: where its codes are kept while it runs, -1 otherwise.
         rows: reserved rows, ``[conditioned]`` or ``[conditioned, null]``; empty unless it runs or is paused.
         listener: who hears it while it is made; None: nobody, it may be made whenever there is time.
@@ -42,6 +43,7 @@ class Sequence(Generic[Row]):
     request: GenerationRequest
     frames: int
     largest_delay: int
+    lag: int = 0
     step: int = 0
     slot: int = -1
     rows: tuple[Row, ...] = field(default=())
@@ -74,14 +76,20 @@ class Sequence(Generic[Row]):
         return (self.num_steps,) * self.num_rows
 
     @property
+    def unsampled_steps(self) -> int:
+        """Steps still to sample; 0 for one that only waits for its last codes."""
+        return max(0, self.num_steps - self.step)
+
+    @property
     def remaining_steps(self) -> int:
-        return self.num_steps - self.step
+        """Steps until it is done."""
+        return self.num_steps + self.lag - self.step
 
     @property
     def steps_until_chunk(self) -> int:
         """Steps until the next chunk leaves for the listener."""
         assert self.listener is not None, "nobody listens: this is a bug"
-        return min(self.listener.codes_wanted, self.frames) + self.largest_delay - self.step
+        return min(self.listener.codes_wanted, self.frames) + self.largest_delay + self.lag - self.step
 
     def frames_after(self, step: int) -> int:
         """Frames whose codes are all known once ``step`` steps are sampled."""

@@ -6,6 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.engine.pacing import Pacer
+    from models.engine.scheduler import Scheduler
+    from models.engine.sequence import Row
 
 STAGES = ("text_encode", "decode", "codec", "host")
 # Weight of the newest step in the running mean: about the last 50 steps (one second of audio) count.
@@ -109,3 +115,34 @@ class StatsCollector:
         """A batched step of so many rows was run."""
         self.steps += 1
         self.row_steps += rows
+
+    def snapshot(self, line: Scheduler[Row], pacer: Pacer[Row], max_rows: int, free_kv_positions: int) -> EngineStats:
+        """What was counted so far, and who is where now."""
+        free_rows, paused_rows = line.free_rows, line.paused_rows
+        return EngineStats(
+            steps=self.steps,
+            row_steps=self.row_steps,
+            mean_rows_per_step=self.row_steps / self.steps if self.steps else 0.0,
+            max_rows=max_rows,
+            active_rows=max_rows - free_rows - paused_rows,
+            paused_rows=paused_rows,
+            free_rows=free_rows,
+            free_kv_positions=free_kv_positions,
+            waiting=line.num_waiting,
+            running=line.num_running,
+            outstanding_row_steps=line.outstanding_row_steps,
+            audio_seconds=self.audio_seconds,
+            step_seconds=self.step_seconds,
+            mean_step_s=self.mean_step_s,
+            finished=self.finished,
+            aborted=self.aborted,
+            failed=self.failed,
+            refused=self.refused,
+            broken_steps=self.broken_steps,
+            underruns=self.underruns,
+            stall_seconds=self.stall_seconds,
+            predicted_underruns=pacer.predicted_underruns,
+            slack_min_s=pacer.slack_min_s,
+            slack_median_s=pacer.slack_median_s,
+            **self.stage_seconds,
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from models.engine.sequence import Row, Sequence
-from models.errors import TuttiError
+from models.errors import GenerationFailedError, TuttiError
 from models.types import AudioChunk
 
 
@@ -40,6 +40,13 @@ class StepResult:
     failures: dict[str, TuttiError] = field(default_factory=dict)
     chunks: dict[str, AudioChunk] = field(default_factory=dict)
     is_broken: bool = False
+
+    def fail_all(self, plan: StepPlan[Row]) -> None:
+        """The batched step raised: everybody in it who did not fail otherwise fails with it."""
+        self.is_broken = True
+        for sequence in plan.running:
+            error = GenerationFailedError(f"the engine's step {sequence.step + 1} of this request failed; try again")
+            self.failures.setdefault(sequence.request_id, error)
 
 
 @dataclass(frozen=True, slots=True)

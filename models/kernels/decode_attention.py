@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.engine_config import ATTENTION_BACKENDS
+
 if TYPE_CHECKING:
     from models.kernels.triton.decode_attention import Workspace
-
-BACKENDS = ("triton", "sdpa", "xformers")
 
 LARGEST_INT8 = 127
 
@@ -80,8 +80,8 @@ def check_backend(backend: str, head_dim: int) -> None:
         ValueError: it does not exist, or does not do this head dimension.
         ImportError: its package is missing; the message says which and how to do without.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"attention must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend not in ATTENTION_BACKENDS:
+        raise ValueError(f"attention must be one of {', '.join(ATTENTION_BACKENDS)}, got {backend!r}")
     if backend == "triton":
         from models.kernels.triton.decode_attention import check_head_dim
 
@@ -109,7 +109,7 @@ def decode_attention(
         kv: where the keys and values lie.
         starts: int32 [R], each row's first position.
         lengths: int32 [R], how many of them there are; 0 gives zeros.
-        backend: one of `BACKENDS`.
+        backend: one of `ATTENTION_BACKENDS`.
         longest: no length is above it; a number and not a tensor, so that nobody waits for the device.
         workspace: room for partial results (``triton`` only); made anew if there is none.
 
@@ -129,7 +129,7 @@ def decode_attention(
         return attend_xformers(query, kv, starts, lengths, longest=longest)
     if backend == "sdpa":
         return _attend_sdpa(query, kv, starts, lengths, longest)
-    raise ValueError(f"attention must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    raise ValueError(f"attention must be one of {', '.join(ATTENTION_BACKENDS)}, got {backend!r}")
 
 
 def _attend_sdpa(query: Tensor, kv: LayerKV, starts: Tensor, lengths: Tensor, longest: int) -> Tensor:

@@ -11,14 +11,19 @@ from models.musicgen.rows import RowCache
 
 
 class Decoder(Protocol):
-    """`MusicGenDecoder` and `CpuDecoder` say what each does; caches, views and texts are of the decoder's own kind."""
+    """What they all do; caches and texts are of the decoder's own kind."""
 
-    config: DecoderConfig
+    @property
+    def config(self) -> DecoderConfig: ...
 
     def new_cache(self, positions: int, max_rows: int) -> RowCache: ...
-
-    def forward_step(self, codes: Tensor, positions: Tensor, cache: Any) -> Tensor: ...
 
     def project_text(self, encoded: Tensor) -> Tensor: ...
 
     def cross_kv(self, projected: Tensor) -> Any: ...
+
+
+class StepDecoder(Decoder, Protocol):
+    """`MusicGenDecoder` and `CpuDecoder`: a step is a call, of whichever rows there are. `StaticDecoder` is none."""
+
+    def forward_step(self, codes: Tensor, positions: Tensor, cache: Any) -> Tensor: ...

@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 
 from models.config import DecoderConfig
+from models.engine_config import KV_FORMATS
 from models.errors import GenerationFailedError
 from models.kernels.decode_attention import LayerKV
 from models.musicgen.rows import RowCache, RowHandle
-
-KV_FORMATS = ("model", "int8")
-"""Of the past: the weights' own type, or int8 with a scale per head and position. Texts keep the former."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class StaticKVCache(RowCache):
     Args:
         positions: of the pasts, over all rows.
         text_positions: tokens of text, over all requests that run.
-        kv: one of `KV_FORMATS`.
+        kv: one of `models.engine_config.KV_FORMATS`, of the past; texts keep the weights' type.
     """
 
     def __init__(

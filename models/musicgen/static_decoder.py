@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import DecoderConfig
-from models.kernels.decode_attention import BACKENDS, LayerKV, check_backend, decode_attention
+from models.engine_config import ATTENTION_BACKENDS, KV_FORMATS, LAYER_KERNELS
+from models.kernels.decode_attention import LayerKV, check_backend, decode_attention
 from models.musicgen.decoder import sinusoid
-from models.musicgen.static_cache import KV_FORMATS, StaticKVCache
-from models.musicgen.static_layers import LAYERS, Hidden, LayerOperators, Norm
+from models.musicgen.static_cache import StaticKVCache
+from models.musicgen.static_layers import Hidden, LayerOperators, Norm
 from models.musicgen.weights import fused_state
 
 if TYPE_CHECKING:
@@ -50,9 +51,19 @@ class StaticOptions:
     text_positions: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("attention", BACKENDS), ("layers", LAYERS), ("kv", KV_FORMATS)):
+        for name, known in (("attention", ATTENTION_BACKENDS), ("layers", LAYER_KERNELS), ("kv", KV_FORMATS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+    def check(self, head_dim: int) -> None:
+        """Whether this machine has the kernels for heads of that size; at start-up, not in the first request.
+
+        Raises:
+            ValueError: attention does not do this head dimension.
+            ImportError: a package is missing; the message says which and how to do without.
+        """
+        check_backend(self.attention, head_dim)
+        LayerOperators.of(self.layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +110,11 @@ class StaticDecoder:
             and ``.bias`` where the configuration asks for them.
 
     Raises:
-        ValueError, ImportError: as `check_backend`: this machine can not run what was chosen.
+        ValueError, ImportError: as `StaticOptions.check`.
     """
 
     def __init__(self, config: DecoderConfig, state: Mapping[str, Tensor], options: StaticOptions) -> None:
-        check_backend(options.attention, config.head_dim)
+        options.check(config.head_dim)
         self.config = config
         self.options = options
         self._embedding = state["embedding"]
@@ -180,10 +191,11 @@ class StaticDecoder:
     def _attend_to_past(self, hidden: Hidden, layer: _Layer, past: LayerKV, rows: StepRows) -> None:
         qkv = self._operators.project(hidden, layer.self_norm, layer.qkv).view(len(rows.starts), 3, *self._heads_shape)
         if self.options.attention == "triton":
-            from models.kernels.triton.decode_attention import store_and_attend
+            from models.kernels.triton.decode_attention import attend
 
-            workspace = self._workspace(qkv, rows.longest)
-            context = store_and_attend(qkv, past, rows.starts, rows.lengths, longest=rows.longest, workspace=workspace)
+            room = self._workspace(qkv, rows.longest)
+            past_rows = (rows.starts, rows.lengths)
+            context = attend(qkv[:, 0], past, *past_rows, longest=rows.longest, new=qkv[:, 1:], workspace=room)
         else:
             past.write(qkv[:, 1:], rows.places)
             context = self._attend(qkv[:, 0], past, rows.starts, rows.lengths, rows.longest)

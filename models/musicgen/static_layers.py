@@ -16,8 +16,6 @@ from torch import Tensor
 Norm = tuple[Tensor, Tensor]
 """Weight and bias of a LayerNorm, each [D]."""
 
-LAYERS = ("triton", "torch")
-
 _EPSILON = 1e-5
 
 

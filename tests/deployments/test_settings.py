@@ -53,6 +53,12 @@ def test_a_replica_admits_its_batch_and_a_small_prefetch(model: str) -> None:
     assert 0 < waiting <= min(4, values["engine"]["max_queue"])
 
 
+@pytest.mark.parametrize("model", ["small", "medium", "large"])
+def test_what_runs_on_a_gpu_captures_its_steps(model: str) -> None:
+    engine = ModelArgs.model_validate(shipped_args()["models"][model]).engine_config()
+    assert (engine.device, engine.graph) == ("cuda", True)
+
+
 @pytest.mark.parametrize("model", ["tiny", "small", "medium", "large"])
 def test_every_size_is_switched_by_one_line(model: str) -> None:
     args = shipped_args()

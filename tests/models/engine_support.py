@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from functools import cache
+from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -26,22 +29,29 @@ HOP = 8
 """Samples per frame of the small codec: 50 frames per second, 400 Hz."""
 
 
-def small_model(stereo: bool = False) -> LoadedModel:
-    """32 wide, 64 codes, a codec of two stages; loaded once."""
-    return _load(stereo)
+# The two runners: a step as a call, and the step that a GPU captures, started ahead of what is known.
+RUNNERS = pytest.mark.parametrize("runner", [{}, {"graph": True, "run_ahead": 2}], ids=["ordinary", "captured"])
+
+
+def small_model(stereo: bool = False, **config: Any) -> LoadedModel:
+    """32 wide, 64 codes, a codec of two stages; loaded once for whatever of the settings a model depends on."""
+    settings = EngineConfig(**{**config, "run_ahead": 0})
+    return _load(stereo, settings.graph, settings.attention, settings.layers, settings.kv, settings.text_positions)
 
 
 @cache
-def _load(stereo: bool) -> LoadedModel:
+def _load(stereo: bool, graph: bool, attention: str, layers: str, kv: str, text_positions: int | None) -> LoadedModel:
     with tempfile.TemporaryDirectory() as folder:
         path = make_checkpoint(
             folder, hidden=32, layers=2, heads=4, ffn=64, stereo=stereo, vocab=64, ratios=(4, 2), filters=2
         )
-        return load_model(path, EngineConfig())
+        options = {"attention": attention, "layers": layers, "kv": kv, "text_positions": text_positions}
+        return load_model(path, EngineConfig(graph=graph, **options))  # type: ignore[arg-type]
 
 
 def small_engine(stereo: bool = False, **config: Any) -> Engine:
-    return Engine(small_model(stereo), EngineConfig(**{"return_codes": True, "num_threads": 1, **config}))
+    settings = {"return_codes": True, "num_threads": 1, **config}
+    return Engine(small_model(stereo, **settings), EngineConfig(**settings))
 
 
 def request(
@@ -113,6 +123,19 @@ def drive(
 def alone(request: GenerationRequest, stereo: bool = False, **config: Any) -> Track:
     """The track of a request in an engine of its own."""
     return drive(small_engine(stereo, **config), {0: [request]})[request.request_id]
+
+
+def drive_at_random(
+    engine: Engine, requests: SequenceOf[GenerationRequest], chance: Random, aborted_share: float
+) -> tuple[Tracks, set[str]]:
+    """Everybody comes and some are aborted at any step; the tracks, and who was aborted."""
+    arrivals: dict[int, list[GenerationRequest]] = {}
+    aborts: dict[int, list[str]] = {}
+    for item in chance.sample(requests, len(requests)):
+        arrivals.setdefault(chance.randint(0, 30), []).append(item)
+        if chance.random() < aborted_share:
+            aborts.setdefault(chance.randint(0, 60), []).append(item.request_id)
+    return drive(engine, arrivals, aborts), {name for names in aborts.values() for name in names}
 
 
 def assert_idle(engine: Engine) -> None:

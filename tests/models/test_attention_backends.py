@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.kernels.decode_attention import LayerKV, check_backend, decode_attention, quantise
-from tests.models.gpu.interpreter import HAS_TRITON, NEEDS_TRITON
+from tests.models.gpu.interpreter import NEEDS_TRITON, hide_triton
 
 LONGEST = 1503
 BACKENDS = ["sdpa", pytest.param("triton", marks=NEEDS_TRITON)]
@@ -98,7 +98,7 @@ def test_a_row_is_the_same_to_the_last_bit_alone_in_any_batch_and_in_either_laun
 @NEEDS_TRITON
 @pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
 def test_storing_inside_the_kernel_equals_storing_before(int8: bool) -> None:
-    from models.kernels.triton.decode_attention import store_and_attend
+    from models.kernels.triton.decode_attention import attend as launch
 
     lengths = [1, 128, 0, 129, 200]
     stored, starts = arena(lengths, 2, 16, torch.float32, int8, 7)
@@ -109,7 +109,7 @@ def test_storing_inside_the_kernel_equals_storing_before(int8: bool) -> None:
     alive = counts > 0
     stored.write(qkv[alive][:, 1:], (starts + counts - 1)[alive].long())
     wanted = attend(qkv[:, 0], stored, starts, lengths, "triton", 300)
-    made = store_and_attend(qkv, fused, starts, counts, longest=300)
+    made = launch(qkv[:, 0], fused, starts, counts, longest=300, new=qkv[:, 1:])
     torch.testing.assert_close(made, wanted, rtol=0, atol=1e-6)
     assert torch.equal(fused.keys.nan_to_num(), stored.keys.nan_to_num())
     assert torch.equal(fused.values.nan_to_num(), stored.values.nan_to_num())
@@ -150,8 +150,8 @@ def test_a_head_dimension_that_is_no_power_of_two_is_refused() -> None:
         check_backend("triton", 24)
 
 
-@pytest.mark.skipif(HAS_TRITON, reason="triton is installed")
-def test_without_triton_the_message_says_what_to_do() -> None:
+def test_without_triton_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_triton(monkeypatch)
     with pytest.raises(ImportError, match="choose attention 'sdpa'"):
         check_backend("triton", 64)
 

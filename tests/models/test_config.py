@@ -208,7 +208,7 @@ def test_a_captured_step_has_weights_in_full(weights: str) -> None:
 def test_kernels_for_a_gpu_are_refused_on_a_cpu(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(InvalidRequestError, match="on a CPU") as caught:
-        EngineConfig(**{"graph": True, name: value})
+        EngineConfig(graph=True, **{name: value})  # type: ignore[arg-type]
     assert caught.value.param == name
 
 

@@ -20,7 +20,7 @@ from models.kernels.cpu import build as building
 from models.kernels.cpu.library import kernel
 from models.musicgen.cpu_decoder import CpuDecoder, why_unsupported
 from models.musicgen.decoder import MusicGenDecoder
-from models.musicgen.interface import Decoder
+from models.musicgen.interface import StepDecoder
 from models.musicgen.weights import rounded_state
 from models.types import GenerationRequest, SamplingParams
 from tests.factories import make_checkpoint
@@ -47,7 +47,7 @@ def random_text(tokens: int, seed: int = 0) -> Tensor:
 
 
 @torch.inference_mode()
-def alone(decoder: Decoder, codes: Tensor, text: Tensor | None) -> Tensor:
+def alone(decoder: StepDecoder, codes: Tensor, text: Tensor | None) -> Tensor:
     """Logits [steps, K, V] of one row."""
     cache = decoder.new_cache(len(codes), 1)
     row = cache.allocate(len(codes))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from models.errors import EngineOverloadedError, InvalidRequestError
 from models.types import GenerationRequest
-from tests.models.engine_support import Track, alone, assert_idle, collect, drive, request, small_engine, small_model
+from tests.models.engine_support import (
+    RUNNERS,
+    Track,
+    alone,
+    assert_idle,
+    collect,
+    drive,
+    drive_at_random,
+    request,
+    small_engine,
+    small_model,
+)
 
 VARIED = [
     request("guided", frames=14, seed=1),
@@ -43,9 +54,10 @@ def assert_same(track: Track, item: GenerationRequest, stereo: bool = False) -> 
     np.testing.assert_allclose(track.pcm, expected.pcm, atol=1e-5, rtol=0)
 
 
+@RUNNERS
 @pytest.mark.parametrize("stereo", [False, True], ids=["mono", "stereo"])
-def test_all_at_once_equals_each_alone(stereo: bool) -> None:
-    engine = small_engine(stereo)
+def test_all_at_once_equals_each_alone(stereo: bool, runner: dict[str, Any]) -> None:
+    engine = small_engine(stereo, **runner)
     tracks = drive(engine, {0: VARIED})
     for item in VARIED:
         assert_same(tracks[item.request_id], item, stereo)
@@ -88,9 +100,10 @@ def test_any_arrival_order_gives_the_same_audio(
     assert_idle(engine)
 
 
-def test_a_small_arena_makes_requests_wait_and_changes_no_token() -> None:
+@RUNNERS
+def test_a_small_arena_makes_requests_wait_and_changes_no_token(runner: dict[str, Any]) -> None:
     """KV positions for about two requests: regions are freed, split and reused by requests of other lengths."""
-    engine = small_engine(kv_positions=2 * 34 + 2 * 17)
+    engine = small_engine(kv_positions=2 * 34 + 2 * 17, **runner)
     tracks = drive(engine, {0: VARIED, 30: [request("late", frames=12, seed=5)]})
     for item in VARIED:
         assert_same(tracks[item.request_id], item)
@@ -98,18 +111,20 @@ def test_a_small_arena_makes_requests_wait_and_changes_no_token() -> None:
     assert_idle(engine)
 
 
-def test_a_reused_row_is_like_a_fresh_one() -> None:
+@RUNNERS
+def test_a_reused_row_is_like_a_fresh_one(runner: dict[str, Any]) -> None:
     """One pair of rows, used by everyone in turn, several times over."""
-    engine = small_engine(max_rows=2)
+    engine = small_engine(max_rows=2, **runner)
     for item in [*VARIED, *reversed(VARIED)]:
         assert_same(drive(engine, {0: [item]})[item.request_id], item)
     assert_idle(engine)
 
 
+@RUNNERS
 @pytest.mark.parametrize("before_step", range(17))  # the victim would be done after 17 steps
-def test_abort_at_any_step_leaves_no_trace(before_step: int) -> None:
+def test_abort_at_any_step_leaves_no_trace(before_step: int, runner: dict[str, Any]) -> None:
     victim, witness, successor = VARIED[0], VARIED[1], VARIED[5]
-    engine = small_engine(max_rows=4, kv_positions=2 * 17 + 2 * 34)
+    engine = small_engine(max_rows=4, kv_positions=2 * 17 + 2 * 34, **runner)
     arrivals = {0: [victim, witness]}
     arrivals.setdefault(before_step, []).append(successor)
     tracks = drive(engine, arrivals, {before_step: [victim.request_id]})
@@ -134,20 +149,14 @@ def test_abort_frees_rows_at_once_also_in_the_line() -> None:
     assert_idle(engine)
 
 
+@RUNNERS
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_random_traffic_with_aborts(seed: int) -> None:
+def test_random_traffic_with_aborts(runner: dict[str, Any], seed: int) -> None:
     """Guidance pairs stay whole (checked after every step), survivors are untouched, nothing is left behind."""
     chance = random.Random(seed)
-    engine = small_engine(max_rows=chance.randint(2, 9), kv_positions=chance.randint(70, 200))
-    arrivals: dict[int, list[GenerationRequest]] = {}
-    aborts: dict[int, list[str]] = {}
-    for item in chance.sample(VARIED, len(VARIED)):
-        arrivals.setdefault(chance.randint(0, 30), []).append(item)
-        if chance.random() < 0.4:
-            aborts.setdefault(chance.randint(0, 60), []).append(item.request_id)
-    tracks = drive(engine, arrivals, aborts)
-    aborted = set(itertools.chain(*aborts.values()))
+    engine = small_engine(max_rows=chance.randint(2, 9), kv_positions=chance.randint(70, 200), **runner)
+    tracks, aborted = drive_at_random(engine, VARIED, chance, aborted_share=0.4)
     for item in VARIED:
         track = tracks.get(item.request_id, Track())
         assert track.is_complete or item.request_id in aborted

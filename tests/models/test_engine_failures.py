@@ -17,6 +17,7 @@ from models.engine.engine import MAX_BROKEN_STEPS_IN_A_ROW, Engine
 from models.engine.loader import LoadedModel
 from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, GenerationFailedError
+from models.musicgen.static_decoder import StaticDecoder
 from tests.models.engine_support import Track, alone, assert_idle, drive, request, small_engine, small_model
 from tests.models.test_engine_batching import VARIED, assert_same
 
@@ -102,6 +103,7 @@ def test_a_codec_error_fails_its_request_alone(fault: str, monkeypatch: pytest.M
 def fail_at(monkeypatch: pytest.MonkeyPatch, calls: range) -> None:
     """Let the decoder raise in these of its calls."""
     decoder = small_model().decoder
+    assert not isinstance(decoder, StaticDecoder)
     real_step, count = decoder.forward_step, iter(range(10**6))
 
     def faulty_step(*args: Any) -> Tensor:

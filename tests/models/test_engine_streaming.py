@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.models.engine_support import HOP, Track, alone, drive, request, small_engine, small_model
+from tests.models.engine_support import HOP, RUNNERS, Track, alone, drive, request, small_engine, small_model
 
 LOOKAHEAD = small_model().codec.lookahead_frames
 
@@ -38,6 +38,7 @@ def assert_well_formed(track: Track, frames: int) -> None:
     assert sample == frames * HOP
 
 
+@RUNNERS
 @settings(max_examples=25, deadline=None)
 @given(
     frames=st.integers(1, 70),
@@ -47,11 +48,11 @@ def assert_well_formed(track: Track, frames: int) -> None:
     stereo=st.booleans(),
 )
 def test_streamed_is_whole_at_every_chunk_size(
-    frames: int, first_frames: int, growth: float, largest: int, stereo: bool
+    runner: dict[str, Any], frames: int, first_frames: int, growth: float, largest: int, stereo: bool
 ) -> None:
     sizes = {"first_chunk_s": first_frames / 50, "chunk_growth": growth}
     sizes["max_chunk_s"] = max(first_frames, largest) / 50
-    track = alone(request(frames=frames, seed=frames), stereo, **sizes)
+    track = alone(request(frames=frames, seed=frames), stereo, **sizes, **runner)
     assert_well_formed(track, frames)
     expected = whole_decode(track.codes(8 if stereo else 4), stereo)
     np.testing.assert_allclose(track.pcm, expected, atol=1e-5, rtol=0)
@@ -110,9 +111,10 @@ def test_codes_are_in_range_and_delays_undone() -> None:
     assert codes.max() < 64
 
 
+@RUNNERS
 @pytest.mark.parametrize("frames", [1, 2, 3, LOOKAHEAD, LOOKAHEAD + 1])
-def test_the_shortest_tracks(frames: int) -> None:
-    track = alone(request(frames=frames))
+def test_the_shortest_tracks(frames: int, runner: dict[str, Any]) -> None:
+    track = alone(request(frames=frames), **runner)
     assert_well_formed(track, frames)
     assert len(track.chunks) == 1
     np.testing.assert_allclose(track.pcm, whole_decode(track.codes(), stereo=False), atol=1e-5, rtol=0)

@@ -15,7 +15,7 @@ from models.conditioning.text import TextConditioner
 from models.musicgen.cpu_decoder import CpuDecoder
 from models.musicgen.decoder import MusicGenDecoder
 from models.musicgen.delay import DelayPattern
-from models.musicgen.interface import Decoder
+from models.musicgen.interface import StepDecoder
 from tests.factories import make_checkpoint
 
 FRAMES = 520  # 10.4 s
@@ -25,7 +25,7 @@ PROMPT = "a slow piano, with bass and drums"
 class Ours:
     """The plainest generation there is."""
 
-    def __init__(self, checkpoint: Checkpoint, decoder: Decoder) -> None:
+    def __init__(self, checkpoint: Checkpoint, decoder: StepDecoder) -> None:
         self.config = checkpoint.config.decoder
         self.decoder = decoder
         self.text = TextConditioner.from_checkpoint(checkpoint)
@@ -100,7 +100,7 @@ def test_greedy_tokens_are_the_same(shape: str, prompt: str, guidance: float, tm
     folder = make_checkpoint(tmp_path, **SHAPES[shape])
     wanted = theirs(folder, prompt, FRAMES, guidance)
     checkpoint = load_checkpoint(folder)
-    decoders: list[Decoder] = [MusicGenDecoder.from_checkpoint(checkpoint)]
+    decoders: list[StepDecoder] = [MusicGenDecoder.from_checkpoint(checkpoint)]
     if shape in ON_THE_CPU_KERNEL:
         decoders.append(CpuDecoder.from_checkpoint(checkpoint))
     for decoder in decoders:

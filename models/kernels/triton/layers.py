@@ -80,16 +80,10 @@ def skinny_linear(
     assert rows <= SKINNY_ROWS, f"{rows} rows are not few: this is a bug"
     out = torch.empty(rows, outputs, dtype=inputs.dtype, device=inputs.device) if residual is None else residual
     norm_weight, norm_bias = (inputs, inputs) if norm is None else norm
+    tensors = (inputs, weight, norm_weight, norm_bias, out)
     _skinny_linear[(cdiv(outputs, _BLOCK_OUTPUTS),)](
-        inputs,
-        weight,
-        norm_weight,
-        norm_bias,
-        out,
-        rows,
-        outputs,
-        width,
-        1 / width,
+        *tensors,
+        *(rows, outputs, width, 1 / width),
         ROWS=_SMALLEST_DOT,
         OUTPUTS=_BLOCK_OUTPUTS,
         INPUTS=min(_BLOCK_INPUTS, max(_SMALLEST_DOT, next_power_of_2(width))),

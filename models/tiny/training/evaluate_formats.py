@@ -21,7 +21,7 @@ from models.engine.engine import Engine
 from models.engine.loader import build_decoder, build_model
 from models.engine_config import WEIGHT_FORMATS, EngineConfig
 from models.errors import TuttiError
-from models.musicgen.interface import Decoder
+from models.musicgen.interface import StepDecoder
 from models.tiny.composer.captions import full_prompt
 from models.tiny.training import arguments
 from models.tiny.training.analysis import Array
@@ -60,7 +60,7 @@ class Maker:
 
 
 @torch.inference_mode()
-def guided_logits(decoder: Decoder, text: Tensor, codes: Tensor) -> Tensor:
+def guided_logits(decoder: StepDecoder, text: Tensor, codes: Tensor) -> Tensor:
     """Logits with guidance, float32 [frames, K, V], under the given past, int64 [K, frames]."""
     config, frames = decoder.config, codes.shape[1]
     delayed = torch.full((frames, config.num_codebooks), config.special_token)

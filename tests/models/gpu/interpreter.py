@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 import pytest
 
@@ -11,3 +12,10 @@ NEEDS_TRITON = pytest.mark.skipif(
     not HAS_TRITON,
     reason="the triton package is not installed: pip install --no-deps triton, its interpreter is enough",
 )
+
+
+def hide_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not installed."""
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for module in [name for name in sys.modules if name.startswith("models.kernels.triton.")]:
+        monkeypatch.delitem(sys.modules, module)

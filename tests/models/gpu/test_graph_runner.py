@@ -3,67 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
-import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.gpu.graph_engine import GraphEngine
+from models.catalog import TINY_PATH
+from models.checkpoint import load_checkpoint
 from models.engine.engine import Engine
-from models.engine.graph_runner import row_buckets
+from models.engine.graph_runner import GraphRunner, row_buckets
+from models.engine.loader import build_static_decoder, load_model
+from models.engine.model_runner import ModelRunner
 from models.engine_config import EngineConfig
-from models.errors import GenerationFailedError
+from models.errors import GenerationFailedError, InvalidRequestError
 from models.musicgen.static_decoder import StaticOptions
-from tests.models.engine_support import Track, assert_idle, drive, request, small_engine
-from tests.models.gpu.graph_support import SDPA, graph_engine, static_model
-from tests.models.gpu.interpreter import NEEDS_TRITON
+from models.types import GenerationRequest
+from tests.factories import make_checkpoint
+from tests.models.engine_support import assert_idle, drive, request, small_engine, small_model
+from tests.models.gpu.interpreter import NEEDS_TRITON, hide_triton
 from tests.models.test_engine_batching import VARIED, assert_same
 
-CONFIG = EngineConfig(return_codes=True, num_threads=1)
+CONFIG = EngineConfig(graph=True, return_codes=True, num_threads=1)
+
+
+def captured_engine(stereo: bool = False, **config: Any) -> Engine:
+    return small_engine(stereo, graph=True, **config)
+
+
+def runner_of(engine: Engine) -> GraphRunner:
+    assert isinstance(engine._runner, GraphRunner)
+    return engine._runner
 
 
 @pytest.mark.parametrize("stereo", [False, True], ids=["mono", "stereo"])
 @pytest.mark.parametrize("run_ahead", [0, 1, 3])
 def test_tokens_are_those_of_the_ordinary_step(run_ahead: int, stereo: bool) -> None:
     """Guided or not, every way of sampling, together in one step."""
-    engine = graph_engine(run_ahead=run_ahead, stereo=stereo)
+    engine = captured_engine(stereo, run_ahead=run_ahead)
     tracks = drive(engine, {0: VARIED})
     for item in VARIED:
         assert_same(tracks[item.request_id], item, stereo)
     assert_idle(engine)
 
 
-@settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), run_ahead=st.integers(0, 4))
-def test_any_traffic_gives_the_same_audio(seed: int, run_ahead: int) -> None:
-    """Joining, leaving and aborting at any step, in a few rows and a small arena."""
-    chance = random.Random(seed)
-    engine = graph_engine(run_ahead=run_ahead, max_rows=chance.randint(2, 9), kv_positions=chance.randint(70, 200))
-    arrivals: dict[int, list[Any]] = {}
-    aborts: dict[int, list[str]] = {}
-    for item in chance.sample(VARIED, len(VARIED)):
-        arrivals.setdefault(chance.randint(0, 30), []).append(item)
-        if chance.random() < 0.3:
-            aborts.setdefault(chance.randint(0, 60), []).append(item.request_id)
-    tracks = drive(engine, arrivals, aborts)
-    aborted = {name for names in aborts.values() for name in names}
-    for item in VARIED:
-        track = tracks.get(item.request_id, Track())
-        assert track.is_complete or item.request_id in aborted
-        if track.is_complete:
-            assert_same(track, item)
-    assert_idle(engine)
-
-
 @pytest.mark.parametrize("run_ahead", [0, 2])
 def test_a_row_that_pauses_goes_on_where_it_was(run_ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another half of the requests steps in every quantum of five."""
-    engine = graph_engine(run_ahead=run_ahead, pause_rows=False)
+    engine = captured_engine(run_ahead=run_ahead, pause_rows=False)
     plans = engine._scheduler.schedule
     turns = iter(range(10**6))
 
@@ -82,21 +71,20 @@ def test_a_row_that_pauses_goes_on_where_it_was(run_ahead: int, monkeypatch: pyt
 def test_eight_bit_keys_and_values_change_little() -> None:
     """Greedy tokens of an untrained model, the hardest case; what is close stays close."""
     item = request("r", frames=20, greedy=True)
-    made = drive(graph_engine(StaticOptions("sdpa", "torch", kv="int8")), {0: [item]})["r"].codes()
-    wanted = drive(graph_engine(), {0: [item]})["r"].codes()
+    made = drive(captured_engine(kv="int8"), {0: [item]})["r"].codes()
+    wanted = drive(captured_engine(), {0: [item]})["r"].codes()
     assert (made == wanted).mean() > 0.5
 
 
 @NEEDS_TRITON
-@pytest.mark.parametrize("kv", ["model", "int8"])
-@pytest.mark.parametrize("layers", ["torch", "triton"])
+@pytest.mark.parametrize(("layers", "kv"), [("torch", "int8"), ("triton", "model")])
 def test_our_kernels_make_the_same_tokens(layers: str, kv: str) -> None:
     """In Triton's interpreter: few rows (everything inside the product), and the sampling kernel if asked for."""
-    items = [request("guided", frames=3, seed=1), request("greedy", frames=2, greedy=True)]
-    items.append(request("alone", "", frames=4, seed=2, top_p=0.7))
-    reference = graph_engine(dataclasses.replace(SDPA, kv=kv))
+    items = [request("guided", frames=2, seed=1), request("greedy", frames=1, greedy=True)]
+    items.append(request("alone", "", frames=2, seed=2, top_p=0.7))
+    reference = captured_engine(kv=kv)
     wanted = drive(reference, {0: items})
-    engine = graph_engine(StaticOptions("triton", layers, kv), run_ahead=1, max_rows=6, kv_positions=100)
+    engine = captured_engine(attention="triton", layers=layers, kv=kv, run_ahead=1, max_rows=6, kv_positions=100)
     tracks = drive(engine, {0: items})
     for name, track in wanted.items():
         np.testing.assert_array_equal(tracks[name].codes(), track.codes())
@@ -107,9 +95,9 @@ def test_our_kernels_make_the_same_tokens(layers: str, kv: str) -> None:
 def test_our_kernels_make_the_same_tokens_in_steps_of_many_rows() -> None:
     """Beyond 16 rows the products are torch's and the sums wait for the next norm. (sdpa: the interpreter is slow.)"""
     items = [request(str(index), frames=1, seed=index) for index in range(9)]
-    engine = graph_engine(StaticOptions("sdpa", "triton"), max_rows=18, kv_positions=18 * 8)
+    engine = captured_engine(layers="triton", max_rows=18, kv_positions=18 * 8)
     tracks = drive(engine, {0: items})
-    assert max(engine._graphs._buckets) == 18
+    assert max(runner_of(engine)._buckets) == 18
     for item in items:
         assert_same(tracks[item.request_id], item)
 
@@ -130,10 +118,10 @@ class FaultyText:
         return torch.full_like(states, float("nan")) if prompt == "not a number" else states
 
 
-def faulty_engine(run_ahead: int, options: StaticOptions = SDPA, **config: Any) -> GraphEngine:
-    model = static_model(options)
+def faulty_engine(run_ahead: int, **config: Any) -> Engine:
+    model = small_model(graph=True)
     faulty = dataclasses.replace(model, text=FaultyText(model.text))  # type: ignore[arg-type]
-    return GraphEngine(faulty, dataclasses.replace(CONFIG, **config), run_ahead)
+    return Engine(faulty, dataclasses.replace(CONFIG, run_ahead=run_ahead, **config))
 
 
 @pytest.mark.parametrize("run_ahead", [0, 3])
@@ -161,8 +149,7 @@ def test_a_row_that_held_not_a_number_is_like_a_fresh_one() -> None:
 
 
 def test_a_prompt_without_room_is_refused_and_others_go_on() -> None:
-    options = dataclasses.replace(SDPA, text_positions=40)
-    engine = graph_engine(options, run_ahead=1)
+    engine = captured_engine(text_positions=40, run_ahead=1)
     tracks = drive(engine, {0: [VARIED[0], request("long", "x" * 60, frames=5), VARIED[2]]})
     assert "text_positions" in str(tracks["long"].error)
     for item in (VARIED[0], VARIED[2]):
@@ -174,15 +161,15 @@ def test_a_prompt_without_room_is_refused_and_others_go_on() -> None:
 def test_a_broken_step_fails_those_in_it_and_the_engine_goes_on(
     run_ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = graph_engine(run_ahead=run_ahead, max_rows=4)
-    launch, calls = engine._graphs._executor.launch, iter(range(10**6))
+    engine = captured_engine(run_ahead=run_ahead, max_rows=4)
+    launch, calls = runner_of(engine)._executor.launch, iter(range(10**6))
 
     def faulty(rows: int) -> None:
         if next(calls) == 5:
             raise RuntimeError("the device broke")
         launch(rows)
 
-    monkeypatch.setattr(engine._graphs._executor, "launch", faulty)
+    monkeypatch.setattr(runner_of(engine)._executor, "launch", faulty)
     tracks = drive(engine, {0: VARIED})
     failed = [name for name, track in tracks.items() if track.error is not None]
     assert 1 <= len(failed) <= 4
@@ -202,9 +189,35 @@ def test_buckets_are_powers_of_two_and_the_most_there_are() -> None:
 def test_options_that_do_not_exist_are_refused() -> None:
     for name, value in (("attention", "flash"), ("layers", "cuda"), ("kv", "int4")):
         with pytest.raises(ValueError, match=f"{name} must be one of"):
-            dataclasses.replace(SDPA, **{name: value})  # type: ignore[arg-type]
+            StaticOptions(**{name: value})  # type: ignore[arg-type]
 
 
 def test_the_ordinary_engine_is_the_reference() -> None:
-    """The other side of every comparison here runs `ModelRunner`."""
-    assert type(small_engine()) is Engine
+    """The other side of every comparison here."""
+    assert isinstance(small_engine()._runner, ModelRunner)
+
+
+def test_what_this_machine_can_not_run_is_refused_when_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of the setting, before anything is computed."""
+    hide_triton(monkeypatch)
+    config = EngineConfig(device="cuda", graph=True, attention="triton")
+    with pytest.raises(InvalidRequestError, match="choose attention 'sdpa'"):
+        build_static_decoder(load_checkpoint(TINY_PATH), config)
+
+
+@NEEDS_TRITON
+def test_a_head_that_a_kernel_does_not_do_is_refused_when_the_model_is_loaded(tmp_path: Path) -> None:
+    path = make_checkpoint(tmp_path, hidden=48, layers=1, heads=2, ffn=8, vocab=64, ratios=(4, 2), filters=2)
+    with pytest.raises(InvalidRequestError, match="power of two"):
+        load_model(path, EngineConfig(graph=True, attention="triton"))
+
+
+def test_tokens_and_sound_of_the_embedded_model_are_those_of_the_ordinary_step() -> None:
+    """Guided, sampled, a second of it; float32 both."""
+    item = GenerationRequest("r", "calm piano in C major", 1.0, 3)
+    made = []
+    for settings in (EngineConfig(return_codes=True), EngineConfig(graph=True, run_ahead=2, return_codes=True)):
+        small = dataclasses.replace(settings, max_rows=2, kv_positions=2 * 60, num_threads=1)
+        made.append(drive(Engine(load_model(TINY_PATH, small), small), {0: [item]})["r"])
+    np.testing.assert_array_equal(made[1].codes(), made[0].codes())
+    np.testing.assert_allclose(made[1].pcm, made[0].pcm, atol=1e-4, rtol=0)
