@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from dashboards.advice import load_advices
-from dashboards.burn import burn_groups
+from dashboards.burn import alert_groups
 from dashboards.causes import cause_groups, causes
 from dashboards.detection import detection_table
 from dashboards.exports import pyrra, sloth
@@ -67,10 +67,13 @@ def render(options: Options, path: Path = SLO_FILE) -> dict[str, str]:
 
 def _yaml_files(specification: Specification, options: Options, path: Path) -> Iterator[tuple[str, Any]]:
     scale, runbooks = options.scale, options.runbooks
-    for group in recording_groups(specification, scale):
+    groups = (
+        *recording_groups(specification, scale),
+        *alert_groups(specification, scale, runbooks),
+        *cause_groups(load_objectives(path), scale, runbooks),
+    )
+    for group in groups:
         yield f"rules/{group.name}.yml", rules_file([group])
-    yield "rules/alerts.yml", rules_file(burn_groups(specification, scale, runbooks))
-    yield "rules/causes.yml", rules_file(cause_groups(load_objectives(path), scale, runbooks))
     yield "prometheus.yml", prometheus_config(options.addresses, scale)
     yield "alertmanager.yml", alertmanager_config(options.addresses, scale)
     yield "exports/sloth.yml", sloth(specification, runbooks)
@@ -140,6 +143,6 @@ _Dumper.add_representer(str, _text)
 
 def _dump(content: object) -> str:
     shape: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 10_000}
-    if isinstance(content, list):
-        return yaml.dump_all(content, Dumper=_Dumper, explicit_start=True, **shape)
-    return yaml.dump(content, Dumper=_Dumper, **shape)
+    documents = content if isinstance(content, list) else [content]
+    text: str = yaml.dump_all(documents, Dumper=_Dumper, explicit_start=len(documents) > 1, **shape)
+    return text

@@ -73,18 +73,19 @@ def burn_expression(specification: Specification, slo: Slo, alert: BurnAlert) ->
     )
 
 
-def burn_groups(specification: Specification, scale: TimeScale, runbooks: str) -> Iterator[Group]:
-    """A group for each SLI.
+def alert_groups(specification: Specification, scale: TimeScale, runbooks: str) -> Iterator[Group]:
+    """A group for each alert policy, and one for service levels that are not measured.
 
     Args:
         runbooks: address of the folder of runbook pages, without a slash at its end.
     """
     check_reachable(specification)
-    for sli in specification.slis:
-        slos = [slo for slo in specification.slos if slo.sli == sli]
-        rules = [_burn_rule(specification, slo, alert, runbooks) for slo in slos for alert in slo.alerts]
-        name = f"alerts-{sli.replace('_', '-')}"
-        yield Group(name, scale.scrape_s, (*rules, _absent_rule(slos[0], scale, runbooks)))
+    for alert in specification.alerts:
+        slos = [slo for slo in specification.slos if alert in slo.alerts]
+        rules = tuple(_burn_rule(specification, slo, alert, runbooks) for slo in slos)
+        yield Group(f"alerts-{alert.name}", scale.scrape_s, rules)
+    one_per_sli = {slo.sli: slo for slo in specification.slos}.values()
+    yield Group("alerts-absent", scale.scrape_s, tuple(_absent_rule(slo, scale, runbooks) for slo in one_per_sli))
 
 
 def _burn_rule(specification: Specification, slo: Slo, alert: BurnAlert, runbooks: str) -> AlertingRule:

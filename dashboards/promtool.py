@@ -18,8 +18,6 @@ EVENTS = 100_000
 """Events per step of a busy tier: enough for a share of 0.01 % to be whole events."""
 _STEPS = {"5m": 20}
 _SHORT_STEPS = 10
-_SLACK = 2
-"""Steps that the scrape and the evaluation may add to the formula."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +59,14 @@ def promtool_tests(specification: Specification, scale: TimeScale) -> Iterator[t
     for alert in specification.alerts:
         slos = [slo for slo in specification.slos if alert in slo.alerts]
         pace = Pace.of(alert, scale)
-        windows = [f"slo-{window}" for window in (alert.short_window, alert.long_window)]
-        alerts = [f"alerts-{sli.replace('_', '-')}" for sli in specification.slis]
+        groups = [f"slo-{alert.short_window}", f"slo-{alert.long_window}", f"alerts-{alert.name}"]
         tests = [_outage(slos, alert, pace), _almost(slos, alert, pace), _few(slos, alert, pace)]
         yield (
             f"rules/tests/{alert.name}.yml",
             {
-                "rule_files": [*(f"../{window}.yml" for window in windows), "../alerts.yml"],
-                "group_eval_order": [*windows, *alerts],
+                "rule_files": [f"../{group}.yml" for group in groups],
                 "evaluation_interval": duration(pace.step_s),
+                "group_eval_order": groups,
                 "tests": tests,
             },
         )
@@ -79,34 +76,31 @@ def _outage(slos: list[Slo], alert: BurnAlert, pace: Pace) -> dict[str, Any]:
     """All is well for the long window, then every event is bad until the last alert has fired, then all is well."""
     begin = pace.long + pace.short
     needed = {slo.name: int((detection_s(slo, alert) or 0) / seconds(alert.long_window) * pace.long) for slo in slos}
-    end = begin + max(needed.values()) + 1 + _SLACK
-    cleared = end + pace.short + _SLACK
+    end = begin + max(needed.values()) + 1
+    cleared = end + pace.short
     phases = [Phase(begin, EVENTS, 0), Phase(end - begin, 0, EVENTS), Phase(cleared - end, EVENTS, 0)]
     checks = [_firing(slos, alert, pace.at(begin), fires=False)]
     for steps, group in groupby(sorted(slos, key=lambda slo: (needed[slo.name], slo.name)), lambda s: needed[s.name]):
         same = list(group)
         if steps > 1:
             checks.append(_firing(same, alert, pace.at(begin + steps - 1), fires=False))
-        checks.append(_firing(same, alert, pace.at(begin + steps + 1 + _SLACK), fires=True))
+        checks.append(_firing(same, alert, pace.at(begin + steps + 1), fires=True))
     checks.append(_firing(slos, alert, pace.at(cleared), fires=False))
     # That it clears is the short window's work: the long one still burns.
     checks.append(_long_burns(slos[0], alert, pace.at(cleared)))
-    return _test("an outage of everything: fires in the computed time, and clears", slos, phases, checks, pace)
+    series = counters(slos, phases)
+    return _test("an outage of everything: fires in the computed time, and clears", series, checks, pace)
 
 
 def _almost(slos: list[Slo], alert: BurnAlert, pace: Pace) -> dict[str, Any]:
-    """For longer than the long window nine tenths of what the alert allows are bad."""
-    steps = pace.long + pace.short
+    """Nine tenths of what the alert allows are bad, evenly: then every window says the same, however long it is."""
+    steps = 2 * pace.short
     series: list[dict[str, str]] = []
     for slo in slos:
         bad = int(EVENTS * burning_share(slo, alert) * 0.9)
         series += counters([slo], [Phase(steps, EVENTS - bad, bad)])
-    return {
-        "name": f"{alert.name}: just below the limit for all of {alert.long_window}: silent",
-        "interval": duration(pace.step_s),
-        "input_series": series,
-        "promql_expr_test": [_firing(slos, alert, pace.at(step), fires=False) for step in (pace.long, steps)],
-    }
+    checks = [_firing(slos, alert, pace.at(step), fires=False) for step in (pace.short, steps)]
+    return _test("just below the limit: silent", series, checks, pace)
 
 
 def _few(slos: list[Slo], alert: BurnAlert, pace: Pace) -> dict[str, Any]:
@@ -118,14 +112,14 @@ def _few(slos: list[Slo], alert: BurnAlert, pace: Pace) -> dict[str, Any]:
         _firing(slos, alert, pace.at(done - rest), fires=False),
         _firing(slos, alert, pace.at(done), fires=True),
     ]
-    return _test("few requests, all bad: silent below the floor", slos, phases, checks, pace)
+    return _test("few requests, all bad: silent below the floor", counters(slos, phases), checks, pace)
 
 
-def _test(name: str, slos: list[Slo], phases: list[Phase], checks: list[dict[str, Any]], pace: Pace) -> dict[str, Any]:
+def _test(name: str, series: list[dict[str, str]], checks: list[dict[str, Any]], pace: Pace) -> dict[str, Any]:
     return {
         "name": name,
         "interval": duration(pace.step_s),
-        "input_series": counters(slos, phases),
+        "input_series": series,
         "promql_expr_test": checks,
     }
 

@@ -11,12 +11,12 @@ from dashboards.promtool import Phase, counters
 from dashboards.recording import TILE, ratio_series
 from dashboards.timescale import TimeScale
 
-_BUSY, _QUIET = Phase(288, 100, 0), Phase(24, 0, 1)
-"""At two steps per tile: twelve busy hours without a fault, then a quiet one in which every request fails."""
+_BUSY, _QUIET = Phase(96, 100, 0), Phase(24, 0, 1)
+"""At two steps per tile: four busy hours without a fault, then a quiet one in which every request fails."""
 
 
 def budget_test(specification: Specification, scale: TimeScale) -> dict[str, Any]:
-    """The quiet hour weighs what its few requests weigh; a mean of ratios would call it a thirteenth."""
+    """The quiet hour weighs what its few requests weigh; a mean of ratios would call it a fifth."""
     slo = next(slo for slo in specification.slos if slo.budget < 0.01)
     step_s = seconds(TILE) / 2 / scale.factor
     bad, good = _QUIET.steps * _QUIET.bad, _BUSY.steps * _BUSY.good
@@ -29,7 +29,7 @@ def budget_test(specification: Specification, scale: TimeScale) -> dict[str, Any
         "group_eval_order": groups,
         "tests": [
             {
-                "name": "a quiet hour of failures after twelve busy ones without",
+                "name": "a quiet hour of failures after four busy ones without",
                 "interval": duration(step_s),
                 "input_series": counters([slo], [_BUSY, _QUIET]),
                 "promql_expr_test": [

@@ -69,7 +69,7 @@ def cause_tests(specification: Specification, scale: TimeScale) -> dict[str, Any
 
 def absent_tests(specification: Specification, scale: TimeScale) -> dict[str, Any]:
     """The file for service levels that are not measured."""
-    return _file("alerts.yml", scale, *_absents(specification))
+    return _file("alerts-absent.yml", scale, *_absents(specification))
 
 
 def _file(rules: str, scale: TimeScale, *stories: Story) -> dict[str, Any]:
