@@ -8,7 +8,7 @@ parts that use them, when they are built.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,39 @@ TOLERATED_DECODER = frozenset(("model.decoder.embed_positions.weights",))
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors of a checkpoint's files, read anew whenever one is asked for.
+
+    So a model that keeps its weights in another format never has them in memory twice: what has been packed is gone
+    before the next is read.
+
+    Args:
+        places: name here → file, and name in it.
+
+    Raises:
+        CheckpointError: (on access) the file has gone or changed since the checkpoint was loaded.
+    """
+
+    def __init__(self, places: Mapping[str, tuple[Path, str]]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> Tensor:
+        file, stored_name = self._places[name]
+        try:
+            with safe_open(file, framework="pt") as stored:
+                # A copy: what is read is a view of the file, and would keep all of it mapped.
+                tensor: Tensor = stored.get_tensor(stored_name).clone()
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{file} was changed or removed while the model was loading: {error}") from error
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Tensors by their transformers names, in the file's own dtypes.
@@ -53,7 +86,7 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read configuration and tensors.
+    """Read the configuration and look at every tensor; their numbers are read by the parts that use them.
 
     Raises:
         CheckpointError: naming the file that is missing or broken, the unsupported config value, or the tensor that is
@@ -63,18 +96,34 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder: a checkpoint is a folder in transformers format")
     config = ModelConfig.from_folder(folder)
-    parts = _split(_read_tensors(folder))
-    decoder = {name: tensor for name, tensor in parts["decoder"].items() if name not in TOLERATED_DECODER}
-    check_tensors("decoder", decoder, expected_shapes(config.decoder))
-    check_tensors("enc_to_dec_proj", parts["enc_to_dec_proj"], _projection_shapes(config))
+    parts = _split(_look_at_tensors(folder))
+    decoder = {name: each for name, each in parts["decoder"].items() if name not in TOLERATED_DECODER}
+    check_tensors("decoder", _seen(decoder), expected_shapes(config.decoder))
+    check_tensors("enc_to_dec_proj", _seen(parts["enc_to_dec_proj"]), _projection_shapes(config))
     return Checkpoint(
         folder=folder,
         config=config,
-        decoder_state=decoder,
-        codec_state=parts["audio_encoder"],
-        text_state=parts["text_encoder"],
-        enc_to_dec_proj=parts["enc_to_dec_proj"] or None,
+        decoder_state=_stored("decoder", decoder),
+        codec_state=_stored("audio_encoder", parts["audio_encoder"]),
+        text_state=_stored("text_encoder", parts["text_encoder"]),
+        enc_to_dec_proj=_stored("enc_to_dec_proj", parts["enc_to_dec_proj"]) or None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A tensor in a file: mapped, so that its shape and type are known, and not read."""
+
+    file: Path
+    tensor: Tensor
+
+
+def _seen(part: Mapping[str, _Seen]) -> dict[str, Tensor]:
+    return {name: each.tensor for name, each in part.items()}
+
+
+def _stored(prefix: str, part: Mapping[str, _Seen]) -> StoredTensors:
+    return StoredTensors({name: (each.file, f"{prefix}.{name}") for name, each in part.items()})
 
 
 def check_tensors(part: str, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -102,12 +151,13 @@ def _projection_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {"weight": (decoder.hidden_size, decoder.text_hidden_size), "bias": (decoder.hidden_size,)}
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
+def _look_at_tensors(folder: Path) -> dict[str, _Seen]:
+    tensors: dict[str, _Seen] = {}
     for file in _weight_files(folder):
         try:
             with safe_open(file, framework="pt") as stored:
-                tensors.update((name, stored.get_tensor(name)) for name in stored.keys())  # noqa: SIM118 no mapping
+                for name in stored.keys():  # noqa: SIM118 no mapping
+                    tensors[name] = _Seen(file, stored.get_tensor(name))
         except FileNotFoundError:
             raise CheckpointError(f"{file} is missing") from None
         except (OSError, SafetensorError) as error:
@@ -129,8 +179,8 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+def _split(tensors: Mapping[str, _Seen]) -> dict[str, dict[str, _Seen]]:
+    parts: dict[str, dict[str, _Seen]] = {part: {} for part in PARTS}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = tensor

@@ -38,7 +38,8 @@ class EngineConfig:
         kv: keys and values of the past in the ``model``'s own type, or "int8" with a scale per head and position.
         run_ahead: steps that are started before the host looks at the result of the first.
         text_positions: room for the texts of all running requests, in tokens; None for 64 per row.
-        codec_dtype: of the codec.
+        codec_dtype: the codec computes in, "float32" or "bfloat16"; None follows ``weights`` on a CPU (bfloat16 but for
+            fp32 weights), and is float32 on a GPU.
         max_rows: rows in one step; a guided request takes 2.
         kv_positions: KV positions reserved for all rows; None is enough for ``max_rows`` of the longest track.
         max_queue: requests that may wait.
@@ -65,7 +66,7 @@ class EngineConfig:
     kv: str = "model"
     run_ahead: int = 0
     text_positions: int | None = None
-    codec_dtype: str = "float32"
+    codec_dtype: str | None = None
     max_rows: int = 16
     kv_positions: int | None = None
     max_queue: int = 64
@@ -92,11 +93,12 @@ class EngineConfig:
     def _check_choices(self) -> None:
         choices = {
             "dtype": DTYPES,
-            "codec_dtype": DTYPES,
             "attention": ATTENTION_BACKENDS,
             "layers": LAYER_KERNELS,
             "kv": KV_FORMATS,
         }
+        if self.codec_dtype is not None:
+            choices["codec_dtype"] = DTYPES
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise _refusal(name, getattr(self, name), f"one of {', '.join(known)}")
@@ -117,6 +119,12 @@ class EngineConfig:
     def weight_format(self) -> str:
         """One of ``WEIGHT_FORMATS``."""
         return self.weights or ("fp32" if self.dtype == "float32" else "bf16")
+
+    @property
+    def codec_type(self) -> str:
+        """What the codec computes in: one of ``DTYPES``."""
+        follows = "float32" if self.device != "cpu" or self.weight_format == "fp32" else "bfloat16"
+        return self.codec_dtype or follows
 
     def kv_positions_for(self, model: ModelConfig) -> int:
         """KV positions to reserve: what is configured, or every row at the longest track."""

@@ -58,6 +58,11 @@ class TextConditioner:
             )
         return cls(tokenizer, encoder, checkpoint.config.text.max_tokens)
 
+    @property
+    def nbytes(self) -> int:
+        """Of the encoder's weights."""
+        return sum(parameter.nbytes for parameter in self._encoder.parameters())
+
     def encode(self, prompt: str) -> Tensor:
         """float32 [T, D_text] of the prompt's own T tokens; shared with later callers, so do not write to it.
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.config import CodecConfig
 from models.encodec.geometry import check_supported, lookahead_frames
+from models.encodec.interface import Codec
 from models.encodec.layers import EdgeConvolution, ResidualBlock, SkipLstm, Stage, Upsample
 from models.encodec.state import DecoderState, WindowState
 from models.encodec.weights import WeightReader
@@ -30,12 +31,9 @@ if TYPE_CHECKING:
 
     from models.checkpoint import Checkpoint
 
-# A whole clip is decoded in steps of this many frames: memory stays bounded and rows stay in the cache.
-_DECODE_STEP_FRAMES = 128
 
-
-class EncodecDecoder(nn.Module):
-    """The decoder of one codec; holds weights only, so any number of streams may share it.
+class EncodecDecoder(nn.Module, Codec):
+    """The decoder of one codec in torch, of any supported geometry, on any device.
 
     Args:
         config: the codec's geometry. Weights are zero until loaded.
@@ -84,6 +82,10 @@ class EncodecDecoder(nn.Module):
     def device(self) -> torch.device:
         return self.codebooks.device
 
+    @property
+    def nbytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.parameters())
+
     def fresh_state(self, batch: int = 1) -> DecoderState:
         """The state before the first frame of ``batch`` clips."""
         return DecoderState(
@@ -95,15 +97,7 @@ class EncodecDecoder(nn.Module):
 
     @torch.inference_mode()
     def step(self, codes: Tensor, state: DecoderState, last: bool) -> tuple[Tensor, DecoderState]:
-        """Decode the next frames of B streams that stand at like places (equal ``DecoderState.shape_key``).
-
-        Args:
-            codes: int64 [B, K, n >= 1], checked by the caller.
-            last: these are the last frames of their clips.
-
-        Returns:
-            [B, hop * m] samples: the whole frames that became final; and the next state.
-        """
+        """See `Codec.step`."""
         rows, first = self.first.step(self._look_up(codes), state.first, last)
         lstm, stages = state.lstm, list(state.stages)
         if rows is not None:
@@ -115,36 +109,6 @@ class EncodecDecoder(nn.Module):
         final = state.pending if rows is None else torch.cat([state.pending, rows[:, :, 0]], 1)
         whole = final.shape[1] // self.config.hop_length * self.config.hop_length
         return final[:, :whole], DecoderState(first, lstm, tuple(stages), final[:, whole:].clone())
-
-    @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Decode whole clips. int64 [B, K, F >= 1] -> [B, 1, F * hop], float32 (float64 for float64 weights).
-
-        Raises:
-            ValueError: codes of the wrong shape or out of range.
-        """
-        self.check_codes(codes)
-        state, samples = self.fresh_state(codes.shape[0]), []
-        for start in range(0, codes.shape[2], _DECODE_STEP_FRAMES):
-            last = start + _DECODE_STEP_FRAMES >= codes.shape[2]
-            piece, state = self.step(codes[:, :, start : start + _DECODE_STEP_FRAMES], state, last)
-            samples.append(piece)
-        return to_samples(torch.cat(samples, 1)[:, None])
-
-    def check_codes(self, codes: Tensor) -> None:
-        """Refuse codes that are not [B, K, n >= 1] in the codebooks' range (the special token is not a code).
-
-        Raises:
-            ValueError: saying what is wrong with them.
-        """
-        wanted = self.config.num_quantizers
-        if codes.dim() != 3 or codes.shape[1] != wanted or codes.shape[2] < 1 or codes.is_floating_point():
-            raise ValueError(
-                f"codes must be integers [B, {wanted}, frames >= 1], got {codes.dtype} {list(codes.shape)}"
-            )
-        low, high = (int(bound) for bound in codes.aminmax())
-        if low < 0 or high >= self.config.codebook_size:
-            raise ValueError(f"codes must be in [0, {self.config.codebook_size}), got {low} … {high}")
 
     def _look_up(self, codes: Tensor) -> Tensor:
         """[B, K, n] -> [B, n, C]: the sum of the codebooks' vectors."""
@@ -183,8 +147,3 @@ def _stages(config: CodecConfig, channels: int) -> list[_Loadable]:
             stages.append(ResidualBlock(channels, hidden, size, dilation, config.pad_mode, shortcut))
     stages.append(EdgeConvolution(channels, 1, config.last_kernel_size, config.pad_mode, activate=True))
     return stages
-
-
-def to_samples(samples: Tensor) -> Tensor:
-    """Samples leave in single precision at least, whatever the weights' type."""
-    return samples if samples.dtype == torch.float64 else samples.float()

@@ -1,6 +1,6 @@
 """Exact streams: codes in as they are made, samples out as soon as no later code can change them.
 
-Whole frames only, `EncodecDecoder.lookahead_frames` (4 for the published codec) behind the codes; the clip's
+Whole frames only, `Codec.lookahead_frames` (4 for the published codec) behind the codes; the clip's
 length is known in advance, so the last push gives out all the rest. What comes out, put together, is the
 whole-clip decode at every chunking. A frame costs the same at the start and at the end of a clip.
 """
@@ -8,12 +8,12 @@ whole-clip decode at every chunking. A frame costs the same at the start and at 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.encodec.decoder import EncodecDecoder, to_samples
-from models.encodec.state import DecoderState
+from models.encodec.interface import Codec, to_samples
 
 
 class StreamingDecoder:
@@ -27,7 +27,7 @@ class StreamingDecoder:
         ValueError: the clip has no frames.
     """
 
-    def __init__(self, decoder: EncodecDecoder, total_frames: int) -> None:
+    def __init__(self, decoder: Codec, total_frames: int) -> None:
         self.decoder = decoder
         self.reset(total_frames)
 
@@ -38,7 +38,7 @@ class StreamingDecoder:
         self.total_frames = total_frames
         self.frames_pushed = 0
         self.samples_emitted = 0
-        self._state = self.decoder.fresh_state()
+        self._state: Any = self.decoder.fresh_state()
 
     @property
     def is_finished(self) -> bool:
@@ -62,7 +62,7 @@ class StreamingDecoder:
     def _is_last(self, codes: Tensor) -> bool:
         return self.frames_pushed + codes.shape[1] == self.total_frames
 
-    def _advance(self, frames: int, state: DecoderState, samples: Tensor) -> Tensor:
+    def _advance(self, frames: int, state: Any, samples: Tensor) -> Tensor:
         self._state = state
         self.frames_pushed += frames
         self.samples_emitted += samples.shape[0]
@@ -95,9 +95,9 @@ def decode_batch(streams: Sequence[StreamingDecoder], codes: Sequence[Tensor]) -
 
 def _decode_together(
     streams: Sequence[StreamingDecoder], codes: Sequence[Tensor], members: list[int]
-) -> tuple[Tensor, list[DecoderState]]:
+) -> tuple[Tensor, list[Any]]:
     """Samples ``[members, …]`` and the states after them."""
     first = streams[members[0]]
-    state = DecoderState.merge([streams[i]._state for i in members])
+    state = type(first._state).merge([streams[i]._state for i in members])
     out, state = first.decoder.step(torch.stack([codes[i] for i in members]), state, first._is_last(codes[members[0]]))
     return out, state.split()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.encodec.decoder import EncodecDecoder
+from models.encodec.interface import Codec
 from models.encodec.streaming import StreamingDecoder, decode_batch
 from models.engine.chunks import ChunkPolicy
 from models.engine.sequence import Row, Sequence
@@ -40,7 +40,7 @@ class CodeSource(Protocol):
 class AudioStream:
     """One track being decoded: one streaming decoder per channel, and the count of what has left."""
 
-    def __init__(self, codec: EncodecDecoder, frames: int, config: ModelConfig, policy: ChunkPolicy) -> None:
+    def __init__(self, codec: Codec, frames: int, config: ModelConfig, policy: ChunkPolicy) -> None:
         self.decoders = [StreamingDecoder(codec, frames) for _ in range(config.channels)]
         self._lookahead = codec.lookahead_frames
         self._frames = frames
@@ -106,7 +106,7 @@ class AudioStage:
     """
 
     def __init__(
-        self, codec: EncodecDecoder, model: ModelConfig, config: EngineConfig, source: CodeSource, lag: int = 0
+        self, codec: Codec, model: ModelConfig, config: EngineConfig, source: CodeSource, lag: int = 0
     ) -> None:
         self._codec = codec
         self._model = model

@@ -121,6 +121,12 @@ class CpuDecoder:
         read = (packed.nbytes for name, packed in self._packed.items() if not name.endswith(".cross_kv"))
         return sum(read)
 
+    @property
+    def nbytes(self) -> int:
+        """Of everything that is kept: weights, tables, norms."""
+        kept = [*self._tensors.values(), *self._projection.values()]
+        return sum(packed.nbytes for packed in self._packed.values()) + sum(tensor.nbytes for tensor in kept)
+
     # ------------------------------------------------------------------------------------------------ inside
 
     def _load_layer(self, index: int, layer: Layer, tensors: Mapping[str, Tensor]) -> None:

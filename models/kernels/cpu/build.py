@@ -19,6 +19,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent
+UNITS = ("step.cpp", "codec.cpp")
 COMPILERS = ("g++", "clang++", "c++")
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-Wno-psabi"]
 FLAGS += ["-fPIC", "-shared", "-fvisibility=hidden"]
@@ -97,7 +98,8 @@ def _compile(command: list[str], target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / "step.so"
-            done = _run([*command, str(SOURCES / "step.cpp"), "-o", str(made), *_openmp()])
+            units = [str(SOURCES / unit) for unit in UNITS]
+            done = _run([*command, *units, "-o", str(made), *_openmp()])
             if done.returncode:
                 raise KernelUnavailableError(f"{command[0]} could not compile the CPU kernel:\n{done.stderr[-2000:]}")
             made.replace(target)  # in one step: others may be compiling the same

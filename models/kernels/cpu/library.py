@@ -100,14 +100,14 @@ class Kernel:
         library.tutti_store_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, c_void_p]
         for function in (library.tutti_step, library.tutti_multiply, library.tutti_store_text):
             function.restype = None
-        self._library = library
+        self.library = library
         name: bytes = library.tutti_path()
         self.path = name.decode()
         """Which code it was compiled to: "avx512_bf16", or "portable" vectors."""
 
     def step(self, model: Model, batch: Batch) -> None:
         """One step of every row of the batch; what the structures point to must be alive."""
-        self._library.tutti_step(byref(model), byref(batch))
+        self.library.tutti_step(byref(model), byref(batch))
 
     def multiply(self, packed: PackedMatrix, x: Tensor) -> Tensor:
         """float32 [rows, inputs] times a packed matrix: float32 [rows, outputs]."""
@@ -115,7 +115,7 @@ class Kernel:
         out, narrow = torch.empty(len(x), packed.outputs), torch.empty(len(x), packed.inputs)
         matrix, threads = matrix_of(packed), torch.get_num_threads()
         pointers = (x.data_ptr(), len(x), narrow.data_ptr(), out.data_ptr())
-        self._library.tutti_multiply(byref(matrix), *pointers, threads)
+        self.library.tutti_multiply(byref(matrix), *pointers, threads)
         return out
 
     def store_text(self, keys_values: Tensor, heads: int, keys: Tensor, values: Tensor) -> None:
@@ -128,7 +128,7 @@ class Kernel:
         tokens, head_dim = len(keys_values), keys_values.shape[1] // 2 // heads
         narrow = keys.dtype != torch.float32
         pointers = (keys.data_ptr(), values.data_ptr())
-        self._library.tutti_store_text(keys_values.data_ptr(), tokens, heads, head_dim, narrow, *pointers)
+        self.library.tutti_store_text(keys_values.data_ptr(), tokens, heads, head_dim, narrow, *pointers)
 
 
 @cache

@@ -122,6 +122,18 @@ def pack(weight: Tensor, name: str, path: str) -> PackedMatrix:
     return PackedMatrix(name, outputs, inputs, data, scales)
 
 
+def pack_panel(weight: Tensor, name: str, path: str) -> Tensor:
+    """Lay a matrix [outputs, even inputs] out in fp32 or bf16, the last tile filled up with zeros."""
+    outputs, inputs = weight.shape
+    assert name in ("fp32", "bf16"), f"no panels in {name}: a bug"
+    assert inputs % 2 == 0, f"a panel of {outputs} x {inputs}: a bug"
+    filled = torch.zeros(-(-outputs // TILE) * TILE, inputs)
+    filled[:outputs] = weight
+    if name == "fp32":
+        return _in_tiles(filled)
+    return _in_tiles(filled.bfloat16()) if path == "portable" else _in_pairs(filled.bfloat16())
+
+
 def _in_tiles(weight: Tensor) -> Tensor:
     """[outputs, inputs] -> [tiles, inputs, 16]"""
     return weight.view(-1, TILE, weight.shape[1]).transpose(1, 2).contiguous()

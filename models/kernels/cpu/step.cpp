@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "attention.h"
+#include "barrier.h"
 #include "matrix.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -51,11 +52,13 @@ namespace {
 struct Share {
     const Model& model;
     const Batch& batch;
+    Barrier& barrier;
     int thread, threads;
     float* weights;   // scratch of this thread: attention weights ...
     float* line;      // ... and one row
 
     int head_dim() const { return model.width / model.num_heads; }
+    void wait() const { barrier.wait(threads); }
 };
 
 // One row of activations, in the type that the next product takes.
@@ -167,34 +170,34 @@ void attend_to_text(const Share& s, const Layer& layer, int index) {
 void run_layer(const Share& s, const Layer& layer, int index) {
     const Batch& b = s.batch;
     normalise_rows(s, layer.self_norm, layer.qkv, nullptr, b.rows);
-#pragma omp barrier
+    s.wait();
     project(s, layer.qkv, b.rows, b.wide);
-#pragma omp barrier
+    s.wait();
     attend_to_past(s, layer);
-#pragma omp barrier
+    s.wait();
     add_projected(s, layer.self_out, nullptr, b.rows);
-#pragma omp barrier
+    s.wait();
     if (b.conditioned) {
         normalise_rows(s, layer.cross_norm, layer.cross_query, b.conditioned_rows, b.conditioned);
-#pragma omp barrier
+        s.wait();
         project(s, layer.cross_query, b.conditioned, b.wide);
-#pragma omp barrier
+        s.wait();
         attend_to_text(s, layer, index);
-#pragma omp barrier
+        s.wait();
         add_projected(s, layer.cross_out, b.conditioned_rows, b.conditioned);
-#pragma omp barrier
+        s.wait();
     }
     normalise_rows(s, layer.ffn_norm, layer.up, nullptr, b.rows);
-#pragma omp barrier
+    s.wait();
     // The qkv buffer is free here and too small; `up` reads `narrow`, so its output goes behind it.
     void* inner = static_cast<char*>(b.narrow) + sizeof(float) * int64_t(b.rows) * s.model.width;
     project_gelu(s, layer.up, layer.down, inner);
-#pragma omp barrier
+    s.wait();
     multiply(layer.down, inner, b.rows, s.thread, s.threads, [&](int row, int output, v16 value) {
         float* place = b.hidden + int64_t(row) * s.model.width + output;
         store(place, load(place) + value);
     });
-#pragma omp barrier
+    s.wait();
 }
 
 }  // namespace
@@ -202,17 +205,18 @@ void run_layer(const Share& s, const Layer& layer, int index) {
 EXPORT const char* tutti_path() { return FAST ? "avx512_bf16" : "portable"; }
 
 EXPORT void tutti_step(const Model* model, const Batch* batch) {
+    Barrier barrier;
 #pragma omp parallel num_threads(batch->threads)
     {
         const int thread = omp_get_thread_num();
         const int64_t line = model->width > model->ffn_dim ? model->width : model->ffn_dim;
         float* scratch = batch->scratch + thread * (batch->scratch_positions + line);
-        const Share s{*model, *batch, thread, omp_get_num_threads(), scratch, scratch + batch->scratch_positions};
+        const Share s{*model, *batch, barrier, thread, omp_get_num_threads(), scratch, scratch + batch->scratch_positions};
         embed(s);
-#pragma omp barrier
+        s.wait();
         for (int index = 0; index < model->num_layers; ++index) run_layer(s, model->layers[index], index);
         normalise_rows(s, model->final_norm, model->heads, nullptr, batch->rows);
-#pragma omp barrier
+        s.wait();
         project(s, model->heads, batch->rows, batch->logits);
     }
 }
@@ -220,12 +224,13 @@ EXPORT void tutti_step(const Model* model, const Batch* batch) {
 // x [rows, inputs] float32 times a packed matrix, into [rows, outputs].
 // narrow: [rows, inputs] scratch for activations as the product takes them.
 EXPORT void tutti_multiply(const Matrix* matrix, const float* x, int32_t rows, void* narrow, float* to, int32_t threads) {
+    Barrier barrier;
 #pragma omp parallel num_threads(threads)
     {
         const int thread = omp_get_thread_num(), all = omp_get_num_threads();
         for (int r = thread; r < rows; r += all)
             emit(x + int64_t(r) * matrix->inputs, matrix->inputs, matrix->format, narrow, r);
-#pragma omp barrier
+        barrier.wait(all);
         multiply(*matrix, narrow, rows, thread, all, [&](int row, int output, v16 value) {
             store(to + int64_t(row) * matrix->outputs + output, value);
         });
