@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-MAX_LATER_S: Final = 60.0
-"""Nobody is sent further away on account of the line outside alone: some of those in it will not come back."""
+MAX_LATER_S: Final = 600.0
+"""Nobody is sent further away on account of the line outside alone: some of those in it will not come back.
+
+Under a cap of a minute most callers of a long overload were told the same time, came back together and were refused."""
 
 
 class ComingBack:

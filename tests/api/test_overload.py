@@ -12,14 +12,12 @@ from sqlalchemy import func, select
 
 from api.generations import outlook
 from api.generations.backlog import Backlog, Capacity, ModelBacklog, Work
-from api.limits.coming_back import MAX_LATER_S
 from api.limits.door import WAITING, Undecided
 from api.services import Services
 from api.store.schema import generations
 from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
 from tests.api.generations.conftest import eventually
-from tests.api.limits.ticking import Ticking
 
 CREATES = ("/api/v1/generate", "/api/v1/generate/stream")
 BODY = {"prompt": "calm piano", "duration": 0.5}
@@ -92,25 +90,6 @@ async def test_a_refused_create_goes_through_later_with_the_same_key(
     first, again = [await client.post(CREATES[0], json=BODY, headers=key) for _ in range(2)]
     assert first.status_code == again.status_code == 202
     assert first.json()["id"] == again.json()["id"]
-
-
-def test_a_burst_is_let_in() -> None:
-    undecided = Undecided()
-    numbers = [undecided.enter() for _ in range(WAITING - 1)]
-    assert not undecided.is_full
-    for number in [*numbers, *numbers]:
-        undecided.leave(number)
-    assert len(undecided) == 0
-
-
-async def test_the_oldest_decides_whether_the_queue_stands() -> None:
-    undecided = Undecided()
-    oldest, *_ = await stand(undecided)
-    for _ in range(WAITING):
-        undecided.enter()
-    assert undecided.is_full
-    undecided.leave(oldest)
-    assert len(undecided) == 2 * WAITING - 1
 
 
 def waits_for_the_end(client: httpx2.AsyncClient) -> Awaitable[httpx2.Response]:
@@ -204,25 +183,3 @@ async def test_another_model_has_room(make_platform: MakePlatform) -> None:
     platform.services.limits.backlogs.seen(full({"tiny": 1e6, "small": 0.0}, platform.services))
     assert (await client.post(CREATES[0], json={**BODY, "model": "tiny"})).status_code == 503
     assert (await client.post(CREATES[0], json={**BODY, "model": "small"})).status_code == 202
-
-
-# ------------------------------------------------------------------------------------------- Retry-After
-def test_who_is_turned_away_is_told_to_come_behind_those_before() -> None:
-    clock = Ticking()
-    undecided = Undecided(clock)
-    for _ in range(10):
-        undecided.leave(undecided.enter())
-    waiting = [undecided.enter() for _ in range(WAITING)]
-    # Ten are decided in a second: the 32 that wait take 3.2 s, and each one that is turned away 0.1 s more.
-    advice = [undecided.turn_away() for _ in range(20)]
-    assert advice == pytest.approx([3.2 + 0.1 * number for number in range(20)])
-    clock.forward(advice[-1] + 2.0)  # all of them are due, and nothing was decided meanwhile
-    for number in waiting:
-        undecided.leave(number)
-    assert undecided.turn_away() == 0.0
-
-
-def test_an_endless_line_sends_nobody_away_for_ever() -> None:
-    undecided = Undecided(Ticking())
-    undecided.enter()
-    assert max(undecided.turn_away() for _ in range(1000)) == MAX_LATER_S
