@@ -150,8 +150,7 @@ class SharedCounters:
         keys: list[str] = []
         arguments: list[Any] = []
         for hit in batch:
-            # The braces keep both counters of a window on one node of a cluster.
-            keys += (self._cache.key("rate", f"{{{hit.name}}}", age) for age in ("before", "now"))
+            keys += (self._cache.key("rate", hit.name, age) for age in ("before", "now"))
             arguments += (hit.limit, hit.window_s)
         found = await cast(Awaitable[list[Any]], self._redis.eval(_COUNT, len(keys), *keys, *arguments))
         return [
