@@ -73,14 +73,15 @@ class AudioLibrary:
         account_id: str,
         generation_id: str,
         track_id: str,
-        attempt: int,
+        fence: int,
         pcm_f32: bytes,
         sample_rate: int,
         channels: int,
     ) -> StoredAudio:
-        """Encrypt and store a finished track. Each attempt has an object of its own, so a stale worker harms nothing.
+        """Encrypt and store a finished track. Each lease has an object of its own, so a stale worker harms nothing.
 
         Args:
+            fence: the lease's.
             pcm_f32: little-endian float32, channels interleaved.
 
         Raises:
@@ -88,7 +89,7 @@ class AudioLibrary:
             KeyMissingError: the account was erased meanwhile.
             StorageUnavailableError: nothing was stored; try again.
         """
-        key = keys.object_key(account_id, "tracks", generation_id, f"{track_id}-{attempt}")
+        key = keys.object_key(account_id, "tracks", generation_id, f"{track_id}-{fence}")
         return await self._store(account_id, key, pcm_f32, channels, sample_rate)
 
     async def store_upload(self, account_id: str, upload_id: str, pcm_f32: bytes, channels: int) -> StoredAudio:
@@ -128,10 +129,6 @@ class AudioLibrary:
             StorageUnavailableError: try again.
         """
         await self._objects.delete(object_key)
-
-    async def delete_account(self, account_id: str) -> int:
-        """Remove every object of an account; returns how many. They are unreadable once its keys are erased."""
-        return await self._objects.delete_below(keys.object_key(account_id))
 
     async def _store(
         self, account_id: str, key: str, pcm_f32: bytes, channels: int, loudness_at: int | None

@@ -128,13 +128,6 @@ class ObjectStore:
                 for entry in batch:
                     yield StoredObject(entry["path"], entry["size"], entry["last_modified"])
 
-    async def delete_below(self, prefix: str) -> int:
-        """Remove every object below a prefix; returns how many there were."""
-        keys = [entry.key async for entry in self.listing(prefix)]
-        for key in keys:
-            await self.delete(key)
-        return len(keys)
-
     async def check(self) -> bool | str:
         """True if an object can be written, read and removed now, otherwise the reason, for an operator."""
         key, content = f"{PROBES}/{new_id('probe')}", os.urandom(16)  # a key of its own: others may be checking, too

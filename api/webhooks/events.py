@@ -21,15 +21,6 @@ ALL_EVENTS: Final = "*"
 TEST_EVENT: Final = "webhook.test"
 
 
-def event_of(state: str) -> EventType:
-    """The type that tells of a generation's last state.
-
-    Raises:
-        ValueError: the state is not a last one.
-    """
-    return EventType(f"generation.{state}")
-
-
 def asks_for(events: Iterable[str], event_type: str) -> bool:
     """Whether an endpoint with these events is told of this one."""
     return any(wanted in (ALL_EVENTS, event_type) for wanted in events)

@@ -115,15 +115,6 @@ async def test_gone_is_gone(library: AudioLibrary, new_account: NewAccount) -> N
         await library.read(row, 0, 1)
 
 
-async def test_an_account_goes_with_all_its_objects(library: AudioLibrary, new_account: NewAccount) -> None:
-    mine, theirs = await new_account(), await new_account()
-    _, row = await put(library, theirs, sine(3, 100))
-    await put(library, mine, sine(3, 100))
-    await library.store_upload(mine, new_id("upl"), sine(3, 100).tobytes(), 1)
-    assert await library.delete_account(mine) == 2
-    assert len(await library.read(row, 0, 100)) == 100
-
-
 @pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 101), (100, 1), (0, -1)])
 async def test_ranges_must_lie_within(library: AudioLibrary, new_account: NewAccount, first: int, count: int) -> None:
     _, row = await put(library, await new_account(), sine(3, 100))

@@ -18,7 +18,6 @@ from api.storage.vault import Vault
 from api.store.database import Database
 from api.store.schema import generations
 from api.webhooks.deliverer import Deliverer
-from api.webhooks.events import event_of
 from api.webhooks.service import WebhookService
 from tests.api.limits.rows import add_account, add_generation
 from tests.api.webhooks.certificates import Authority
@@ -146,7 +145,7 @@ class Events:
             )
         payload = {
             "event_id": new_id("evt"),
-            "type": event_of(state).value,
+            "type": f"generation.{state}",
             "account_id": account_id,
             "generation_id": generation_id,
         }
