@@ -51,8 +51,8 @@ def request(method: str, path: str, key: str, body: bytes = b"", extra: str = ""
 def parse_head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
     """Status and headers, names in lower case."""
     lines = head.split(b"\r\n")
-    pairs = (line.partition(b": ") for line in lines[1:] if line)
-    return int(lines[0].split(b" ", 2)[1]), {name.lower(): value for name, _, value in pairs}
+    pairs = (line.partition(b":") for line in lines[1:] if line)
+    return int(lines[0].split(b" ", 2)[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
 
 class _Connection(asyncio.Protocol):

@@ -11,10 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import yaml
@@ -36,6 +37,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TIER = "enterprise"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
+UNLIMITED: dict[str, Any] = {
+    "requests_per_minute": 10**9,
+    "generations_per_hour": None,
+    "generations_per_day": None,
+    "audio_s_per_day": None,
+    "queued": 100_000,
+    "running": 10_000,
+}
+"""For a tier: what is measured is the platform, not what one account may ask of it."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +56,15 @@ class Load:
         speed: seconds of audio per second, of each track.
         slots: tracks at once.
         max_wait_s: what would wait longer is refused at the door.
-        tenants: accounts, each with a key.
+        tenants: accounts of each tier, each with a key.
+        tiers: names of the tiers file.
     """
 
     speed: float
     slots: int
     max_wait_s: float = 10_000.0
     tenants: int = 50
+    tiers: tuple[str, ...] = (TIER,)
 
 
 @dataclass(frozen=True)
@@ -77,15 +89,19 @@ class Running:
     """A platform that runs.
 
     Attributes:
-        keys: one API key of each account.
+        keys: one API key of each account; ``tier_keys`` the same by tier.
         db: of this process, for the books.
     """
 
     port: int
-    keys: list[str]
+    tier_keys: dict[str, list[str]]
     db: Database
     gateway: Process
     worker: Process
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for keys in self.tier_keys.values() for key in keys]
 
     def rss_mb(self) -> float:
         """Of the gateway."""
@@ -107,32 +123,43 @@ async def platform(load: Load) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tutti-bench-")))
         valkey = stack.enter_context(EmbeddedValkey())
-        environment = _environment(folder, valkey.url, load)
-        settings = Settings(**{name.removeprefix("TUTTI_").lower(): value for name, value in environment.items()})
+        changes = {**UNLIMITED, "max_wait_s": load.max_wait_s, "queue_expiry_s": 20_000.0}
+        environment = {
+            **make_environment(folder, valkey.url, dict.fromkeys(load.tiers, changes)),
+            "TUTTI_WORKER_SLOTS": str(load.slots),
+            "TUTTI_WORKER_DRAIN_S": "0",
+        }
+        settings = settings_of(environment)
         await migrate(settings.database_url)
-        keys = await _accounts(settings, load.tenants)
+        keys = {tier: await make_keys(settings, tier, load.tenants) for tier in load.tiers}
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
         part = [sys.executable, "-m", "benchmarks.api.serve"]
         started = {
             "gateway": stack.enter_context(
-                _process([*part, "gateway", "--fd", str(listening.fileno())], environment, folder, listening.fileno())
+                start_process(
+                    [*part, "gateway", "--fd", str(listening.fileno())], environment, folder, listening.fileno()
+                )
             ),
             "worker": stack.enter_context(
-                _process([*part, "worker", "--speed", str(load.speed)], environment, folder, None)
+                start_process([*part, "worker", "--speed", str(load.speed)], environment, folder, None)
             ),
         }
         port = listening.getsockname()[1]
-        await _ready(port, started, folder)
+        await until_ready(port, started, folder)
         db = Database.connect(settings.database_url)
         stack.push_async_callback(db.close)
         yield Running(port, keys, db, **{name: Process(one.pid) for name, one in started.items()})
 
 
-def _environment(folder: Path, redis_url: str, load: Load) -> dict[str, str]:
+def make_environment(folder: Path, redis_url: str, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Variables of a platform in production that keeps everything in a folder.
+
+    Args:
+        changes: what tiers may do, by name, instead of what the tiers file says.
+    """
     tiers = yaml.safe_load(TIERS_FILE.read_text(encoding="utf-8"))
-    # What is measured is the platform, not what one account may ask of it.
-    wide = {"requests_per_minute": 10**9, "queued": 100_000, "running": 10_000}
-    tiers["tiers"][TIER] |= {**wide, "max_wait_s": load.max_wait_s, "queue_expiry_s": 20_000.0}
+    for name, values in changes.items():
+        tiers["tiers"][name] |= values
     file = folder / "tiers.yaml"
     file.write_text(yaml.safe_dump(tiers, sort_keys=False), encoding="utf-8")
     return {
@@ -144,24 +171,32 @@ def _environment(folder: Path, redis_url: str, load: Load) -> dict[str, str]:
         "TUTTI_STORAGE_URL": (folder / "audio").as_uri(),
         "TUTTI_REDIS_URL": redis_url,
         "TUTTI_TIERS_FILE": str(file),
-        "TUTTI_WORKER_SLOTS": str(load.slots),
-        "TUTTI_WORKER_DRAIN_S": "0",
     }
 
 
-async def _accounts(settings: Settings, count: int) -> list[str]:
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    return Settings(**{name.removeprefix("TUTTI_").lower(): value for name, value in environment.items()})
+
+
+async def make_keys(settings: Settings, tier: str, count: int) -> list[str]:
+    """So many new accounts of a tier, and a key of each."""
     names, now = [new_id("acc") for _ in range(count)], utc_now()
     async with Foundation.build(settings).closing() as base:
         async with base.db.begin() as conn:
-            await conn.execute(insert(accounts), [{"id": name, "tier": TIER, "created_at": now} for name in names])
+            await conn.execute(insert(accounts), [{"id": name, "tier": tier, "created_at": now} for name in names])
         keys = AccountService(base.db, base.settings, base.clock, base.limits).keys
         return [(await keys.create(name, NewKey("bench", "live", ALL_SCOPES))).secret for name in names]
 
 
 @contextmanager
-def _process(
-    command: list[str], environment: dict[str, str], folder: Path, fd: int | None
+def start_process(
+    command: list[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    fd: int | None,
+    stop_timeout_s: float = STOP_TIMEOUT_S,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """A process until the block ends; what it says goes to ``log`` in the folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUTTI_")}
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
@@ -177,18 +212,20 @@ def _process(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(stop_timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-async def _ready(port: int, started: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
+async def until_ready(
+    port: int, started: Mapping[str, subprocess.Popen[bytes]], folder: Path, timeout_s: float = START_TIMEOUT_S
+) -> None:
     """The gateway sees database, cache, storage and worker."""
     try:
         async with (
-            asyncio.timeout(START_TIMEOUT_S),
-            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=START_TIMEOUT_S) as client,
+            asyncio.timeout(timeout_s),
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=timeout_s) as client,
         ):
             while (await client.get("/health/ready")).status_code != 200:
                 if any(process.poll() is not None for process in started.values()):

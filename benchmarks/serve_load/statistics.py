@@ -82,7 +82,7 @@ def quantile_interval(ordered: Sequence[float], q: float) -> tuple[float | None,
 
 def _binomial_quantile(share: float, n: int, p: float) -> int:
     """The smallest k with P(X <= k) >= share."""
-    k = max(0, math.floor(bdtrik(share, n, p)))  # an inverse in the reals, so near that one step decides
+    k: int = max(0, math.floor(bdtrik(share, n, p)))  # an inverse in the reals, so near that one step decides
     while k > 0 and bdtr(k - 1, n, p) >= share:
         k -= 1
     while bdtr(k, n, p) < share:

@@ -65,5 +65,5 @@ def test_a_small_sample_bounds_no_high_quantile() -> None:
     assert found is not None
     assert (found["p50"], found["p99"], found["min"], found["max"]) == (49.0, 98.0, 0.0, 99.0)
     assert found["p99_interval"][1] is None
-    assert found["p50_interval"] == [39.0, 59.0]
+    assert found["p50_interval"] == [39.0, 60.0]
     assert summary([]) is None
