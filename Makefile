@@ -15,7 +15,7 @@ TRITON := triton==3.9.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest crash openapi format bench bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest crash openapi slo format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,12 +63,22 @@ openapi: install ## Write api/openapi.json anew; refuses changes that break clie
 crash: install ## The crash harness, long form: 1,000 operations under 50 faults (ARGS="--seed 7")
 	$(VENV)/bin/python -m tests.crash.run --operations 1000 --faults 50 $(ARGS)
 
+slo: install ## Write rules, alerts, exports, runbooks and dashboards anew (dashboards/README.md)
+	$(VENV)/bin/tutti slo build
+	$(VENV)/bin/python -m dashboards.builder
+
 format: install ## Let ruff put the code in order
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 bench: install ## Micro-benchmarks of the step, the sampler, the codec and the scheduler
 	$(VENV)/bin/pytest benchmarks -o python_files='bench_*.py' --benchmark-only --benchmark-columns=min,median,stddev,rounds $(ARGS)
+
+bench-check: install ## Hot paths against the committed baseline, by ratio (ARGS="--write" makes a new one)
+	$(VENV)/bin/python -m benchmarks.check $(ARGS)
+
+bench-serve: install ## Load test: starts a platform with the tiny model, or ARGS="--url …" (ARGS="--find-max --html load.html")
+	$(VENV)/bin/tutti bench serve $(if $(findstring --url,$(ARGS)),,--start) $(ARGS)
 
 bench-engine: install ## Steps per second and time to first audio, against transformers in the same run
 	$(VENV)/bin/tutti bench engine $(ARGS)

@@ -42,15 +42,15 @@ def causes(promised: Objectives, scale: TimeScale) -> Iterator[Cause]:
     steps = f"rate(tutti_engine_steps_total[{scale.window('2m')}])"
     yield Cause(
         "TuttiDown", "page", 60,
-        f'(sum(up{{job="{JOB}"}}) or vector(0)) == 0',
+        f'(sum(up{{job="{JOB}",role="ingress"}}) or vector(0)) == 0',
         "Tutti answers nobody",
-        "No target of the platform could be scraped, or none is known. With nobody served there are no events either: "
+        "No ingress of the platform could be scraped, or none is known. With nobody served there are no events either: "
         "the alerts on service levels are silent.",
     )  # fmt: skip
     yield Cause(
         "TuttiTargetDown", "ticket", 300,
         f'up{{job="{JOB}"}} == 0',
-        "{{ $labels.instance }} cannot be scraped",
+        "{{ $labels.role }} {{ $labels.instance }} cannot be scraped",
         "Prometheus gets no metrics from it; what it does is missing from every figure, service levels included.",
     )  # fmt: skip
     yield Cause(

@@ -81,13 +81,14 @@ def _file(rules: str, scale: TimeScale, *stories: Story) -> dict[str, Any]:
 
 
 def _targets() -> Iterator[Story]:
-    first, second = (matched("up", job=JOB, instance=name) for name in ("a:1", "b:1"))
+    first, second = (matched("up", job=JOB, role="ingress", instance=name) for name in ("a:1", "b:1"))
+    engine = matched("up", job=JOB, role="engine", instance="e:1")
     yield Story(
         "all targets are lost and come back", "TuttiDown",
-        ((first, steady((1, 5), (0, 5), (1, 5))), (second, steady((1, 5), (0, 5), (1, 5)))),
+        tuple((ingress, steady((1, 5), (0, 5), (1, 5))) for ingress in (first, second)),
         ((5, 0), (8, 1), (12, 0)),
     )  # fmt: skip
-    yield Story("there never was a target", "TuttiDown", (("other", steady((1, 5))),), ((3, 1),))
+    yield Story("there are engines and no ingress", "TuttiDown", ((engine, steady((1, 5))),), ((3, 1),))
     yield Story(
         "one of two is enough", "TuttiDown",
         ((first, steady((1, 15))), (second, steady((1, 5), (0, 10)))), ((12, 0),),

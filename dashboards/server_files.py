@@ -21,12 +21,14 @@ class Addresses:
         platform: URL of Tutti, without a slash at its end.
         prometheus: host and port.
         alertmanager: host and port.
+        token_file: holds TUTTI_METRICS_TOKEN for Prometheus; None: it runs on the platform's machine and needs none.
         notify: URL to which Alertmanager posts, with /page or /ticket behind it; None: it tells nobody.
     """
 
     platform: str = "http://127.0.0.1:8000"
     prometheus: str = "127.0.0.1:9090"
     alertmanager: str = "127.0.0.1:9093"
+    token_file: str | None = None
     notify: str | None = None
 
 
@@ -34,12 +36,14 @@ def prometheus_config(addresses: Addresses, scale: TimeScale) -> dict[str, Any]:
     """``prometheus.yml``: every process of the platform is found by asking it."""
     every = duration(scale.scrape_s)
     discovery = {"url": addresses.platform + TARGETS_PATH, "refresh_interval": duration(scale.wait(15))}
+    file = addresses.token_file
+    token = {"authorization": {"credentials_file": file}} if file else {}
     return {
         "global": {"scrape_interval": every, "evaluation_interval": every, "scrape_timeout": _timeout(scale)},
         "rule_files": ["rules/*.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [addresses.alertmanager]}]}]},
         "scrape_configs": [
-            {"job_name": JOB, "http_sd_configs": [discovery]},
+            {"job_name": JOB, **token, "http_sd_configs": [discovery | token]},
             {"job_name": "prometheus", "static_configs": [{"targets": [addresses.prometheus]}]},
         ],
     }

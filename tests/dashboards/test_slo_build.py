@@ -164,10 +164,13 @@ def test_command_builds_checks_and_mends(tmp_path: Path, capsys: Capture) -> Non
 
 def test_command_takes_addresses(tmp_path: Path) -> None:
     addresses = ["--platform", "http://tutti:8000/", "--prometheus", "p:1", "--alertmanager", "a:2"]
-    notify = ["--notify", "http://hook", "--runbooks", "https://wiki/tutti/"]
+    notify = ["--notify", "http://hook", "--runbooks", "https://wiki/tutti/", "--metrics-token-file", "/run/token"]
     assert main(["slo", "build", "--out", str(tmp_path), *addresses, *notify]) == ExitCode.OK
     config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
-    assert config["scrape_configs"][0]["http_sd_configs"][0]["url"] == "http://tutti:8000/metrics/targets"
+    job = config["scrape_configs"][0]
+    assert job["http_sd_configs"][0]["url"] == "http://tutti:8000/metrics/targets"
+    token = {"credentials_file": "/run/token"}
+    assert job["authorization"] == job["http_sd_configs"][0]["authorization"] == token
     assert config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["a:2"]
     receivers = yaml.safe_load((tmp_path / "alertmanager.yml").read_text())["receivers"]
     assert [each["webhook_configs"][0]["url"] for each in receivers] == ["http://hook/page", "http://hook/ticket"]
