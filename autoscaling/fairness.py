@@ -11,7 +11,8 @@ Three levels, from the top:
 3. **Generations of an account.** Streamed ones first, since somebody listens; then the earliest deadline.
 
 A generation takes one slot per track, all at once. One that is next but does not fit waits for more slots to become
-free, and no other takes them from it.
+free, and no other takes them from it. A tier may have to leave some slots free for those above it; it then waits while
+they go on, and is owed its share meanwhile.
 """
 
 from __future__ import annotations
@@ -68,11 +69,13 @@ class TierRule:
         share: of the capacity, guaranteed.
         weight: of its accounts' clocks.
         running: generations of one account at the same time.
+        leaves: fraction of the slots that the tier leaves free, so that those above it need not wait for one.
     """
 
     share: float
     weight: float
     running: int
+    leaves: float = 0.0
 
     def charge_s(self, audio_s: float) -> float:
         """What a generation adds to its account's clock."""
@@ -89,6 +92,10 @@ class Slots:
     def fit(self, num_tracks: int) -> bool:
         """A generation with more tracks than there are places runs alone."""
         return num_tracks <= self.free or self.free == self.total
+
+    def open_to(self, rule: TierRule) -> bool:
+        """Does a tier that leaves some of them free find one?"""
+        return self.free > int(rule.leaves * self.total) or self.free == self.total
 
 
 class Shares:
@@ -136,6 +143,9 @@ def choose(tenants: Iterable[Tenant], shares: Shares, slots: Slots) -> tuple[Ten
             by_tier.setdefault(tenant.tier, []).append(tenant)
     if not by_tier:
         return None
-    first = by_tier[shares.order(by_tier)[0]]
+    open_to = [tier for tier in shares.order(by_tier) if slots.open_to(shares.rules[tier])]
+    if not open_to:
+        return None
+    first = by_tier[open_to[0]]
     tenant = min(first, key=lambda each: (each.virtual_s, each.account_id))
     return (tenant, tenant.next) if slots.fit(tenant.next.num_tracks) else None

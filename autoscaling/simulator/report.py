@@ -1,0 +1,78 @@
+"""What came out of a simulation: for each tier how many got what they were promised, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from autoscaling.simulator.cluster import Outcome, TierService
+from autoscaling.simulator.replica import Job
+
+
+@dataclass(frozen=True, slots=True)
+class TierReport:
+    """
+    Attributes:
+        asked: requests that came.
+        admitted: fraction that was not refused at the door.
+        first_audio: of the admitted ones with a listener, the fraction that heard something in time; None: none came.
+        first_audio_p95_s: seconds until they did.
+        deadline: of the admitted others, the fraction that was done in time; None: none came.
+    """
+
+    asked: int
+    admitted: float
+    first_audio: float | None
+    first_audio_p95_s: float | None
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    Attributes:
+        gpu_hours: starting and draining replicas included.
+        of_clairvoyant: that over what somebody needs who knows the future.
+        starts: of replicas.
+    """
+
+    tiers: Mapping[str, TierReport]
+    gpu_hours: float
+    of_clairvoyant: float | None
+    starts: int
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def summarise(outcome: Outcome, tiers: Mapping[str, TierService], clairvoyant_gpu_s: float | None = None) -> Report:
+    """Every tier that asked for something, in the order of ``tiers``."""
+    jobs: dict[str, list[Job]] = {name: [] for name in tiers}
+    for job in outcome.jobs:
+        jobs[job.request.tier].append(job)
+    refused = dict.fromkeys(tiers, 0)
+    for request in outcome.refused:
+        refused[request.tier] += 1
+    reports = {name: _tier(jobs[name], refused[name], tiers[name]) for name in tiers if jobs[name] or refused[name]}
+    ratio = outcome.gpu_s / clairvoyant_gpu_s if clairvoyant_gpu_s else None
+    return Report(reports, outcome.gpu_s / 3600, ratio, outcome.starts)
+
+
+def _tier(jobs: list[Job], refused: int, service: TierService) -> TierReport:
+    waits = sorted(
+        (job.heard_s if job.heard_s is not None else float("inf")) - job.request.arrival_s
+        for job in jobs
+        if job.request.mode == "stream"
+    )
+    lates = [
+        job.done_s is not None and job.done_s - job.request.arrival_s <= service.due_s(job.request)
+        for job in jobs
+        if job.request.mode != "stream"
+    ]
+    return TierReport(
+        len(jobs) + refused,
+        len(jobs) / (len(jobs) + refused),
+        sum(wait <= service.first_audio_s for wait in waits) / len(waits) if waits else None,
+        waits[max(0, -(-95 * len(waits) // 100) - 1)] if waits else None,
+        sum(lates) / len(lates) if lates else None,
+    )
