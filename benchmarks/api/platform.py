@@ -221,18 +221,29 @@ def start_process(
 async def until_ready(
     port: int, started: Mapping[str, subprocess.Popen[bytes]], folder: Path, timeout_s: float = START_TIMEOUT_S
 ) -> None:
-    """The gateway sees database, cache, storage and worker."""
+    """The gateway sees database, cache, storage and worker.
+
+    Raises:
+        RuntimeError: a process has ended, or it took too long; the message holds the end of the log.
+    """
     try:
         async with (
             asyncio.timeout(timeout_s),
             httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=timeout_s) as client,
         ):
-            while (await client.get("/health/ready")).status_code != 200:
+            while not await _is_ready(client):
                 if any(process.poll() is not None for process in started.values()):
                     raise RuntimeError(f"the platform ended while it started: {_end_of(folder / 'log')}")
                 await asyncio.sleep(0.1)
     except (TimeoutError, httpx2.HTTPError) as error:
         raise RuntimeError(f"the platform did not become ready ({error!r}): {_end_of(folder / 'log')}") from error
+
+
+async def _is_ready(client: httpx2.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health/ready")).status_code == 200
+    except httpx2.ConnectError:
+        return False  # it does not listen yet
 
 
 def _end_of(log: Path) -> str:

@@ -75,7 +75,9 @@ def run(schedule: Schedule, target: Target, processes: int, progress: Progress |
             process.start()
             there.close()
             started.append((process, here))
-        return _gather(started, progress)
+        sent = _gather(started, progress)
+        assert len(sent.outcomes) == len(schedule.requests), "every request has an outcome"
+        return sent
     finally:
         for process, here in started:
             here.close()
@@ -142,7 +144,8 @@ class _Generator:
         self._there.send((self._done, self._pulse))
 
     async def _send(self, number: int, intended: float) -> None:
-        self._done.append(await self._sender.send(self._planned[number], intended))
+        outcome = await self._sender.send(self._planned[number], intended)
+        self._done.append(outcome)  # looked up now: the list is another one whenever some have been handed over
 
     async def _hand_over(self) -> None:
         while True:

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from api.cache.embedded import EmbeddedValkey
+from api.cli_output import CliError
 from api.limits.tiers import TIERS_FILE
 from api.store.database import migrate
 from benchmarks.api.platform import (
@@ -42,7 +43,7 @@ def started(config: Path | None, accounts: int) -> Iterator[tuple[str, list[tupl
         accounts: of each tier.
 
     Raises:
-        RuntimeError: it did not become ready; the message holds the end of its log.
+        CliError: it did not become ready; the message holds the end of its log.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tutti-load-")))
@@ -54,7 +55,10 @@ def started(config: Path | None, accounts: int) -> Iterator[tuple[str, list[tupl
         command = [sys.executable, "-m", "api.cli", "serve", "--host", HOST, "--port", str(port)]
         command += [] if config is None else ["--config", str(config.resolve())]
         process = stack.enter_context(start_process(command, environment, folder, None, STOP_TIMEOUT_S))
-        asyncio.run(until_ready(port, {"tutti serve": process}, folder, START_TIMEOUT_S))
+        try:
+            asyncio.run(until_ready(port, {"tutti serve": process}, folder, START_TIMEOUT_S))
+        except RuntimeError as error:
+            raise CliError(str(error), "not_ready") from error
         yield f"http://{HOST}:{port}", keys
 
 

@@ -6,6 +6,7 @@ import json
 import py_compile
 import re
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -224,6 +225,4 @@ def test_the_locustfile_compiles(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("locust") is None, reason="locust is not installed: it is no dependency")
 def test_locust_takes_it() -> None:
-    from locust.main import load_locustfile
-
-    assert "Listener" in load_locustfile(str(LOCUSTFILE))[0]
+    assert "Listener" in import_module("locust.main").load_locustfile(str(LOCUSTFILE))[0]
