@@ -1,0 +1,197 @@
+"""The simulator against arithmetic that can be done by hand, and against what must never happen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoscaling.demand import DemandPolicy
+from autoscaling.fairness import TierRule
+from autoscaling.policy import ModelPolicy
+from autoscaling.signals import ModelSignals
+from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome, TierService
+from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.report import summarise
+from autoscaling.simulator.rivals import Fixed, RayPolicy, RaySettings, clairvoyant_gpu_s
+from autoscaling.simulator.workload import Diurnal, Mix, Request, poisson, read_trace
+
+TIERS = {
+    "enterprise": TierService(TierRule(0.6, 16, 32), 1.0, 10, 1, 1e9, 1e9),
+    "free": TierService(TierRule(0.4, 1, 100), 10.0, 300, 4, 1e9, 1e9),
+}
+# One stream alone is made at 10 times real time, two together at 7.5 times each.
+PROFILE = Profile(streams=2, base_s=0.02 / 15, stream_s=0.02 / 30, first_audio_s=0.3, overhead_s=0.0, cold_start_s=20)
+MIX = Mix({"m": 1.0}, tiers={"enterprise": 0.3, "free": 0.7}, tenants={"enterprise": 3, "free": 200})
+
+
+def request(number: int, arrival_s: float, audio_s: float = 30.0, tier: str = "free") -> Request:
+    return Request(number, arrival_s, "m", tier, f"{tier}-{number}", "stream", audio_s)
+
+
+def simulate(
+    requests: list[Request], autoscaler: Autoscaler | None = None, until_s: float = 100.0, initial: int = 1
+) -> Outcome:
+    cluster = Cluster({"m": PROFILE}, TIERS, autoscaler or Fixed({"m": 1}), {"m": initial})
+    return cluster.run(requests, until_s)
+
+
+def times(outcome: Outcome) -> dict[int, tuple[float, float, float]]:
+    """Request → when it was admitted, heard and done."""
+    return {job.request.id: (job.admitted_s, job.heard_s or -1, job.done_s or -1) for job in outcome.jobs}
+
+
+def test_one_stream_alone() -> None:
+    assert times(simulate([request(1, 5.0)]))[1] == pytest.approx((5.0, 5.03, 8.0))
+
+
+def test_two_streams_share_the_pace_while_both_are_there() -> None:
+    # From 1 s on both go at 7.5: the first has 20 s of audio left; when it is done, 10 s of the second are.
+    assert PROFILE.rate(1) == pytest.approx(10)
+    assert PROFILE.rate(2) == pytest.approx(7.5)
+    seen = times(simulate([request(1, 0.0), request(2, 1.0)]))
+    assert seen[1][2] == pytest.approx(1 + 20 / 7.5)
+    assert seen[2][1] == pytest.approx(1 + 0.3 / 7.5)
+    assert seen[2][2] == pytest.approx(1 + 20 / 7.5 + 10 / 10)
+
+
+def test_a_third_waits_for_a_place_and_the_higher_tier_goes_first() -> None:
+    requests = [request(1, 0.0), request(2, 0.0), request(3, 0.1), request(4, 0.2, tier="enterprise")]
+    seen = times(simulate(requests))
+    assert seen[4][0] == pytest.approx(4.0)  # both are done at 30 / 7.5
+    assert seen[3][0] == pytest.approx(4.0)
+    outcome = simulate([request(1, 0.0), request(2, 0.0, 60.0), request(3, 0.1), request(4, 0.2, tier="enterprise")])
+    assert times(outcome)[4][0] < times(outcome)[3][0]
+
+
+def test_a_replica_serves_after_its_cold_start_and_is_paid_for_from_when_it_was_asked_for() -> None:
+    outcome = simulate([request(1, 0.0)], Fixed({"m": 1}), until_s=30.0, initial=0)
+    assert times(outcome)[1] == pytest.approx((20.0, 20.03, 23.0))
+    assert outcome.gpu_s == pytest.approx(30.0)
+    assert outcome.starts == 1
+
+
+class Steps(Fixed):
+    """So many until a time, then so many."""
+
+    def __init__(self, *steps: tuple[float, int]) -> None:
+        self._steps = steps
+
+    def decide(self, signals: Mapping[str, ModelSignals], now: float) -> Mapping[str, int]:
+        return {"m": next(number for until, number in reversed(self._steps) if now >= until)}
+
+
+def test_a_replica_that_is_taken_away_finishes_what_it_has() -> None:
+    outcome = simulate([request(1, 0.0, 300.0)], Steps((0, 1), (5, 0)), until_s=60.0)
+    assert times(outcome)[1][2] == pytest.approx(30.0)
+    assert outcome.gpu_s == pytest.approx(30.0)
+
+
+def test_who_would_wait_too_long_is_refused_at_the_door() -> None:
+    strict = {name: replace(tier, max_stream_wait_s=5.0) for name, tier in TIERS.items()}
+    cluster = Cluster({"m": PROFILE}, strict, Fixed({"m": 1}), {"m": 1})
+    outcome = cluster.run([request(number, 0.0) for number in range(6)], 10.0)
+    # The third would wait 60 / 15 = 4 s, and whoever comes after it 6 s.
+    assert [job.request.id for job in outcome.jobs] == [0, 1, 2]
+    assert [each.id for each in outcome.refused] == [3, 4, 5]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.2, 3.0), st.floats(0, 60))
+def test_nothing_is_lost_nothing_is_early_and_no_replica_is_overfull(seed: int, rate: float, cold_s: float) -> None:
+    profile = replace(PROFILE, cold_start_s=cold_s)
+    policy = ModelPolicy(2, profile.rate(2), cold_s, max_replicas=20, break_even_s=30)
+    requests = MIX.requests(poisson(rate, 120, seed), seed)
+    outcome = Cluster({"m": profile}, TIERS, DemandPolicy({"m": policy})).run(requests, 200)
+    assert sorted(job.request.id for job in outcome.jobs) == [each.id for each in requests]
+    for job in outcome.jobs:
+        assert job.heard_s is not None
+        assert job.done_s is not None
+        assert job.request.arrival_s <= job.admitted_s < job.heard_s <= job.done_s
+        made_s = job.done_s - job.admitted_s
+        assert job.request.audio_s / 10 - 1e-6 <= made_s <= job.request.audio_s / 7.5 + 1e-6
+    assert outcome.gpu_s * 2 * profile.rate(2) >= sum(each.audio_s for each in requests) - 1e-6
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    first, second = (
+        simulate(MIX.requests(poisson(0.5, 200, 3), 3), RayPolicy({"m": RaySettings()}), 300) for _ in range(2)
+    )
+    assert times(first) == times(second)
+    assert first.gpu_s == second.gpu_s
+
+
+# ------------------------------------------------------------------------------------ rivals
+def test_somebody_who_knows_the_future_keeps_a_replica_through_short_gaps_only() -> None:
+    # A request of 30 s takes 4 s on a full replica; the gap of 5.5 s is kept, that of 100 s costs a start.
+    requests = [request(1, 0.0), request(2, 9.5), request(3, 114.0)]
+    expected = 20 + 4 + 5.5 + 4 + 20 + 4
+    assert clairvoyant_gpu_s(requests, {"m": PROFILE}) == pytest.approx(expected)
+
+
+def test_ray_waits_for_its_delays() -> None:
+    busy = ModelSignals(ready=1, running=2, queued=18)
+    policy = RayPolicy({"m": RaySettings(metrics_interval_s=1)})
+    decided = [policy.decide({"m": busy}, float(now))["m"] for now in range(32)]
+    assert decided[:30] == [1] * 30
+    assert decided[31] == 10
+    idle = [policy.decide({"m": ModelSignals(ready=10)}, float(now))["m"] for now in range(32, 700)]
+    assert idle[590] == 10
+    assert idle[-1] == 1
+
+
+# ---------------------------------------------------------------------------------- workload
+def test_arrivals_have_their_rate_and_their_day() -> None:
+    assert len(poisson(5, 2000, 1)) == pytest.approx(10_000, rel=0.05)
+    day = Diurnal(mean=2, swing=0.5, period_s=4000, crowds=(1000,), crowd=5, crowd_s=100)
+    arrivals = day.arrivals(4000, 1)
+    assert sum(1000 <= at < 1100 for at in arrivals) == pytest.approx(1000, rel=0.1)
+    assert sum(at < 500 for at in arrivals) < sum(1750 <= at < 2250 for at in arrivals) / 2
+
+
+def test_profiles_come_from_two_measured_figures() -> None:
+    profile = Profile.from_measured(8, one=10, many=30, many_streams=8)
+    assert profile.rate(1) == pytest.approx(10)
+    assert profile.capacity == pytest.approx(30)
+    with pytest.raises(ValueError, match="fit no replica"):
+        Profile.from_measured(8, one=10, many=5, many_streams=8)
+    with pytest.raises(ValueError, match="at least one stream"):
+        Profile(streams=0, base_s=0.01, stream_s=0)
+
+
+def test_a_trace_is_read_and_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("arrival_s\n0.0\n1.0\n4.0\n")
+    assert read_trace(path, scale=2) == [0.0, 0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time\n1\n", "no column arrival_s"),
+        ("arrival_s\n1\nx\n", "line 3: arrival_s is no number: 'x'"),
+        ("arrival_s\n2\n1\n", "line 3: arrival times must ascend"),
+        ("arrival_s\nnan\n", "must ascend"),
+        ("arrival_s\n", "no requests"),
+    ],
+)
+def test_a_trace_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_trace(path)
+
+
+def test_the_report_counts_tiers_apart() -> None:
+    outcome = simulate([request(1, 0.0), request(2, 0.0, tier="enterprise"), request(3, 0.0, 10.0, "enterprise")])
+    report = summarise(outcome, TIERS, clairvoyant_gpu_s=outcome.gpu_s / 2)
+    assert report.of_clairvoyant == 2
+    assert report.tiers["enterprise"].asked == 2
+    assert report.tiers["free"].first_audio_p95_s is not None
+    assert report.tiers["enterprise"].deadline is None
+    assert not math.isnan(report.gpu_hours)
