@@ -169,3 +169,9 @@ def generous_tiers(folder: Path) -> Path:
     file = folder / "tiers.yaml"
     file.write_text(yaml.safe_dump(tiers, sort_keys=False), encoding="utf-8")
     return file
+
+
+async def get(app: FastAPI, path: str, host: str = "localhost") -> httpx2.Response:
+    """By somebody at this machine, unless the server is called by another name than its own."""
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=f"http://{host}") as client:
+        return await client.get(path)

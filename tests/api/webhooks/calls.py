@@ -50,3 +50,8 @@ async def at_work(deliverer: Deliverer) -> AsyncIterator[asyncio.Task[None]]:
         await deliverer.stop()
         async with asyncio.timeout(TIMEOUT_S):
             await asyncio.wait([running])
+
+
+async def only(service: WebhookService, account: str) -> dict[str, Any]:
+    (delivery,) = await listed(service, account)
+    return delivery
