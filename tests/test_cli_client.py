@@ -16,7 +16,6 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import cli_retry
 from api.cli_output import CliError, ExitCode
 from api.cli_wav import parse_wav_header
 from api.formats.wav import wav_header
@@ -29,12 +28,7 @@ from tests.canned import (
     sending,
 )
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits between two attempts."""
-    monkeypatch.setattr(cli_retry, "RETRY_DELAYS_S", (0.0, 0.0, 0.0))
-    monkeypatch.delenv("TUTTI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("client_at_once")
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])

@@ -26,12 +26,7 @@ from tests.canned import (
     sending,
 )
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits between two attempts."""
-    monkeypatch.setattr(cli_retry, "RETRY_DELAYS_S", (0.0, 0.0, 0.0))
-    monkeypatch.delenv("TUTTI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("client_at_once")
 
 
 # ----------------------------------------------------------------------------------------- coming back
