@@ -102,6 +102,9 @@ class Authenticator:
             return LOCAL_ACCOUNT if self._local_tier is not None and is_local(connection) else None
         if credential.kind == "token":
             return _token_name(self._tokens.read(credential.value))
+        return self._secret_name(credential)
+
+    def _secret_name(self, credential: Credential) -> str:
         return f"{credential.kind} {self._names(credential.value)}"
 
     def forget(self) -> None:
@@ -133,8 +136,7 @@ class Authenticator:
             claims = self._tokens.read(credential.value)
             return await self._remembered(_token_name(claims), lambda: self._by_token(claims))
         find = self._by_cookie if credential.kind == "cookie" else self._by_key
-        name = f"{credential.kind} {self._names(credential.value)}"
-        return await self._remembered(name, lambda: find(credential))
+        return await self._remembered(self._secret_name(credential), lambda: find(credential))
 
     async def _remembered(self, name: str, find: Callable[[], Awaitable[Identity]]) -> Identity:
         identity = self._known.get(name)
