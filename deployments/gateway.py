@@ -6,27 +6,21 @@ package, and a FastAPI object that travelled pickled would not survive it.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.client import GeneratorClient
+from deployments.composing import composed
 from models.catalog import ModelSpec
 
 APP_FACTORY = "api.app:create_app"
-SETTINGS = "api.settings"
-LOGS = "api.logs"
 
 
 def compose(backends: dict[str, GeneratorClient], models: dict[str, ModelSpec]) -> Any:
-    """The ASGI application of one gateway, and its log, to which everything goes that is told to Python's logging."""
-    settings: Any = importlib.import_module(SETTINGS).Settings()
-    logs: Any = importlib.import_module(LOGS)
-    log: Any = logs.service_logger(settings, logs.SERVICE)
-    module, _, factory = APP_FACTORY.partition(":")
-    return getattr(importlib.import_module(module), factory)(backends, models, settings, log=log)
+    """The ASGI application of one gateway."""
+    return composed(APP_FACTORY, "SERVICE", backends, models)
 
 
 @serve.ingress()

@@ -7,18 +7,16 @@ this package.
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.client import GeneratorClient
+from deployments.composing import composed
 from models.catalog import ModelSpec
 
 WORKER_FACTORY = "api.worker:create_worker"
-SETTINGS = "api.settings"
-LOGS = "api.logs"
 
 
 class WorkerStoppedError(RuntimeError):
@@ -37,13 +35,8 @@ class GenerationWorker:
     def __init__(
         self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec], slots: Mapping[str, int]
     ) -> None:
-        module, _, factory = WORKER_FACTORY.partition(":")
         backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
-        settings: Any = importlib.import_module(SETTINGS).Settings()
-        logs: Any = importlib.import_module(LOGS)
-        log: Any = logs.service_logger(settings, logs.WORKER_SERVICE)
-        make: Any = getattr(importlib.import_module(module), factory)
-        self._worker: Any = make(backends, models, settings, slots=slots, log=log)
+        self._worker: Any = composed(WORKER_FACTORY, "WORKER_SERVICE", backends, models, slots=slots)
         self._running: asyncio.Task[None] | None = None
 
     async def check_health(self) -> None:
