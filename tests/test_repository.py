@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from api.doctor import TORCH_VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("api", "deployments", "models", "benchmarks")
+PACKAGES = ("api", "autoscaling", "dashboards", "deployments", "models", "benchmarks")
 MAX_TINY_BYTES = 25_000_000
 # Built from parts, so that this file does not hold what it looks for.
 FOLDERS = ("/" + "work", "/" + "root", "/" + "home/[a-z]+", "/" + "opt/pypi", "/" + "Users/[a-z]+")
@@ -116,7 +116,7 @@ def test_everything_that_is_imported_is_named_in_the_project_file() -> None:
         folder = path.relative_to(ROOT).parts[0]
         if path.suffix != ".py" or folder not in (*PACKAGES, "tests"):
             continue
-        runs = folder in ("api", "deployments", "models") and "tiny" not in path.parts
+        runs = folder in ("api", "autoscaling", "dashboards", "deployments", "models") and "tiny" not in path.parts
         for module in _imports(path) - {*PACKAGES, "tests"} - sys.stdlib_module_names:
             distributions = {canonicalize_name(name) for name in providers.get(module, [module])}
             assert distributions & (named if runs else named_dev), f"{path.relative_to(ROOT)} imports {module}"
