@@ -98,7 +98,7 @@ BREACHING = Row(
                 ("alertstate", "State"),
             ),
             width=10,
-            height=12,
+            height=13,
             empty="No alert is pending or firing",
         ),
         Table(
@@ -129,7 +129,7 @@ BREACHING = Row(
             ),
             labels=(("sloth_slo", "Objective"), ("tier", "Tier")),
             width=14,
-            height=12,
+            height=13,
         ),
         TimeSeries(
             "Burn rate",

@@ -69,6 +69,7 @@ DETAIL = Row(
                 ("threshold", "Threshold (s)"),
             ),
             width=14,
+            height=13,
         ),
         Table(
             "Versions",
@@ -77,6 +78,7 @@ DETAIL = Row(
             (Target("count by (role, version) (tutti_build_info)", "Processes"),),
             labels=(("role", "Part"), ("version", "Version")),
             width=10,
+            height=13,
         ),
     ),
 )

@@ -127,12 +127,19 @@ class Prometheus:
             response = self._http.get(f"{self.url}/api/v1/{what}", params=dict(parameters))
             answer = response.json()
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise PrometheusError(f"No answer from Prometheus: {str(error) or type(error).__name__}") from error
+            said = str(error) or type(error).__name__
+            raise PrometheusError(f"No answer from Prometheus at {public(self.url)}: {said}") from error
         except ValueError as error:
             raise PrometheusError(f"Status {response.status_code} and no JSON: this is no Prometheus server") from error
         if not isinstance(answer, dict) or answer.get("status") != "success":
             raise PrometheusError(_refusal(answer, response.status_code))
         return answer["data"]
+
+
+def public(url: str) -> str:
+    """An address without user and password, to be shown."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.rpartition("@")[2]
 
 
 def _refusal(answer: object, status: int) -> str:
