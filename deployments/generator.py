@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
+from deployments.engine_metrics import expose
 from deployments.tracing import TRACEPARENT, TRACING, TracedTrack
 from models.engine_config import EngineConfig
 from models.errors import TuttiError
@@ -106,14 +107,19 @@ class MusicGenerator:
     """
 
     def __init__(self, model_id: str, checkpoint: str, engine: dict[str, Any]) -> None:
+        began_at = time.perf_counter()
         from models.engine.async_engine import AsyncEngine
 
+        imported_at = time.perf_counter()
         self._model_id = model_id
         self._backlog = Backlog()
         logs, tracing, wish = (importlib.import_module(name) for name in (LOGS, TRACING, TRACING_SETTINGS))
         self._log: Any = logs.engine_logger(self._backlog.prompts, about=self._backlog.ids).bind(model=model_id)
         self._tracing: Any = tracing.Tracing.start(wish.TracingSettings(), "tutti-engine")
+        loading_at = time.perf_counter()
         self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine))
+        startup = {"import": imported_at - began_at, "load": time.perf_counter() - loading_at}
+        self._metrics: Any = expose(model_id, self._engine.stats, startup)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
         """Stream one track; closing the iterator frees its rows within one step."""
@@ -159,4 +165,6 @@ class MusicGenerator:
         engine = getattr(self, "_engine", None)
         if engine is not None:
             engine.shutdown()
+            if (metrics := getattr(self, "_metrics", None)) is not None:
+                metrics.close()
             self._tracing.close()

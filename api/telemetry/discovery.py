@@ -11,12 +11,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from redis.exceptions import RedisError
 
 from api.cache.client import Cache
-from api.settings import Settings
 from api.tasks import stop
 from api.telemetry.exporter import Exporter
 from api.telemetry.recorder import Role
@@ -34,6 +33,15 @@ _LIST = """
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. redis.call('TIME')[1])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
+
+
+class MetricsWish(Protocol):
+    """Any settings that say where metrics are shown."""
+
+    @property
+    def metrics_host(self) -> str: ...
+    @property
+    def metrics_token(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,7 +86,7 @@ class Targets:
 
 @asynccontextmanager
 async def exposed(
-    registry: Registry, role: Role, replica: str, settings: Settings, cache: Cache
+    registry: Registry, role: Role, replica: str, settings: MetricsWish, cache: Cache
 ) -> AsyncIterator[Target]:
     """Inside the block the registry is served and on the list; without Valkey it is served, and listed later."""
     exporter = Exporter(registry, settings.metrics_host, settings.metrics_token)

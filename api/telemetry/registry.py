@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 
 from api.telemetry.catalogue import CATALOGUE, TIERS, Metric, Plane
+
+# When each series was made: it would double their number, and Prometheus finds restarts by itself.
+disable_created_metrics()
 
 
 class Registry:
@@ -25,6 +35,14 @@ class Registry:
         ProcessCollector(registry=self.collectors)
         listed = [each for each in CATALOGUE if each.plane in wanted or each.name in names]
         self._families = {each.name: self._make(each) for each in listed}
+
+    def counts(self, name: str) -> bool:
+        """Whether this process has the metric."""
+        return name in self._families
+
+    def begin(self, each: Metric, labels: tuple[str, ...]) -> None:
+        """Make a series of the metric that is there, at 0."""
+        self._families[each.name].labels(*labels)
 
     def counter(self, name: str) -> Counter:
         """
