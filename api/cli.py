@@ -15,6 +15,7 @@ from api.cli_db import db
 from api.cli_doctor import doctor
 from api.cli_generate import generate
 from api.cli_output import ExitCode, report_error, stderr
+from api.cli_plan import plan
 from api.cli_serve import serve
 from api.cli_slo import slo
 from api.version import VERSION
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(generate)
 app.command()(doctor)
+app.command()(plan)
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")
 app.add_typer(admin, name="admin")

@@ -1,0 +1,74 @@
+"""``python -m autoscaling.simulator``: the table of ``autoscaling.simulator.study``; the last line is JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.study import Row, study, table
+from autoscaling.simulator.workload import Diurnal, poisson, read_trace
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs it; exits with 2 and a sentence where the arguments or a trace are wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        profile = Profile.from_measured(arguments.streams, arguments.one, arguments.many, arguments.streams)
+        arrivals = _arrivals(arguments)
+    except (OSError, ValueError) as error:
+        print(f"simulator: {error}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    for row in study(arrivals, profile, arguments.cold_start, arguments.seed, grid=arguments.grid):
+        print(f"{row.workload}, cold start {row.cold_start_s:g} s, {row.policy}: {row.report.gpu_hours:.1f} GPU-hours",
+              file=sys.stderr, flush=True)  # fmt: skip
+        rows.append(row)
+    print(table(rows))
+    print(
+        json.dumps({"study": "autoscaling", "schema": 1, "rows": [{**asdict(row), "meets": row.meets} for row in rows]})
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m autoscaling.simulator", description=__doc__)
+    parser.add_argument("--trace", action="append", default=[], metavar="NAME=CSV", help="column arrival_s, seconds")
+    parser.add_argument("--hours", type=float, default=24, help="of the day that is drawn; 0: none")
+    parser.add_argument("--rate", type=float, default=1.5, help="requests per second of that day, on average")
+    parser.add_argument("--poisson", type=float, default=0.0, help="also so many requests a second for an hour")
+    parser.add_argument("--cold-start", type=float, nargs="+", default=[15, 30, 60, 120], help="seconds")
+    parser.add_argument("--streams", type=int, default=8, help="that a replica serves at once")
+    parser.add_argument("--one", type=float, default=10, help="audio-seconds per second of one stream alone")
+    parser.add_argument("--many", type=float, default=30, help="the same of all streams in sum")
+    parser.add_argument("--grid", action="store_true", help="also search Ray's settings for each workload")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _arrivals(arguments: argparse.Namespace) -> dict[str, list[float]]:
+    arrivals: dict[str, list[float]] = {}
+    if arguments.hours > 0:
+        period_s = arguments.hours * 3600
+        crowds = tuple(period_s * part / 10 + 1000 for part in range(1, 10, 2))
+        arrivals["day with crowds"] = Diurnal(arguments.rate, period_s=period_s, crowds=crowds).arrivals(
+            period_s, arguments.seed
+        )
+    if arguments.poisson > 0:
+        arrivals["Poisson"] = poisson(arguments.poisson, 3600, arguments.seed)
+    for each in arguments.trace:
+        name, equals, path = each.partition("=")
+        if not equals:
+            raise ValueError(f"--trace wants NAME=CSV, got {each!r}")
+        arrivals[name] = read_trace(Path(path))
+    if not arrivals:
+        raise ValueError("nothing to simulate: give --hours, --poisson or --trace")
+    return arrivals
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""One configuration of the policy "demand" on several workloads and cold starts, beside what others would have done."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from autoscaling.demand import DemandPolicy
+from autoscaling.fairness import TierRule
+from autoscaling.policy import ModelPolicy
+from autoscaling.simulator.cluster import Autoscaler, Cluster, TierService
+from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.report import Report, summarise
+from autoscaling.simulator.rivals import RayPolicy, RaySettings, clairvoyant_gpu_s
+from autoscaling.simulator.workload import Mix, Request
+
+MODEL = "model"
+MAX_REPLICAS = 200
+TIERS: Mapping[str, TierService] = {
+    "enterprise": TierService(TierRule(0.6, 16.0, 32), 1.0, 10, 1, 5, 60),
+    "pro": TierService(TierRule(0.3, 4.0, 4, leaves=0.05), 2.5, 30, 2, 10, 120),
+    "free": TierService(TierRule(0.1, 1.0, 1, leaves=0.12), 10.0, 300, 4, 9, 300),
+}
+"""As in ``api/limits/tiers.yaml`` and ``dashboards/slo.yaml``, but that free listeners are refused if they would wait
+longer than their objective says, and that slots are left free for those above."""
+OBJECTIVES = {"enterprise": 0.999, "pro": 0.99, "free": 0.97}
+"""Fractions of first audio in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One workload on one kind of replica."""
+
+    workload: str
+    requests: Sequence[Request]
+    profile: Profile
+
+    @property
+    def duration_s(self) -> float:
+        return self.requests[-1].arrival_s
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    workload: str
+    cold_start_s: float
+    policy: str
+    report: Report
+
+    @property
+    def meets(self) -> bool:
+        """All tiers heard something in time, as often as promised."""
+        return all(
+            tier.first_audio is None or tier.first_audio >= OBJECTIVES[name] for name, tier in self.report.tiers.items()
+        )
+
+
+def study(
+    arrivals: Mapping[str, Sequence[float]],
+    profile: Profile,
+    cold_starts_s: Iterable[float],
+    seed: int = 0,
+    *,
+    grid: bool = False,
+) -> Iterator[Row]:
+    """Every workload with every cold start, under each policy, as soon as it is known.
+
+    Args:
+        arrivals: workload → arrival times (s, ascending).
+        grid: also search Ray's settings for the cheapest that keep all promises on that very workload, which nobody can
+            do before the day is over.
+    """
+    mix = Mix({MODEL: 1.0})
+    for name, times in arrivals.items():
+        requests = mix.requests(times, seed)
+        for cold_start_s in cold_starts_s:
+            case = Case(name, requests, replace(profile, cold_start_s=cold_start_s))
+            yield run(case, "demand", DemandPolicy({MODEL: settings_of(case.profile)}))
+            yield run(case, "Ray, its delays", RayPolicy({MODEL: ray_settings(case.profile, 0.75, 30, 600)}))
+            if grid:
+                yield tuned(case)
+
+
+def run(case: Case, policy: str, autoscaler: Autoscaler) -> Row:
+    cluster = Cluster({MODEL: case.profile}, TIERS, autoscaler, {MODEL: 1})
+    outcome = cluster.run(case.requests, case.duration_s)
+    least = clairvoyant_gpu_s(case.requests, {MODEL: case.profile})
+    return Row(case.workload, case.profile.cold_start_s, policy, summarise(outcome, TIERS, least))
+
+
+def settings_of(profile: Profile) -> ModelPolicy:
+    """The one configuration of "demand"."""
+    rate = profile.rate(profile.streams)
+    return ModelPolicy(profile.streams, rate, profile.cold_start_s, warm_floor=1, max_replicas=MAX_REPLICAS)
+
+
+def ray_settings(profile: Profile, load: float, up_s: float, down_s: float) -> RaySettings:
+    """Ray's own policy, aiming at a fraction of the streams that a replica takes, with fast reports."""
+    return RaySettings(load * profile.streams, 20.0, 1.0, up_s, down_s, 1, MAX_REPLICAS)
+
+
+def tuned(case: Case) -> Row:
+    """The cheapest of a grid of Ray's settings that keeps all promises, or the one that keeps most."""
+    rows = [
+        run(case, f"Ray, tuned ({load:.2f}, {up_s:g} s, {down_s:g} s)",
+            RayPolicy({MODEL: ray_settings(case.profile, load, up_s, down_s)}))
+        for load, up_s, down_s in itertools.product((0.35, 0.5, 0.75), (0.0, 10.0), (60.0, 300.0, 900.0))
+    ]  # fmt: skip
+    keeping = [row for row in rows if row.meets]
+    return min(keeping, key=lambda row: row.report.gpu_hours) if keeping else max(rows, key=_worst)
+
+
+def _worst(row: Row) -> float:
+    """How far the tier that is farthest from its promise is from it."""
+    return min((tier.first_audio or 1.0) - OBJECTIVES[name] for name, tier in row.report.tiers.items())
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| workload | cold start | policy | GPU-hours | of clairvoyant | starts | first audio in time: "
+        + " / ".join(TIERS) + " | admitted | all promises |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in rows:
+        report = row.report
+        heard = " / ".join(_percent(tier.first_audio) for tier in report.tiers.values())
+        admitted = " / ".join(_percent(tier.admitted) for tier in report.tiers.values())
+        ratio = f"{report.of_clairvoyant:.2f} ×" if report.of_clairvoyant is not None else "–"
+        cost = f"{report.gpu_hours:.1f} | {ratio} | {report.starts}"
+        kept = "kept" if row.meets else "not kept"
+        lines.append(
+            f"| {row.workload} | {row.cold_start_s:g} s | {row.policy} | {cost} | {heard} | {admitted} | {kept} |"
+        )
+    return "\n".join(lines)
+
+
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.2f}"
