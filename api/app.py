@@ -31,6 +31,7 @@ from api.settings import Settings
 from api.store.database import prepare_check
 from api.telemetry.compose import make_telemetry
 from api.telemetry.reporting import reporting
+from api.telemetry.zeros import begin_at_zero
 from api.tracing import Tracing
 from api.tracing_http import Traced
 from api.version import VERSION
@@ -66,6 +67,7 @@ def create_app(
     log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts)
     tracing = tracing or Tracing.start(settings, SERVICE)
     telemetry = make_telemetry("ingress", base.clock)
+    begin_at_zero(telemetry.registry, models)
     services = Services.build(base, backends, models, telemetry, log)
 
     @asynccontextmanager

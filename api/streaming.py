@@ -77,6 +77,7 @@ class AudioResponse(LiveResponse):
         self._on_leave = on_leave
         self._asked_at = time.perf_counter()
         self._samples_sent = 0
+        self._is_whole = False
 
     async def _stream(self, send: Send) -> None:
         with span("stream", generation_id=self._view.id, model=self._view.model_id, format=self._format):
@@ -106,6 +107,8 @@ class AudioResponse(LiveResponse):
         if data:
             await self._send_body(data, send, more=True)
         self._samples_sent += piece.num_samples
+        # Of a body whose length was announced; other formats have an end of their own.
+        self._is_whole = encoder.content_length is not None and self._samples_sent >= piece.header.total_samples
 
     async def _send_body(self, data: bytes, send: Send, *, more: bool) -> None:
         if self._record is None:
@@ -141,6 +144,8 @@ class AudioResponse(LiveResponse):
         return headers
 
     async def _ended(self, outcome: Outcome, error: BaseException | None) -> None:
+        if outcome == "disconnected" and self._is_whole:
+            outcome = "completed"  # a client need not wait for more than the last byte
         if self._record is not None:
             self._record.end(_counted_as(outcome, error))
         if error is not None and outcome in ("cut", "too_slow"):

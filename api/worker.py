@@ -37,6 +37,7 @@ from api.telemetry.backlog import BacklogGauge
 from api.telemetry.compose import make_telemetry
 from api.telemetry.reporting import reporting
 from api.telemetry.work import WorkCounts
+from api.telemetry.zeros import begin_at_zero
 from api.tracing import Tracing
 from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
@@ -91,6 +92,7 @@ class WorkerProcess:
     ) -> None:
         self._base, self._log, self._tracing = base, log, tracing
         self._telemetry = make_telemetry("worker", base.clock, also=[BACKLOG])
+        begin_at_zero(self._telemetry.registry, models)
         self._backlog = BacklogGauge(self._telemetry.registry, base.db, list(models))
         counts = WorkCounts(self._telemetry)
         self._generations = GenerationService(
