@@ -33,6 +33,7 @@ from dashboards.objectives import load_objectives
 
 URL = "http://127.0.0.1:8000"
 FAILED, INVALID = 1, 3
+_WIDTH = 150  # of a table in a file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = options.parser().parse_args(arguments)
     _check(given)
     console = Console(quiet=given.quiet, highlight=False)
+    if not console.is_terminal:
+        console = Console(quiet=given.quiet, highlight=False, width=_WIDTH)
     with ExitStack() as stack:
         url, accounts = given.url or URL, given.api_key
         if given.start:

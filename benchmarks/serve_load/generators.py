@@ -6,13 +6,17 @@ A process of their own each, so that neither drawing a progress line nor another
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 from benchmarks.api.arrivals import open_loop
 from benchmarks.serve_load.calls import Keys, Sender
@@ -25,6 +29,9 @@ START_TIMEOUT_S = 60.0
 _AHEAD_S = 0.3  # between the last process being ready and the first moment of the schedule
 _BATCH_S = 0.25  # outcomes are handed over so often: rarely enough to disturb nothing
 _PULSE_S = 0.02
+_PRIORITY = -10
+_REPOSITORY = Path(__file__).parents[2]
+_Process = subprocess.Popen[bytes]
 
 
 class GeneratorError(TuttiError):
@@ -66,15 +73,12 @@ def run(schedule: Schedule, target: Target, processes: int, progress: Progress |
     Raises:
         GeneratorError: one of the processes has died.
     """
-    context = get_context("spawn")
-    started: list[tuple[SpawnProcess, Connection]] = []
+    started: list[tuple[_Process, Connection]] = []
     try:
         for index in range(processes):
-            here, there = context.Pipe()
-            process = context.Process(target=_generate, args=(there, schedule.share(index, processes), target))
-            process.start()
-            there.close()
+            process, here = _start()
             started.append((process, here))
+            _told(process, here, (schedule.share(index, processes), target))
         sent = _gather(started, progress)
         assert len(sent.outcomes) == len(schedule.requests), "every request has an outcome"
         return sent
@@ -82,15 +86,24 @@ def run(schedule: Schedule, target: Target, processes: int, progress: Progress |
         for process, here in started:
             here.close()
             process.terminate()
-            process.join()
+            process.wait()
 
 
-def _gather(started: Sequence[tuple[SpawnProcess, Connection]], progress: Progress | None) -> Sent:
+def _start() -> tuple[_Process, Connection]:
+    """A process that imports no more than it needs, and the line to it."""
+    here, there = socket.socketpair()
+    with there:
+        command = [sys.executable, "-m", "benchmarks.serve_load.generators", str(there.fileno())]
+        process = subprocess.Popen(command, cwd=_REPOSITORY, pass_fds=(there.fileno(),))
+    return process, Connection(here.detach())
+
+
+def _gather(started: Sequence[tuple[_Process, Connection]], progress: Progress | None) -> Sent:
     for process, here in started:
         _received(process, here, START_TIMEOUT_S)  # it is ready
     began = time.perf_counter() + _AHEAD_S
-    for _, here in started:
-        here.send(began)
+    for process, here in started:
+        _told(process, here, began)
     outcomes: list[Outcome] = []
     pulse: list[float] = []
     left = {here: process for process, here in started}
@@ -107,20 +120,29 @@ def _gather(started: Sequence[tuple[SpawnProcess, Connection]], progress: Progre
     return Sent(tuple(outcomes), tuple(pulse), time.perf_counter() - began)
 
 
-def _received(process: SpawnProcess, here: Connection, timeout_s: float) -> tuple[list[Outcome], list[float] | None]:
+def _told(process: _Process, here: Connection, what: object) -> None:
+    try:
+        here.send(what)
+    except ConnectionError:
+        raise GeneratorError(f"a generator ended early with exit code {process.wait()}") from None
+
+
+def _received(process: _Process, here: Connection, timeout_s: float) -> tuple[list[Outcome], list[float] | None]:
     try:
         if here.poll(timeout_s):
             batch: tuple[list[Outcome], list[float] | None] = here.recv()
             return batch
-    except EOFError:
-        process.join()
-        raise GeneratorError(f"a generator ended early with exit code {process.exitcode}") from None
+    except (EOFError, ConnectionError):
+        raise GeneratorError(f"a generator ended early with exit code {process.wait()}") from None
     raise GeneratorError(f"a generator was not ready within {timeout_s:g} s")
 
 
 # ------------------------------------------------------------------------------------------- in the process of its own
-def _generate(there: Connection, planned: Sequence[Planned], target: Target) -> None:
+def _generate(there: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this one
+    with suppress(PermissionError):  # root only: on a machine that is shared with the server, be on time all the same
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+    planned, target = there.recv()
     asyncio.run(_Generator(there, planned, target).run())
 
 
@@ -159,3 +181,7 @@ class _Generator:
             due = time.perf_counter() + _PULSE_S
             await asyncio.sleep(_PULSE_S)
             self._pulse.append(time.perf_counter() - due)
+
+
+if __name__ == "__main__":
+    _generate(Connection(int(sys.argv[1])))

@@ -26,7 +26,7 @@ class Search:
     """
     Attributes:
         met: highest rate that met the objectives, with its report; whether the sample showed it, or only looks so.
-        missed: lowest rate that missed them.
+        missed: lowest rate that missed them, or that the generator could not send in time.
         trials: one line each, in the order in which they were made.
     """
 
@@ -35,7 +35,8 @@ class Search:
     is_shown: bool = False
     missed: float = math.inf
     is_missed_shown: bool = False
-    stopped: Literal["precision", "trials", "generator"] = "trials"
+    missed_by: Literal["objectives", "generator"] | None = None
+    stopped: Literal["precision", "trials"] = "trials"
     trials: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -44,6 +45,7 @@ class Search:
             "max_rate": self.met or None,
             "max_good_audio_s_per_s": None if self.best is None else self.best["total"]["good_audio_s_per_s"],
             "missed_rate": None if math.isinf(self.missed) else self.missed,
+            "missed_by": self.missed_by,
             "stopped": self.stopped,
             "trials": self.trials,
         }
@@ -82,13 +84,14 @@ def find_max(run: Run, start_rate: float, *, max_trials: int, precision: float) 
             search.met, search.best, search.is_shown = rate, result, verdict == "pass"
         else:
             search.missed, search.is_missed_shown = rate, verdict == "fail"
+            search.missed_by = "generator" if result["verdict"] == "invalid" else "objectives"
         rate = search.next_rate(rate)
     search.stopped = "precision"
     return search
 
 
 def _tried(run: Run, rate: float, numbers: Iterator[int], search: Search) -> tuple[Result, Verdict, bool] | None:
-    """One rate, as often as it takes to tell; None: no trials are left, or the generator can not send so much."""
+    """One rate, as often as it takes to tell; None: no trials are left."""
     lines: list[Lines] = []
     result: Result | None = None
     verdict: Verdict = "unresolved"
@@ -99,8 +102,7 @@ def _tried(run: Run, rate: float, numbers: Iterator[int], search: Search) -> tup
         result = run(rate, number)
         search.trials.append(_trial(rate, result))
         if result["verdict"] == "invalid":
-            search.stopped = "generator"
-            return None
+            continue
         lines.append(result["objectives"])
         verdict = (
             "fail" if result["broken_promises"] else worst([share.verdict(least) for share, least in pooled(lines)])
@@ -109,6 +111,8 @@ def _tried(run: Run, rate: float, numbers: Iterator[int], search: Search) -> tup
             break
     if result is None:
         return None
+    if not lines:
+        return result, "unresolved", False
     as_it_looks = all(share.value is None or share.value >= least for share, least in pooled(lines))
     return result, verdict, verdict == "pass" or (verdict == "unresolved" and as_it_looks)
 

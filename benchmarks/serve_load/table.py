@@ -128,8 +128,8 @@ def _found(search: Mapping[str, Any]) -> str:
     verdict = f"[{VERDICT_STYLES[search['verdict']]}]{search['verdict'].upper()}[/]"
     if search["max_rate"] is None:
         return f"No load was found that meets the objectives: {verdict}"
-    above = "" if search["missed_rate"] is None else f"; {search['missed_rate']:.2f} a second misses them"
-    limit = "; the generator could not send more" if search["stopped"] == "generator" else ""
+    above = f"; {search['missed_rate']:.2f} a second misses them" if search["missed_by"] == "objectives" else ""
+    limit = "; the generator could not send more" if search["missed_by"] == "generator" else ""
     return (
         f"At most {search['max_good_audio_s_per_s']:.2f} s of good audio a second at the objectives, "
         f"{search['max_rate']:.2f} requests a second{above}{limit}: {verdict}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.serve_load.generators import Sent
+from benchmarks.serve_load.generators import GeneratorError, Sent, Target, run
 from benchmarks.serve_load.judgement import judge
 from benchmarks.serve_load.outcome import Outcome, Result, result_of
 from benchmarks.serve_load.plan import PlanError, Planned, Workload, build
@@ -156,10 +157,32 @@ def test_a_late_generator_makes_the_run_invalid() -> None:
     late = evaluated([outcome(lag_s=0.0101) for _ in range(2)] + [outcome() for _ in range(98)])
     assert (late["verdict"], late["generator"]["valid"]) == ("invalid", False)
     assert evaluated([outcome(lag_s=1.0)] + [outcome() for _ in range(99)])["verdict"] != "invalid"
+    assert evaluated([outcome(lag_s=1.0)] + [outcome() for _ in range(20)])["verdict"] != "invalid"
+    assert evaluated([outcome(lag_s=1.0) for _ in range(2)] + [outcome() for _ in range(20)])["verdict"] == "invalid"
 
 
 def test_a_broken_promise_fails_the_run() -> None:
     assert evaluated([outcome(), outcome(broken="two generations under one Idempotency-Key")])["verdict"] == "fail"
+
+
+def test_a_generator_that_dies_is_told() -> None:
+    nowhere = Target("no address", {"enterprise": [None], "free": [None]}, 1.0)
+    with pytest.raises(GeneratorError, match="ended early with exit code 1"):
+        run(build(MIXED), nowhere, 2)
+
+
+def test_processes_merge_to_the_whole_schedule() -> None:
+    """Nobody listens there: every request fails, each has its outcome, in the schedule's order."""
+    schedule = build(replace(MIXED, duration_s=0.5))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        seen: list[int] = []
+        target = Target(url, {"enterprise": [None], "free": [None]}, 5.0)
+        sent = run(schedule, target, 3, lambda outcomes, _: seen.append(len(outcomes)))
+    assert [each.planned for each in sent.outcomes] == list(schedule.requests)
+    assert {(each.result, each.code) for each in sent.outcomes} == {("failed", "ConnectionRefusedError")}
+    assert seen[-1] == len(schedule.requests)
 
 
 # --------------------------------------------------------------------------------------------------------- saturation
@@ -211,4 +234,5 @@ def test_a_search_that_finds_nothing() -> None:
     late = find_max(
         lambda rate, _: trial(rate, 100, 100, "invalid" if rate > 5 else None), 4.0, max_trials=9, precision=0.1
     )
-    assert (late.met, late.stopped, late.verdict) == (4.0, "generator", "unresolved")
+    assert (late.missed_by, late.verdict) == ("generator", "unresolved")
+    assert late.met <= 5 < late.missed

@@ -30,6 +30,7 @@ SEARCH = {
     "max_rate": 4.0,
     "max_good_audio_s_per_s": 11.0,
     "missed_rate": 5.0,
+    "missed_by": "objectives",
     "stopped": "precision",
     "trials": [
         {
