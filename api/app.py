@@ -16,6 +16,7 @@ from api import handlers, openapi
 from api.auth.policy import policies
 from api.backend import Backend
 from api.foundation import Foundation
+from api.heap import settle_heap
 from api.ids import new_id
 from api.limits.door import Door
 from api.limits.headers import RateHeaders
@@ -74,6 +75,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with base.closing(), reporting(telemetry, new_id("ing"), base, log):
             await prepare_check()
+            settle_heap()
             yield
             await services.feed.close()
             await services.access.close()

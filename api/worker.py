@@ -23,6 +23,7 @@ from api.generations.outbox import OutboxRelay
 from api.generations.service import GenerationService
 from api.generations.timing import Timing
 from api.generations.worker import Worker
+from api.heap import settle_heap
 from api.logs import WORKER_SERVICE, make_logger
 from api.schemas.generations import render
 from api.settings import Settings
@@ -129,7 +130,7 @@ class WorkerProcess:
                     group.create_task(self._repeat("swept", SWEEP_EVERY_S, self._sweep)),
                     group.create_task(self._backlog.run()),
                 ]
-                group.create_task(asyncio.to_thread(load_meter))
+                group.create_task(asyncio.to_thread(_settle))
                 await self._worker.run()
                 # What the last generations have left behind is done by whoever runs next, if not by this one.
                 await self._relay.stop()
@@ -167,3 +168,8 @@ class WorkerProcess:
 
     async def _delete_object(self, payload: Mapping[str, Any]) -> None:
         await self._base.audio.delete(str(payload["object_key"]))
+
+
+def _settle() -> None:
+    load_meter()
+    settle_heap()
