@@ -18,6 +18,7 @@ WEIGHT_FORMATS = ("fp32", "bf16", "int8", "int4")
 ATTENTION_BACKENDS = ("triton", "sdpa", "xformers")
 LAYER_KERNELS = ("triton", "torch")
 KV_FORMATS = ("model", "int8")
+STATIC_WEIGHTS = ("model", "int8")
 GRAPH_ONLY = ("attention", "layers", "kv", "run_ahead", "text_positions")
 """Settings that mean something with ``graph: true`` only."""
 
@@ -30,7 +31,8 @@ class EngineConfig:
         device: "cpu", "cuda" or "cuda:N".
         dtype: the decoder computes in, "float32" or "bfloat16".
         weights: format the decoder's weights are kept in: "fp32", "bf16", "int8" or "int4"; None follows ``dtype``.
-            int8 and int4 are for CPUs. Activations are then bfloat16, sums float32, keys and values bfloat16.
+            int8 is for CPUs and captured steps, int4 for CPUs. Activations are then bfloat16, sums float32, keys and
+            values bfloat16.
         graph: compute the whole step, sampling included, as one captured CUDA graph (decision 20). On a CPU the same
             step runs uncaptured, for tests. The next five settings are refused without it.
         attention: "triton" (our kernel), "sdpa" (torch's) or "xformers"; equal within rounding.
@@ -135,8 +137,10 @@ class EngineConfig:
             return
         if self.weights not in WEIGHT_FORMATS:
             raise _refusal("weights", self.weights, f"one of {', '.join(WEIGHT_FORMATS)}")
-        if self.weights in ("int8", "int4") and (self.graph or self.device != "cpu"):
-            raise _refusal("weights", self.weights, "fp32 or bf16 on a GPU, and with graph: true")
+        if self.graph and self.weights == "int4":
+            raise _refusal("weights", self.weights, "fp32, bf16 or int8 with graph: true")
+        if not self.graph and self.device != "cpu" and self.weights in ("int8", "int4"):
+            raise _refusal("weights", self.weights, "fp32 or bf16 on a GPU, or int8 with graph: true")
 
     def _check_graph(self) -> None:
         """What takes part in a captured step is for captured steps, and Triton's kernels for a GPU."""

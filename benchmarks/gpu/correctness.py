@@ -58,7 +58,8 @@ def check(checkpoint: Checkpoint, device: str, variants: Sequence[Variant], fram
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     settings: dict[str, Any] = {"max_rows": 16, "kv_positions": 16 * (frames + 4), "return_codes": True}
-    reference = Engine(build_model(checkpoint, EngineConfig()), EngineConfig(**settings))
+    exact = EngineConfig(num_threads=1 if device == "cpu" else None, **settings)
+    reference = Engine(build_model(checkpoint, exact), exact)
     rate = checkpoint.config.frame_rate
     greedy = requests(6, frames, rate, greedy=True)
     wanted, _ = make(reference, greedy)

@@ -15,7 +15,7 @@ import transformers
 from benchmarks.gpu import correctness, speed
 from benchmarks.gpu.parts import Run
 from benchmarks.gpu.shape import BEST, ShapeRun
-from benchmarks.gpu.variants import variant
+from benchmarks.gpu.variants import shortened, variant
 from benchmarks.weights import SHAPES, random_weights
 from models.catalog import TINY_PATH
 from models.checkpoint import load_checkpoint
@@ -58,10 +58,13 @@ def _check(run: Run, options: argparse.Namespace) -> None:
     variants = [variant("sdpa", "torch")]
     if options.device != "cpu":
         variants += [variant("triton", "torch"), BEST, variant("triton", "triton", "int8")]
+        variants += [variant("triton", "triton", weights="int8")]
 
     def random() -> dict[str, Any]:
         with random_weights("tiny", "cpu", 0) as weights:
-            return correctness.check(weights.checkpoint, options.device, variants, 6 if options.quick else 60)
+            if options.quick:
+                return correctness.check(shortened(weights.checkpoint, 1.0), options.device, variants, 6)
+            return correctness.check(weights.checkpoint, options.device, variants, 60)
 
     run.part("correct.random", 0 if options.quick else 20, random)
     if (TINY_PATH / "config.json").is_file() and not options.quick:

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu import peers, speed
 from benchmarks.gpu.parts import Run
-from benchmarks.gpu.variants import Variant, graph_config, variant
+from benchmarks.gpu.variants import Variant, graph_config, shortened, variant
 from benchmarks.weights import Weights, random_weights
 from models.checkpoint import Checkpoint
 from models.engine.loader import LoadedModel, build_model
@@ -22,6 +22,7 @@ VARIANTS = {
     "best": BEST,
     "torch layers": variant("triton", "torch"),
     "int8 kv": variant("triton", "triton", "int8"),
+    "int8 weights": variant("triton", "triton", weights="int8"),
     "sdpa": variant("sdpa", "triton"),
     "xformers": variant("xformers", "triton"),
 }
@@ -49,8 +50,9 @@ class ShapeRun:
         """All of it, as far as the time goes."""
         variants = ON_A_CPU if self._device == "cpu" else VARIANTS
         with random_weights(self._shape, self._device, 0) as weights:
+            checkpoint = shortened(weights.checkpoint, 2.0) if self._quick else weights.checkpoint
             for name, chosen in variants.items():
-                self._variant(weights.checkpoint, name, chosen, is_first=name == next(iter(variants)))
+                self._variant(checkpoint, name, chosen, is_first=name == next(iter(variants)))
             self._peers(weights)
         self._release()
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
-from models.engine.loader import torch_dtype
+from models.checkpoint import Checkpoint
 from models.engine_config import EngineConfig
 
 Variant = Mapping[str, str]
-"""``attention``, ``layers`` and ``kv`` of `EngineConfig`."""
+"""``attention``, ``layers``, ``kv`` and, where they are not those of the type, ``weights`` of `EngineConfig`."""
 
 
-def variant(attention: str, layers: str, kv: str = "model") -> Variant:
-    return MappingProxyType({"attention": attention, "layers": layers, "kv": kv})
+def variant(attention: str, layers: str, kv: str = "model", **weights: str) -> Variant:
+    return MappingProxyType({"attention": attention, "layers": layers, "kv": kv, **weights})
 
 
 def name_of(chosen: Variant) -> str:
@@ -23,7 +25,12 @@ def name_of(chosen: Variant) -> str:
 
 
 def graph_config(device: str, dtype: torch.dtype, chosen: Variant, **settings: object) -> EngineConfig:
-    """Captured steps; decoder and codec in one type."""
+    """Captured steps; decoder and codec in one type. On a CPU, where nothing is timed, with one thread."""
     name = str(dtype).removeprefix("torch.")
-    assert torch_dtype(name) == dtype, f"{dtype} has no name: this is a bug"
-    return EngineConfig(device=device, dtype=name, codec_dtype=name, graph=True, **chosen, **settings)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"num_threads": 1 if device == "cpu" else None, **chosen, **settings}
+    return EngineConfig(device=device, dtype=name, codec_dtype=name, graph=True, **given)
+
+
+def shortened(checkpoint: Checkpoint, seconds: float) -> Checkpoint:
+    """A model of shorter tracks, for a quick run: what is kept for the longest one is smaller."""
+    return replace(checkpoint, config=replace(checkpoint.config, max_duration_s=seconds))

@@ -11,11 +11,14 @@ import torch
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.conditioning.text import TextConditioner
 from models.config import ModelConfig
+from models.encodec.decoder import EncodecDecoder
 from models.encodec.interface import Codec
 from models.encodec.loader import build_codec
+from models.engine.codec_graphs import GraphCodec
 from models.engine_config import EngineConfig
 from models.errors import InvalidRequestError
 from models.kernels.cpu import library
+from models.memory import handed_back
 from models.musicgen.cpu_decoder import CpuDecoder, why_unsupported
 from models.musicgen.decoder import INVARIANT_ROWS, MusicGenDecoder
 from models.musicgen.interface import StepDecoder
@@ -53,12 +56,14 @@ def build_model(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
         InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
     build = build_static_decoder if config.graph else build_decoder
-    return LoadedModel(
-        config=checkpoint.config,
-        decoder=build(checkpoint, config),
-        text=TextConditioner.from_checkpoint(checkpoint, config.device),
-        codec=build_codec(checkpoint, config),
-    )
+    codec = build_codec(checkpoint, config)
+    if config.graph and config.device != "cpu":
+        assert isinstance(codec, EncodecDecoder), "no other codec runs on a GPU: this is a bug"
+        codec = GraphCodec.of(codec, config)
+    with handed_back():  # the text encoder last: the others need room while they are packed
+        decoder, codec = build(checkpoint, config), build_codec(checkpoint, config)
+        text = TextConditioner.from_checkpoint(checkpoint, config.device)
+    return LoadedModel(checkpoint.config, decoder, text, codec)
 
 
 def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StaticDecoder:
@@ -67,7 +72,8 @@ def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> Static
     Raises:
         InvalidRequestError: a kernel's package is missing, or it does not do this model's shape; it says what will.
     """
-    options = StaticOptions(config.attention, config.layers, config.kv, config.text_positions)
+    weights = "int8" if config.weight_format == "int8" else "model"
+    options = StaticOptions(config.attention, config.layers, config.kv, config.text_positions, weights)
     try:
         options.check(checkpoint.config.decoder.head_dim)
     except (ImportError, ValueError) as error:
@@ -94,10 +100,3 @@ def build_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StepDecoder:
 def _pads_rows(config: EngineConfig, dtype: torch.dtype) -> bool:
     """Padding is known to make torch's rows independent of one another on CPUs in float32 only."""
     return config.batch_invariant and config.device == "cpu" and dtype == torch.float32
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """The type of that name; the configuration has checked that there is one."""
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype), f"{name} is no torch type"
-    return dtype

@@ -152,14 +152,6 @@ def _gathered(kv: LayerKV, part: int, places: Tensor, query: Tensor) -> Tensor:
     return stored.view(heads, rows, -1, dim).transpose(0, 1)
 
 
-def _unquantised(kv: LayerKV, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Keys and values [H, P, Dh] in that type: a copy of the whole layer if they are int8."""
-    if kv.scales is None:
-        return kv.keys.to(dtype), kv.values.to(dtype)
-    scales = kv.scales[..., None].to(dtype)
-    return kv.keys.to(dtype) * scales[0], kv.values.to(dtype) * scales[1]
-
-
 def softmax_scale(head_dim: int) -> float:
     """1 / √Dh"""
     return 1 / math.sqrt(head_dim)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.kernels.decode_attention import LayerKV, _unquantised
+from models.kernels.decode_attention import LayerKV
 
 _SPLIT_POSITIONS = 128
 _LARGEST_SPLIT = 16
@@ -65,3 +65,11 @@ def _gappy_mask(bias: Any, starts: Tensor, lengths: Tensor, longest: int) -> Any
             seqlen_py=[longest] * rows,
         ),
     )
+
+
+def _unquantised(kv: LayerKV, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Keys and values [H, P, Dh] in that type: a copy of the whole layer if they are int8."""
+    if kv.scales is None:
+        return kv.keys.to(dtype), kv.values.to(dtype)
+    scales = kv.scales[..., None].to(dtype)
+    return kv.keys.to(dtype) * scales[0], kv.values.to(dtype) * scales[1]

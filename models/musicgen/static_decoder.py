@@ -7,7 +7,6 @@ text, those without one to a text of length 0, which is exactly nothing. How a l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import DecoderConfig
-from models.engine_config import ATTENTION_BACKENDS, KV_FORMATS, LAYER_KERNELS
+from models.engine_config import ATTENTION_BACKENDS, KV_FORMATS, LAYER_KERNELS, STATIC_WEIGHTS
 from models.kernels.decode_attention import LayerKV, check_backend, decode_attention
-from models.musicgen.decoder import sinusoid
 from models.musicgen.static_cache import StaticKVCache
-from models.musicgen.static_layers import Hidden, LayerOperators, Norm
-from models.musicgen.weights import fused_state
+from models.musicgen.static_layers import Hidden, LayerOperators
+from models.musicgen.static_weights import LayerWeights, StaticWeights
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -40,6 +38,8 @@ class StaticOptions:
         layers: what surrounds attention: ``triton`` or ``torch``.
         kv: keys and values of the past in the ``model``'s own type, or ``int8``.
         text_positions: room for the texts of all running requests, in tokens; None for 64 per row.
+        weights: of the products in the ``model``'s own type, or ``int8`` with a scale per output; tables, norms and
+            the text's projections are in the former.
 
     Raises:
         ValueError: naming the option that does not exist.
@@ -49,9 +49,16 @@ class StaticOptions:
     layers: str = "triton"
     kv: str = "model"
     text_positions: int | None = None
+    weights: str = "model"
 
     def __post_init__(self) -> None:
-        for name, known in (("attention", ATTENTION_BACKENDS), ("layers", LAYER_KERNELS), ("kv", KV_FORMATS)):
+        choices = {
+            "attention": ATTENTION_BACKENDS,
+            "layers": LAYER_KERNELS,
+            "kv": KV_FORMATS,
+            "weights": STATIC_WEIGHTS,
+        }
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
@@ -86,48 +93,22 @@ class StepRows:
     longest: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """Weights under the names of `models.musicgen.weights`."""
-
-    self_norm: Norm
-    qkv: Tensor
-    self_out: Tensor
-    cross_norm: Norm
-    cross_query: Tensor
-    cross_out: Tensor
-    ffn_norm: Norm
-    up: Tensor
-    down: Tensor
-
-
 class StaticDecoder:
     """The transformer of one model for `models.engine.graph_runner`; holds weights only.
 
     Args:
         config: its shape.
-        state: tensors under the names of `fused_state`, on one device and of one type; and ``text_projection.weight``
-            and ``.bias`` where the configuration asks for them.
 
     Raises:
         ValueError, ImportError: as `StaticOptions.check`.
     """
 
-    def __init__(self, config: DecoderConfig, state: Mapping[str, Tensor], options: StaticOptions) -> None:
+    def __init__(self, config: DecoderConfig, weights: StaticWeights, options: StaticOptions) -> None:
         options.check(config.head_dim)
         self.config = config
         self.options = options
-        self._embedding = state["embedding"]
+        self._weights = weights
         self._offsets = torch.arange(config.num_codebooks, device=self.device) * (config.vocab_size + 1)
-        self._sinusoid = sinusoid(config.num_positions, config.hidden_size).to(self.device)
-        self._layers = [_layer(state, index) for index in range(config.num_layers)]
-        self._final_norm = _norm(state, "final_norm")
-        self._heads = state["heads.weight"]
-        cross = [state[f"layers.{index}.cross_kv.weight"] for index in range(config.num_layers)]
-        self._cross_kv = torch.cat(cross)  # [L · 2 · D, D]: one product per request
-        self._text_projection = (
-            (state["text_projection.weight"], state["text_projection.bias"]) if config.has_text_projection else None
-        )
         self._operators = LayerOperators.of(options.layers)
         self._workspaces: dict[tuple[int, int], Any] = {}
 
@@ -135,19 +116,17 @@ class StaticDecoder:
     def from_checkpoint(
         cls, checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype, options: StaticOptions
     ) -> StaticDecoder:
-        """The decoder of a loaded checkpoint, whose tensors `load_checkpoint` has accounted for."""
-        state = fused_state(checkpoint.decoder_state, checkpoint.config.decoder, device, dtype)
-        for part, tensor in (checkpoint.enc_to_dec_proj or {}).items():
-            state[f"text_projection.{part}"] = tensor.to(device, dtype)
-        return cls(checkpoint.config.decoder, state, options)
+        """The decoder of a loaded checkpoint; see `StaticWeights.from_checkpoint`."""
+        weights = StaticWeights.from_checkpoint(checkpoint, device, dtype, options.weights)
+        return cls(checkpoint.config.decoder, weights, options)
 
     @property
     def device(self) -> torch.device:
-        return self._embedding.device
+        return self._weights.embedding.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._embedding.dtype
+        return self._weights.embedding.dtype
 
     def new_cache(self, positions: int, max_rows: int) -> StaticKVCache:
         """Room for so many positions over all rows, and for the texts of as many requests as there may be rows."""
@@ -164,31 +143,33 @@ class StaticDecoder:
         Returns:
             float32 [R, K, V]: logits of each row's next step.
         """
-        embedded = F.embedding(codes + self._offsets, self._embedding).sum(1)
-        start = (embedded + self._sinusoid.index_select(0, positions)).to(self.dtype)
+        weights = self._weights
+        embedded = F.embedding(codes + self._offsets, weights.embedding).sum(1)
+        start = (embedded + weights.sinusoid.index_select(0, positions)).to(self.dtype)
         hidden = Hidden(start)
-        for layer, past, text in zip(self._layers, cache.layers, cache.texts, strict=True):
+        for layer, past, text in zip(weights.layers, cache.layers, cache.texts, strict=True):
             self._attend_to_past(hidden, layer, past, rows)
             self._attend_to_text(hidden, layer, text, rows)
             wide = self._operators.project(hidden, layer.ffn_norm, layer.up, gelu=True)
             self._operators.add(hidden, wide, layer.down)
-        logits = self._operators.project(hidden, self._final_norm, self._heads)
+        logits = self._operators.project(hidden, weights.final_norm, weights.heads)
         return logits.view(len(codes), self.config.num_codebooks, -1).float()
 
     def project_text(self, encoded: Tensor) -> Tensor:
         """Encoded text [T, D_text] -> [T, D]. The null condition never comes here: the bias must not reach it."""
         encoded = encoded.to(self.device, self.dtype)
-        return encoded if self._text_projection is None else F.linear(encoded, *self._text_projection)
+        projection = self._weights.text_projection
+        return encoded if projection is None else F.linear(encoded, *projection)
 
     def cross_kv(self, projected: Tensor) -> Tensor:
         """Projected text [T, D] -> K and V of all layers [L, 2, H, T, Dh]; once per request."""
         config = self.config
         shape = (len(projected), config.num_layers, 2, config.num_heads, config.head_dim)
-        return F.linear(projected, self._cross_kv).view(shape).permute(1, 2, 3, 0, 4)
+        return F.linear(projected, self._weights.cross_kv).view(shape).permute(1, 2, 3, 0, 4)
 
     # --------------------------------------------------------------------------------------------------- inside
 
-    def _attend_to_past(self, hidden: Hidden, layer: _Layer, past: LayerKV, rows: StepRows) -> None:
+    def _attend_to_past(self, hidden: Hidden, layer: LayerWeights, past: LayerKV, rows: StepRows) -> None:
         qkv = self._operators.project(hidden, layer.self_norm, layer.qkv).view(len(rows.starts), 3, *self._heads_shape)
         if self.options.attention == "triton":
             from models.kernels.triton.decode_attention import attend
@@ -201,7 +182,7 @@ class StaticDecoder:
             context = self._attend(qkv[:, 0], past, rows.starts, rows.lengths, rows.longest)
         self._operators.add(hidden, context, layer.self_out)
 
-    def _attend_to_text(self, hidden: Hidden, layer: _Layer, text: LayerKV, rows: StepRows) -> None:
+    def _attend_to_text(self, hidden: Hidden, layer: LayerWeights, text: LayerKV, rows: StepRows) -> None:
         query = self._operators.project(hidden, layer.cross_norm, layer.cross_query)
         query = query.view(len(rows.starts), *self._heads_shape)
         context = self._attend(query, text, rows.text_starts, rows.text_lengths, LONGEST_TEXT)
@@ -224,22 +205,3 @@ class StaticDecoder:
         if key not in self._workspaces:
             self._workspaces[key] = Workspace.of(len(query), *self._heads_shape, longest, self.device)
         return self._workspaces[key]
-
-
-def _norm(state: Mapping[str, Tensor], name: str) -> Norm:
-    return state[f"{name}.weight"], state[f"{name}.bias"]
-
-
-def _layer(state: Mapping[str, Tensor], index: int) -> _Layer:
-    name = f"layers.{index}"
-    return _Layer(
-        self_norm=_norm(state, f"{name}.self_norm"),
-        qkv=state[f"{name}.qkv.weight"],
-        self_out=state[f"{name}.self_out.weight"],
-        cross_norm=_norm(state, f"{name}.cross_norm"),
-        cross_query=state[f"{name}.cross_query.weight"],
-        cross_out=state[f"{name}.cross_out.weight"],
-        ffn_norm=_norm(state, f"{name}.ffn_norm"),
-        up=state[f"{name}.up.weight"],
-        down=state[f"{name}.down.weight"],
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -40,11 +40,18 @@ def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 def fused_state(
     state: Mapping[str, Tensor], config: DecoderConfig, device: torch.device | str, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """The same numbers under our names: projections of one input side by side, tables of all codebooks in one."""
-    fused = fused_tables(state, config)
+    """`fused_tensors`, all on that device and of that type."""
+    return {name: tensor.to(device, dtype) for name, tensor in fused_tensors(state, config)}
+
+
+def fused_tensors(state: Mapping[str, Tensor], config: DecoderConfig) -> Iterator[tuple[str, Tensor]]:
+    """The same numbers under our names: projections of one input side by side, tables of all codebooks in one.
+
+    One after the other, in the checkpoint's type, so that no second copy of a model need be in memory.
+    """
+    yield from fused_tables(state, config).items()
     for layer in range(config.num_layers):
-        fused |= {f"layers.{layer}.{name}": tensor for name, tensor in fused_layer(state, layer).items()}
-    return {name: tensor.to(device, dtype) for name, tensor in fused.items()}
+        yield from ((f"layers.{layer}.{name}", tensor) for name, tensor in fused_layer(state, layer).items())
 
 
 def fused_tables(state: Mapping[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:

@@ -198,10 +198,18 @@ def test_what_only_a_captured_step_has_is_refused_without_one(name: str, value: 
     assert caught.value.param == name
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_a_captured_step_has_weights_in_full(weights: str) -> None:
-    with pytest.raises(InvalidRequestError, match="fp32 or bf16"):
-        EngineConfig(graph=True, weights=weights)
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"graph": True, "weights": "int4"}, "int8 with graph: true"),
+        ({"device": "cuda", "weights": "int8"}, "int8 with graph: true"),
+        ({"device": "cuda", "weights": "int4"}, "fp32 or bf16 on a GPU"),
+    ],
+)
+def test_weights_that_nobody_computes_with_are_refused(settings: dict[str, Any], advice: str) -> None:
+    with pytest.raises(InvalidRequestError, match=advice):
+        EngineConfig(**settings)
+    EngineConfig(device="cuda", graph=True, weights="int8")
 
 
 @pytest.mark.parametrize(("name", "value"), [("attention", "triton"), ("layers", "triton"), ("attention", "xformers")])

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.kernels.triton.compiler import cdiv, jit, next_power_of_2, tl
 
 SKINNY_ROWS = 16
-"""Most rows of `skinny_linear`: one tile of a tensor core."""
+"""Up to so many rows `skinny_linear` does what cuBLAS does not do better: one tile of a tensor core."""
 NORM_INSIDE_ROWS = 4
 """Up to so many rows every program of a product may as well normalise its input itself."""
 
@@ -24,6 +24,8 @@ _EPSILON = 1e-5
 _BLOCK_OUTPUTS = 16
 _BLOCK_INPUTS = 128
 _SMALLEST_DOT = 16
+_MOST_ROWS = 64
+"""Of a tile; more rows are several, and the weights are then read from the cache."""
 
 
 def add_norm(residual: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
@@ -59,15 +61,17 @@ def skinny_linear(
     inputs: Tensor,
     weight: Tensor,
     *,
+    scales: Tensor | None = None,
     norm: tuple[Tensor, Tensor] | None = None,
     gelu: bool = False,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """x · Wᵀ of at most `SKINNY_ROWS` rows.
+    """x · Wᵀ, made for few rows.
 
     Args:
         inputs: [R, I], dense.
-        weight: [O, I], dense, of the same type.
+        weight: [O, I], dense, of the same type; or int8.
+        scales: float32 [O] of int8 weights.
         norm: weight and bias of a LayerNorm that the inputs go through first.
         gelu: of the outputs (exact, not the tanh approximation).
         residual: [R, O]; the outputs are added to it in place, and it is returned.
@@ -77,16 +81,19 @@ def skinny_linear(
     """
     rows, width = inputs.shape
     outputs = weight.shape[0]
-    assert rows <= SKINNY_ROWS, f"{rows} rows are not few: this is a bug"
+    assert (scales is not None) == (weight.dtype == torch.int8), "int8 has scales, nothing else has: this is a bug"
+    tile = min(_MOST_ROWS, max(_SMALLEST_DOT, next_power_of_2(rows)))
     out = torch.empty(rows, outputs, dtype=inputs.dtype, device=inputs.device) if residual is None else residual
     norm_weight, norm_bias = (inputs, inputs) if norm is None else norm
-    tensors = (inputs, weight, norm_weight, norm_bias, out)
-    _skinny_linear[(cdiv(outputs, _BLOCK_OUTPUTS),)](
+    # Pointers that are not followed where there is nothing: a kernel has no None.
+    tensors = (inputs, weight, weight if scales is None else scales, norm_weight, norm_bias, out)
+    _skinny_linear[(cdiv(outputs, _BLOCK_OUTPUTS), cdiv(rows, tile))](
         *tensors,
         *(rows, outputs, width, 1 / width),
-        ROWS=_SMALLEST_DOT,
+        ROWS=tile,
         OUTPUTS=_BLOCK_OUTPUTS,
         INPUTS=min(_BLOCK_INPUTS, max(_SMALLEST_DOT, next_power_of_2(width))),
+        INT8=scales is not None,
         NORM=norm is not None,
         GELU=gelu,
         ADD=residual is not None,
@@ -154,6 +161,7 @@ def _moments(inputs, row, live, width, inverse_width, ROWS: tl.constexpr, INPUTS
 def _skinny_linear(
     inputs,
     weight,
+    scales,
     norm_weight,
     norm_bias,
     out,
@@ -164,13 +172,14 @@ def _skinny_linear(
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     INPUTS: tl.constexpr,
+    INT8: tl.constexpr,
     NORM: tl.constexpr,
     GELU: tl.constexpr,
     ADD: tl.constexpr,
     EPSILON: tl.constexpr,
 ):
     output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
-    row = tl.arange(0, ROWS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     live = row < rows
     real = output < outputs
     mean = tl.zeros([ROWS], tl.float32)
@@ -190,8 +199,11 @@ def _skinny_linear(
             scale = tl.load(norm_weight + column, mask=inside, other=0.0).to(tl.float32)
             shift = tl.load(norm_bias + column, mask=inside, other=0.0).to(tl.float32)
             normal = (number.to(tl.float32) - mean[:, None]) * inverse_deviation[:, None]
-            number = (normal * scale[None, :] + shift[None, :]).to(block.dtype)
-        total = tl.dot(number, tl.trans(block), total, input_precision="ieee")
+            number = (normal * scale[None, :] + shift[None, :]).to(inputs.dtype.element_ty)
+        # A whole number of eight bits is itself in every type that inputs have.
+        total = tl.dot(number, tl.trans(block.to(inputs.dtype.element_ty)), total, input_precision="ieee")
+    if INT8:
+        total = total * tl.load(scales + output, mask=real, other=0.0)[None, :]
     if GELU:
         # The product is rounded first, as between two kernels.
         exact = total.to(out.dtype.element_ty).to(tl.float32)

@@ -27,7 +27,7 @@ def sample_step(
 
     Args:
         logits: float32 [R, K, V]
-        layout: int64 [4, R, row stride of a larger buffer]: LANE_SLOT and NULL_ROW are read.
+        layout: int64 [.., R]: LANE_SLOT and NULL_ROW are read.
         integers: int64 [.., slots + 1] and
         numbers: float32 [.., slots + 1]: the parameters of each slot.
         steps: int64 [slots + 1], steps sampled so far; not advanced here.

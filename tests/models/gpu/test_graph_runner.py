@@ -187,7 +187,7 @@ def test_buckets_are_powers_of_two_and_the_most_there_are() -> None:
 
 
 def test_options_that_do_not_exist_are_refused() -> None:
-    for name, value in (("attention", "flash"), ("layers", "cuda"), ("kv", "int4")):
+    for name, value in (("attention", "flash"), ("layers", "cuda"), ("kv", "int4"), ("weights", "int4")):
         with pytest.raises(ValueError, match=f"{name} must be one of"):
             StaticOptions(**{name: value})  # type: ignore[arg-type]
 

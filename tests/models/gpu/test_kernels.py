@@ -11,6 +11,7 @@ from models.engine.sampler import SamplingBatch, sample
 from models.engine.sequence import Sequence
 from models.engine.static_buffers import Buffers, Control
 from models.engine.static_sampler import TorchSampler
+from models.kernels.cpu.packing import quantise
 from models.musicgen.rows import RowHandle
 from models.musicgen.static_cache import StaticKVCache
 from models.types import MAX_SEED, GenerationRequest, SamplingParams
@@ -66,6 +67,25 @@ def test_the_product_of_few_rows(rows: int, inputs: int, outputs: int, dtype: to
     wanted = residual + F.linear(x, weight)
     assert skinny_linear(x, weight, residual=residual) is residual
     torch.testing.assert_close(residual, wanted, rtol=near, atol=near)
+
+
+@NEEDS_TRITON
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(3, 40, 20), (70, 48, 36)])
+def test_the_product_with_weights_in_eight_bits(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+    """More rows than a tile has, and neither inputs nor outputs a multiple of anything."""
+    from models.kernels.triton.layers import skinny_linear
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, inputs, generator=generator).to(dtype)
+    rounded = quantise(torch.randn(outputs, inputs, generator=generator) / inputs**0.5, "int8")
+    residual = torch.randn(rows, outputs, generator=generator).to(dtype)
+    product = F.linear(x.float(), rounded.dequantise())
+    near = 4e-3 if dtype == torch.float16 else 1e-5
+    made = skinny_linear(x, rounded.levels, scales=rounded.scales[:, 0], gelu=True)
+    torch.testing.assert_close(made.float(), F.gelu(product), rtol=near, atol=near)
+    skinny_linear(x, rounded.levels, scales=rounded.scales[:, 0], residual=(made := residual.clone()))
+    torch.testing.assert_close(made.float(), residual.float() + product, rtol=near, atol=near)
 
 
 # -------------------------------------------------------------------------------------------------------- sampling
