@@ -56,12 +56,11 @@ def build_model(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
         InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
     build = build_static_decoder if config.graph else build_decoder
-    codec = build_codec(checkpoint, config)
-    if config.graph and config.device != "cpu":
-        assert isinstance(codec, EncodecDecoder), "no other codec runs on a GPU: this is a bug"
-        codec = GraphCodec.of(codec, config)
     with handed_back():  # the text encoder last: the others need room while they are packed
         decoder, codec = build(checkpoint, config), build_codec(checkpoint, config)
+        if config.graph and config.device != "cpu":
+            assert isinstance(codec, EncodecDecoder), "no other codec runs on a GPU: this is a bug"
+            codec = GraphCodec.of(codec, config)
         text = TextConditioner.from_checkpoint(checkpoint, config.device)
     return LoadedModel(checkpoint.config, decoder, text, codec)
 
