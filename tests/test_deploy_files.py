@@ -92,7 +92,7 @@ def test_every_image_has_a_version(compose: dict[str, Any]) -> None:
     images = [each.words[0] for each in _instructions() if each.keyword == "FROM"]
     images += [service["image"] for service in compose["services"].values() if "build" not in service]
     for image in images:
-        assert re.fullmatch(r"[a-z/]+:\d[\w.-]*", image), image
+        assert re.fullmatch(r"[a-z/]+:v?\d[\w.-]*", image), image
 
 
 def test_what_is_copied_is_there() -> None:
