@@ -78,9 +78,9 @@ def _backlogs(promised: Objectives) -> Iterator[Cause]:
         yield Cause(
             "TuttiBacklogBeyondPromise", "ticket", 300,
             f"sum by (model) ({waiting}) / ({capacity}) > {number(base_s)}",
-            f"Work of {{{{ $labels.model }}}} for {tier} waits {{{{ $value | humanizeDuration }}}}",
-            f"With the engines there are, what waits for {tier} or above takes longer than the {number(base_s)} s "
-            "within which jobs are promised to be done, beside the time for their music.",
+            f"{{{{ $labels.model }}}} for {tier} waits {{{{ $value | humanizeDuration }}}}, over {number(base_s)} s",
+            "With the engines there are, the work that waits for this tier and those above it takes longer than jobs "
+            "may take, beside the time for their music.",
             (("tier", tier),),
         )  # fmt: skip
 

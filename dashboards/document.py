@@ -111,12 +111,22 @@ def read_documents(path: Path) -> list[Document]:
         SloFileError: the file cannot be read, is no YAML, or holds something other than mappings.
     """
     try:
-        bodies = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        bodies = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader))
     except (OSError, UnicodeDecodeError) as error:
         raise SloFileError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise SloFileError(f"{path}: is no YAML: {error}") from error
     return [_document(path, number, body) for number, body in enumerate(bodies, start=1) if body is not None]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML takes the last of two equal keys in silence, and half of a promise would be gone."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        built: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(built) != len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key stands there twice", node.start_mark)
+        return built
 
 
 def _document(path: Path, number: int, body: object) -> Document:

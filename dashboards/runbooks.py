@@ -93,7 +93,7 @@ def _cause_page(same: list[Cause], advice: Advice) -> str:
     return _page(
         same[0].name,
         advice,
-        "\n\n".join(cause.description for cause in same),
+        same[0].description,
         f"Not by itself: this is a cause, told before or beside the alerts on service levels. Severity: "
         f"{same[0].severity}, after {duration(same[0].after_s)}.",
         tuple((f"What it looks at{_of(cause)}", cause.expression) for cause in same),

@@ -145,7 +145,9 @@ def test_without_deadlines_there_is_nothing_to_hold_jobs_to(tmp_path: Path) -> N
         load_specification(tmp_path / "slo.yaml")
 
 
-@pytest.mark.parametrize(("text", "words"), [("[1, 2]", "must be a mapping"), ("a: [", "is no YAML")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("[1, 2]", "must be a mapping"), ("a: [", "is no YAML"), ("a: 1\na: 2", "twice")]
+)
 def test_files_that_are_no_documents(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "slo.yaml").write_text(text)
     with pytest.raises(SloFileError, match=words):
