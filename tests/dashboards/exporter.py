@@ -56,6 +56,8 @@ class Platform(Collector):
         self._began = self._fed = time.monotonic()
         self._metrics = {metric.name: self._made(metric) for metric in CATALOGUE}
         for name, labels in {**RAY, **CONTROL}.items():
+            if name in self._metrics:
+                continue  # the catalogue has taken it over
             kind = Counter if name.endswith("_total") and not name.endswith("mem_total") else Gauge
             self._metrics[name] = kind(name.removesuffix("_total") if kind is Counter else name, name, labels,
                                        registry=self.registry)  # fmt: skip

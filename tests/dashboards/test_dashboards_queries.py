@@ -45,7 +45,7 @@ def _labels() -> Mapping[str, set[str]]:
     for metric in CATALOGUE:
         if metric.kind == "histogram":
             known[f"{metric.name}_bucket"].add("le")
-    known |= {name: set(labels) | SCRAPED for name, labels in {**RAY, **CONTROL}.items()}
+    known = {name: set(labels) | SCRAPED for name, labels in {**RAY, **CONTROL}.items()} | known
     objectives = set().union(*_recorded().values())
     return {**known, **_recorded(), "ALERTS": ALERTS | objectives, "up": SCRAPED}
 
