@@ -1,0 +1,49 @@
+"""The memory benchmark on the tiny model, in a process of its own; and that tensors are not read twice or kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import memory
+from models.checkpoint import WEIGHTS, load_checkpoint
+from models.errors import CheckpointError
+from models.memory import handed_back
+from tests.factories import make_checkpoint
+
+
+def test_it_reports_weights_keys_and_values_and_what_is_resident(capfd: pytest.CaptureFixture[str]) -> None:
+    assert memory.main(["--model", "tiny", "--weights", "int8", "--batch", "2", "--duration", "1"]) == 0
+    result = json.loads(capfd.readouterr().out.splitlines()[-1])
+    found = result["memory"]
+    assert result["within_budget"] is True
+    assert result["audio_s"] == pytest.approx(1.5)
+    # Two guided streams of 50 and 25 frames and 3 more of delay; keys and values of 4 layers of 256 in bfloat16.
+    assert found["kv_bytes"] == 2 * (53 + 28) * 2 * 4 * 256 * 2
+    assert 10e6 < found["weights_bytes"] < 40e6
+    assert found["weights_bytes"] < found["anonymous_bytes"] <= found["rss_bytes"] <= found["peak_rss_bytes"]
+
+
+def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path)
+    state = load_checkpoint(folder).decoder_state
+    name = next(iter(state))
+    assert state[name] is not state[name]
+    assert torch.equal(state[name], state[name])
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="was changed or removed while the model was loading"):
+        state[name]
+
+
+def test_freed_memory_is_handed_back() -> None:
+    before = memory.resident()["rss_bytes"]
+    with handed_back():
+        made = [torch.ones(1 << 19) for _ in range(100)]  # 2 MB each
+        held = memory.resident()["rss_bytes"]
+        del made
+        after = memory.resident()["rss_bytes"]
+    assert held - before > 150e6
+    assert after - before < 50e6
