@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards.builder.look import Unit, worse_above, worse_below
 from dashboards.builder.model import Dashboard, Heatmap, Row, Stat, Target, TimeSeries
+from dashboards.objectives import load_objectives
 from dashboards.panels.queries import (
     BOTH,
     MODEL,
@@ -21,6 +22,12 @@ from dashboards.panels.queries import (
 
 FIRST_AUDIO = "tutti_time_to_first_audio_seconds"
 STREAM_MODE = f'{BOTH},mode="stream"'
+
+
+def _thresholds(sli: str) -> str:
+    """What slo.yaml promises, in words."""
+    promised = load_objectives()
+    return ", ".join(f"{promised.threshold(sli, tier):g} s for {tier}" for tier in promised.tiers)
 
 
 def _good_share(sli: str) -> str:
@@ -99,7 +106,7 @@ BREACHING = Row(
             "From the request to the first 0.25 s of audio handed over, of all streams. Diamonds are single requests: "
             "their "
             "trace opens with a click.",
-            "The 99th percentile above the tier's promise.",
+            f"The 99th percentile above the tier's promise: {_thresholds('ttfa')}.",
             quantiles(FIRST_AUDIO, BOTH),
             unit=Unit.SECONDS,
         ),
@@ -134,7 +141,7 @@ CONTINUITY = Row(
         TimeSeries(
             "Stall by tier",
             "The longest silence a listener would have heard in a stream, 99th percentile.",
-            "Above the tier's promise: 0.05, 0.25 and 1 s.",
+            f"Above the tier's promise: {_thresholds('continuity')}.",
             (Target(quantile(0.99, "tutti_stream_stall_seconds", BOTH, "tier"), "{{tier}}", exemplar=True),),
             unit=Unit.SECONDS,
             runbook="TuttiContinuityBudgetBurn",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dashboards.builder.look import Unit, worse_above, worse_below
 from dashboards.builder.model import BarGauge, Dashboard, Row, Stat, Table, Target, TimeSeries
+from dashboards.objectives import load_objectives
 from dashboards.panels.queries import (
     BOTH,
     BY_TIER,
@@ -22,7 +23,9 @@ from dashboards.panels.queries import (
     share_of_all,
     total,
 )
+from dashboards.promql import percent
 
+PROMISED = load_objectives()
 DECISIONS = "tutti_admission_decisions_total"
 EVENTS = "tutti_sli_events_total"
 WAIT = "tutti_queue_wait_seconds"
@@ -36,14 +39,16 @@ def _admitted(tier: str) -> Target:
     return Target(share(good, increase(EVENTS, where)), tier)
 
 
-def _admission(tier: str, objective: str, warn: float, bad: float) -> Stat:
+def _admission(tier: str) -> Stat:
+    objective = PROMISED.objective("admission", tier)
+    promised = percent(objective)
     return Stat(
         f"Admitted, {tier}",
-        f"Share of this tier's eligible requests, over what is shown, that were let in. Promised: {objective}.",
-        f"Below {objective}.",
+        f"Share of this tier's eligible requests, over what is shown, that were let in. Promised: {promised}.",
+        f"Below {promised}.",
         (_admitted(tier),),
         unit=Unit.RATIO,
-        thresholds=worse_below(warn, bad),
+        thresholds=worse_below((1 + objective) / 2, objective),
         sparkline=False,
         decimals=2,
         runbook="TuttiAdmissionBudgetBurn",
@@ -53,9 +58,7 @@ def _admission(tier: str, objective: str, warn: float, bad: float) -> Stat:
 ANSWER = Row(
     "Are we OK?",
     (
-        _admission("enterprise", "99.9 %", 0.9995, 0.999),
-        _admission("pro", "99.5 %", 0.998, 0.995),
-        _admission("free", "95 %", 0.97, 0.95),
+        *map(_admission, PROMISED.tiers),
         Stat(
             "Enterprise waits",
             "95th percentile of the time that requests of the highest tier spend waiting.",

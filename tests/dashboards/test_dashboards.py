@@ -16,6 +16,7 @@ from dashboards.builder.files import DASHBOARDS_DIR
 from dashboards.builder.grafana import dashboard_json
 from dashboards.builder.look import Unit, worse_above, worse_below
 from dashboards.builder.model import COLUMNS, Dashboard, Panel, Place, Row, Stat, Target, TimeSeries
+from dashboards.objectives import load_objectives
 from dashboards.panels import DASHBOARDS
 from dashboards.panels.queries import TIER
 
@@ -191,6 +192,10 @@ def test_variables_offer_everything_and_several() -> None:
     assert tier["multi"]
     assert tier["includeAll"]
     assert runbooks["hide"] == 2
+
+
+def test_tiers_are_those_that_are_promised_something() -> None:
+    assert TIER.options == load_objectives().tiers
 
 
 def test_thresholds_run_from_good_to_bad_either_way() -> None:
