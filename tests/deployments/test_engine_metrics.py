@@ -29,7 +29,7 @@ class Machine:
         self.values = dict(IDLE)
 
     def stats(self) -> EngineStats:
-        return EngineStats(**self.values)  # type: ignore[arg-type]
+        return EngineStats(**self.values)
 
     def work(self, steps: int, rows: int, step_s: float, seconds: float) -> None:
         """So many steps within so many seconds; each row is half of a guided track at 50 frames a second."""
@@ -78,7 +78,7 @@ def test_gauges_are_what_is(machine: Machine, meter: EngineMeter) -> None:
 
 def test_capacity_is_that_of_a_full_step(machine: Machine, meter: EngineMeter) -> None:
     """A step of n rows takes 10 ms and 1 ms a row: 26 ms with 16 rows, which are 8 guided tracks of 20 ms of audio."""
-    gauges = {}
+    gauges: dict[str, dict[str, float]] = {}
     for rows in [4, 8] * 200:
         machine.work(steps=20, rows=rows, step_s=0.010 + 0.001 * rows, seconds=1.0)
         _, gauges = meter.read()
