@@ -15,7 +15,7 @@ TRITON := triton==3.9.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest crash openapi slo format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest crash openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ openapi: install ## Write api/openapi.json anew; refuses changes that break clie
 
 crash: install ## The crash harness, long form: 1,000 operations under 50 faults (ARGS="--seed 7")
 	$(VENV)/bin/python -m tests.crash.run --operations 1000 --faults 50 $(ARGS)
+
+slo-test: install ## Service levels proved: real Prometheus and Alertmanager, load, faults (ARGS="--out FOLDER")
+	$(VENV)/bin/python -m tests.slo.run $(ARGS)
 
 slo: install ## Write rules, alerts, exports, runbooks and dashboards anew (dashboards/README.md)
 	$(VENV)/bin/tutti slo build
