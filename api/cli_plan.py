@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from api.cli_output import print_json, usage_error
-from api.limits.tiers import Tiers
 from autoscaling.planner import Option, Plan, PlanError, Question, profile_from_results
 from autoscaling.planner import plan as make_plan
 from autoscaling.simulator.cluster import TierService
@@ -115,6 +114,8 @@ def _arrivals(traffic: str, duration_s: float, seed: int) -> list[float]:
 
 def _promises() -> tuple[dict[str, TierService], dict[str, float], dict[str, float]]:
     """From the two files that say what a tier is promised and may do."""
+    from api.limits.tiers import Tiers  # it brings FastAPI, which other commands do without
+
     objectives, tiers = load_objectives(), Tiers.load()
     services, heard, admitted = {}, {}, {}
     for name in objectives.tiers:
