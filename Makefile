@@ -54,8 +54,9 @@ types: install ## mypy, strict
 contracts: install ## Which package may import which
 	$(VENV)/bin/lint-imports --no-cache
 
-pytest: install $(VENV)/.triton ## The tests alone (ARGS="-k name -x")
-	$(VENV)/bin/pytest $(ARGS)
+WORKERS ?= 2
+pytest: install $(VENV)/.triton ## The tests alone (ARGS="-k name -x"; WORKERS=0: in one process)
+	$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 openapi: install ## Write api/openapi.json anew; refuses changes that break clients and are not announced
 	$(VENV)/bin/python -m api.openapi_changes
