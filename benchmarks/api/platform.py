@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Load:
         max_wait_s: what would wait longer is refused at the door.
         tenants: accounts of each tier, each with a key.
         tiers: names of the tiers file.
+        environment: further variables of both processes.
     """
 
     speed: float
@@ -65,6 +66,7 @@ class Load:
     max_wait_s: float = 10_000.0
     tenants: int = 50
     tiers: tuple[str, ...] = (TIER,)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ async def platform(load: Load) -> AsyncIterator[Running]:
             **make_environment(folder, valkey.url, dict.fromkeys(load.tiers, changes)),
             "TUTTI_WORKER_SLOTS": str(load.slots),
             "TUTTI_WORKER_DRAIN_S": "0",
+            **load.environment,
         }
         settings = settings_of(environment)
         await migrate(settings.database_url)
@@ -242,8 +245,8 @@ async def until_ready(
 async def _is_ready(client: httpx2.AsyncClient) -> bool:
     try:
         return (await client.get("/health/ready")).status_code == 200
-    except httpx2.ConnectError:
-        return False  # it does not listen yet
+    except httpx2.TransportError:
+        return False  # it does not listen yet, or somebody else does: then the process ends, and its log says why
 
 
 def _end_of(log: Path) -> str:
