@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -85,7 +86,11 @@ def study(
 
 
 def run(case: Case, policy: str, autoscaler: Autoscaler) -> Row:
-    cluster = Cluster({MODEL: case.profile}, TIERS, autoscaler, {MODEL: 1})
+    """One line. Every policy begins with the replicas that the mean of the traffic needs and one more, as a platform that
+    is in use: a trace begins at full rate, and whoever had to start from one replica would pay for that alone."""
+    audio_s = sum(request.audio_s for request in case.requests)
+    initial = 1 + math.ceil(audio_s / case.duration_s / case.profile.capacity)
+    cluster = Cluster({MODEL: case.profile}, TIERS, autoscaler, {MODEL: initial})
     outcome = cluster.run(case.requests, case.duration_s)
     least = clairvoyant_gpu_s(case.requests, {MODEL: case.profile})
     return Row(case.workload, case.profile.cold_start_s, policy, summarise(outcome, TIERS, least))
