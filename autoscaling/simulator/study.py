@@ -86,8 +86,8 @@ def study(
 
 
 def run(case: Case, policy: str, autoscaler: Autoscaler) -> Row:
-    """One line. Every policy begins with the replicas that the mean of the traffic needs and one more, as a platform that
-    is in use: a trace begins at full rate, and whoever had to start from one replica would pay for that alone."""
+    """One line. Every policy begins with one replica more than the mean of the traffic needs, as a platform in use: a
+    trace begins at full rate, and whoever had to start from one replica would pay for that alone."""
     audio_s = sum(request.audio_s for request in case.requests)
     initial = 1 + math.ceil(audio_s / case.duration_s / case.profile.capacity)
     cluster = Cluster({MODEL: case.profile}, TIERS, autoscaler, {MODEL: initial})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,10 @@ OBJECTIVES = {"enterprise": 0.999, "free": 0.97}
 PROFILE = Profile.from_measured(8, one=10, many=30, many_streams=8)
 
 
-def question(rate: float = 4.0, seconds: float = 600.0, **others: object) -> Question:
+def question(rate: float = 4.0, seconds: float = 600.0, **others: Any) -> Question:
     mix = Mix({"small": 1.0}, tiers={"enterprise": 0.2, "free": 0.8}, tenants={"enterprise": 20, "free": 5000})
     asked = Question(mix.requests(poisson(rate, seconds, 1), 1), {"small": PROFILE}, TIERS, OBJECTIVES, {"free": 0.95})
-    return replace(asked, **others)  # type: ignore[arg-type]
+    return replace(asked, **others)
 
 
 def test_the_fixed_number_is_the_smallest_that_keeps_the_promises() -> None:
@@ -68,7 +69,7 @@ def test_a_slower_start_is_answered_too() -> None:
         ({"profiles": {"small": replace(PROFILE, streams=64)}}, "every listener would stall: plan with at most 38"),
     ],
 )
-def test_what_cannot_be_answered_is_said(others: dict[str, object], message: str) -> None:
+def test_what_cannot_be_answered_is_said(others: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         question(**others)
 
