@@ -23,7 +23,7 @@ from benchmarks.serve_load.judgement import Objectives
 from benchmarks.serve_load.outcome import Outcome
 from benchmarks.serve_load.page import page
 from benchmarks.serve_load.plan import Workload, build
-from benchmarks.serve_load.preflight import check, known_keys
+from benchmarks.serve_load.preflight import check, default_model, known_keys
 from benchmarks.serve_load.result import SCHEMA, evaluate
 from benchmarks.serve_load.saturation import find_max
 from benchmarks.serve_load.started import started
@@ -94,6 +94,8 @@ class _Bench:
             if tier not in objectives.tiers:
                 promised = ", ".join(objectives.tiers)
                 raise usage_error(f"dashboards/slo.yaml promises nothing to tier {tier!r}, only to {promised}")
+        if not workload.models:
+            workload = replace(workload, models={asyncio.run(default_model(url)): 1.0})
         for warning in asyncio.run(check(url, keys, workload, build(workload))):
             console.print(f"Warning: {warning}", style="yellow")
         return cls(given, Target(url, keys, given.timeout), workload, objectives, console)
@@ -111,8 +113,8 @@ class _Bench:
         """The best trial's report, with all trials beside it."""
         last: dict[str, Any] = {}
 
-        def trial(rate: float, number: int) -> dict[str, Any]:
-            last.update(self.once(replace(self.workload, rate=rate, seed=self.workload.seed + number)))
+        def trial(rate: float, attempt: int) -> dict[str, Any]:
+            last.update(self.once(replace(self.workload, rate=rate, seed=self.workload.seed + attempt)))
             total = last["total"]
             self.console.print(
                 f"{rate:.2f} a second: {total['good_audio_s_per_s']:.2f} good audio s/s of "

@@ -51,6 +51,20 @@ async def _tier(server: Server, url: str, tier: str, key: str | None) -> str:
     return actual
 
 
+async def default_model(url: str) -> str:
+    """The model of requests that name none.
+
+    Raises:
+        CliError: nobody answers, or it is not this API.
+    """
+    server = _server(url)
+    try:
+        listed = _json(await _get(server, url, "/api/v1/models"), url)["data"]
+    finally:
+        server.close()
+    return next(str(each["id"]) for each in listed if each["default"])
+
+
 async def check(url: str, keys: Keys, workload: Workload, schedule: Schedule) -> list[str]:
     """Refuse what the server would refuse every time.
 
@@ -72,9 +86,7 @@ async def check(url: str, keys: Keys, workload: Workload, schedule: Schedule) ->
     for name in workload.models:
         if name not in models:
             raise usage_error(f"{url} has no model {name!r}: it serves {', '.join(models)}")
-    asked = [models[name] for name in workload.models] or [each for each in models.values() if each["default"]]
-    for model in asked:
-        _check_model(model, workload)
+        _check_model(models[name], workload)
     return [text for tier in workload.tiers for text in _limits(tiers[tier], keys, schedule)]
 
 

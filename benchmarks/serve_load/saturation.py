@@ -7,7 +7,7 @@ still unresolved then goes by its shares as they are, and the result says that i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,14 +18,16 @@ TRIES = 2  # of one rate
 Lines = Sequence[dict[str, Any]]
 Result = dict[str, Any]
 Run = Callable[[float, int], Result]
-"""Rate and the trial's number → report of a run (``evaluate``)."""
+"""Rate and which try of it this is (from 0) → report of a run (``evaluate``). Each try has its own seed, the same for
+all rates: their schedules are then one schedule at different speeds, and luck does not decide between them."""
 
 
 @dataclass(slots=True)
 class Search:
     """
     Attributes:
-        met: highest rate that met the objectives, with its report; whether the sample showed it, or only looks so.
+        met: highest rate that met the objectives; whether the sample showed it, or only looks so.
+        best: report of the trial that made the most good audio among those that met them.
         missed: lowest rate that missed them, or that the generator could not send in time.
         trials: one line each, in the order in which they were made.
     """
@@ -74,14 +76,15 @@ def find_max(run: Run, start_rate: float, *, max_trials: int, precision: float) 
         max_trials: runs at most.
         precision: of the rate: the one that missed the objectives is above the one that met them by so much at most.
     """
-    search, rate, numbers = Search(), start_rate, iter(range(max_trials))
+    search, rate = Search(), start_rate
     while not search.is_close(precision):
-        found = _tried(run, rate, numbers, search)
+        found = _tried(run, rate, max_trials, search)
         if found is None:
             return search
         result, verdict, meets = found
         if meets:
-            search.met, search.best, search.is_shown = rate, result, verdict == "pass"
+            search.met, search.is_shown = rate, verdict == "pass"
+            search.best = _better(result, search.best)
         else:
             search.missed, search.is_missed_shown = rate, verdict == "fail"
             search.missed_by = "generator" if result["verdict"] == "invalid" else "objectives"
@@ -90,16 +93,20 @@ def find_max(run: Run, start_rate: float, *, max_trials: int, precision: float) 
     return search
 
 
-def _tried(run: Run, rate: float, numbers: Iterator[int], search: Search) -> tuple[Result, Verdict, bool] | None:
+def _better(result: Result, best: Result | None) -> Result:
+    good = result["total"]["good_audio_s_per_s"]
+    return result if best is None or good >= best["total"]["good_audio_s_per_s"] else best
+
+
+def _tried(run: Run, rate: float, max_trials: int, search: Search) -> tuple[Result, Verdict, bool] | None:
     """One rate, as often as it takes to tell; None: no trials are left."""
     lines: list[Lines] = []
     result: Result | None = None
     verdict: Verdict = "unresolved"
-    for _ in range(TRIES):
-        number = next(numbers, None)
-        if number is None:
+    for attempt in range(TRIES):
+        if len(search.trials) == max_trials:
             break
-        result = run(rate, number)
+        result = run(rate, attempt)
         search.trials.append(_trial(rate, result))
         if result["verdict"] == "invalid":
             continue

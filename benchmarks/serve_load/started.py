@@ -7,12 +7,15 @@ account may ask for in an hour is lifted, because it is the platform that is mea
 from __future__ import annotations
 
 import asyncio
+import secrets
+import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import yaml
 
@@ -30,6 +33,7 @@ from benchmarks.api.platform import (
 )
 
 HOST = "127.0.0.1"
+_PORTS = range(20_000, 32_000)
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 90.0
 
@@ -46,6 +50,8 @@ def started(config: Path | None, accounts: int) -> Iterator[tuple[str, list[tupl
         CliError: it did not become ready; the message holds the end of its log.
     """
     with ExitStack() as stack:
+        # Whoever ends this run ends the platform as well.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tutti-load-")))
         valkey = stack.enter_context(EmbeddedValkey())
         tiers = list(yaml.safe_load(TIERS_FILE.read_text(encoding="utf-8"))["tiers"])
@@ -68,8 +74,17 @@ async def _keys(environment: dict[str, str], tiers: list[str], accounts: int) ->
     return [(tier, key) for tier in tiers for key in await make_keys(settings, tier, accounts)]
 
 
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
 def _free_port() -> int:
-    """Free a moment ago: somebody else may take it first, and then the start says so."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Free a moment ago, and not one of those that the kernel gives to whoever asks for any, as Ray's processes do."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port

@@ -133,7 +133,7 @@ def test_what_cannot_be_asked_for_is_refused(running: Running, more: list[str], 
 
 def test_a_platform_that_does_not_start_says_why(tmp_path: Path) -> None:
     config = tmp_path / "broken.yaml"
-    config.write_text("applications: []\n")
+    config.write_text("applications: [")
     told = refusal(["--start", "--config", str(config), "--quiet"])
     assert "the platform ended while it started" in told
     assert "broken.yaml" in told

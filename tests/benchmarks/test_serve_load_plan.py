@@ -215,8 +215,8 @@ def test_the_limit_is_found_wherever_it_is(limit: float, start: float) -> None:
 def test_small_samples_are_made_twice_and_told() -> None:
     rates: list[float] = []
 
-    def run(rate: float, number: int) -> dict[str, Any]:
-        assert number == len(rates)
+    def run(rate: float, attempt: int) -> dict[str, Any]:
+        assert attempt == rates.count(rate)
         rates.append(rate)
         return trial(rate, 20, 20) if rate <= 4 else trial(rate, 0, 20)
 
