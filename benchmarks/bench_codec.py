@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.ceiling import gflop_per_frame
 from models.config import CodecConfig
 from models.encodec.decoder import EncodecDecoder
+from models.encodec.interface import Codec
 from models.encodec.streaming import StreamingDecoder, decode_batch
 
 ENDLESS = 10**9
@@ -69,7 +70,7 @@ def decoder(request: pytest.FixtureRequest) -> EncodecDecoder:
     return codec
 
 
-def random_codes(decoder: EncodecDecoder, frames: int) -> Tensor:
+def random_codes(decoder: Codec, frames: int) -> Tensor:
     """int64 [K, frames]"""
     generator = torch.Generator().manual_seed(0)
     shape = (decoder.config.num_quantizers, frames)
