@@ -22,6 +22,12 @@ FIRING = f'ALERTS{{alertstate="firing",{BY_TIER}}}'
 PAGES = f'ALERTS{{alertstate="firing",severity="page",{BY_TIER}}}'
 TICKETS = f'ALERTS{{alertstate="firing",severity="ticket",{BY_TIER}}}'
 
+_ALERT = "alertname, sloth_slo, tier, severity"
+ACTIVE_FOR = (
+    f"max by ({_ALERT}, alertstate) (ALERTS{{{BY_TIER}}}) * on ({_ALERT}) group_left () "
+    f"(time() - min by ({_ALERT}) (ALERTS_FOR_STATE{{{BY_TIER}}}))"
+)
+
 ANSWER = Row(
     "Are we OK?",
     (
@@ -87,9 +93,9 @@ BREACHING = Row(
     (
         Table(
             "Alerts",
-            "Alerts that are pending or firing, the tier they are about and how urgent they are.",
+            "Alerts that are pending or firing, the tier they are about, how urgent they are and for how long.",
             "Each line has a runbook with the name of its objective.",
-            (Target(f"max by (alertname, sloth_slo, tier, severity, alertstate) (ALERTS{{{BY_TIER}}})", "Active"),),
+            (Target(ACTIVE_FOR, "For", unit=Unit.SECONDS),),
             labels=(
                 ("alertname", "Alert"),
                 ("sloth_slo", "Objective"),
@@ -97,7 +103,7 @@ BREACHING = Row(
                 ("severity", "Severity"),
                 ("alertstate", "State"),
             ),
-            width=10,
+            width=11,
             height=13,
             empty="No alert is pending or firing",
         ),
@@ -128,7 +134,7 @@ BREACHING = Row(
                 ),
             ),
             labels=(("sloth_slo", "Objective"), ("tier", "Tier")),
-            width=14,
+            width=13,
             height=13,
         ),
         TimeSeries(

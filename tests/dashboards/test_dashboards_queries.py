@@ -47,7 +47,13 @@ def _labels() -> Mapping[str, set[str]]:
             known[f"{metric.name}_bucket"].add("le")
     known = {name: set(labels) | SCRAPED for name, labels in {**RAY, **CONTROL}.items()} | known
     objectives = set().union(*_recorded().values())
-    return {**known, **_recorded(), "ALERTS": ALERTS | objectives, "up": SCRAPED}
+    return {
+        **known,
+        **_recorded(),
+        "ALERTS": ALERTS | objectives,
+        "ALERTS_FOR_STATE": ALERTS | objectives,
+        "up": SCRAPED,
+    }
 
 
 @pytest.mark.parametrize(("dashboard", "panel", "target"), QUERIES)
