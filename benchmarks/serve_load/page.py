@@ -122,7 +122,8 @@ def _objectives(report: Report) -> str:
     body = []
     for line in report["objectives"]:
         low, high = line["interval"]
-        few = f' <span class="soft">needs {line["needed"]}</span>' if line["verdict"] == "unresolved" else ""
+        is_few = line["verdict"] == "unresolved" and line["total"] < line["needed"]
+        few = f' <span class="soft">needs {line["needed"]}</span>' if is_few else ""
         body.append((
             escape(line["tier"]), escape(_SLIS.get(line["sli"], line["sli"])),
             "" if line["threshold_s"] is None else f"{line['threshold_s']:g} s",
