@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,10 +101,10 @@ class TritonOperators(LayerOperators):
         self._kernels = layers
 
     def project(self, hidden: Hidden, norm: Norm, weight: Matrix, gelu: bool = False) -> Tensor:
-        rows, kernels = len(hidden.residual), self._kernels
-        if rows <= kernels.NORM_INSIDE_ROWS:
+        rows = len(hidden.residual)
+        if rows <= self._kernels.NORM_INSIDE_ROWS:
             return self._skinny(hidden.residual, weight, norm=norm, gelu=gelu)
-        normal = kernels.add_norm(hidden.residual, hidden.update, *norm)
+        normal = self._kernels.add_norm(hidden.residual, hidden.update, *norm)
         hidden.update = None
         if self._is_skinny(rows, weight):
             return self._skinny(normal, weight, gelu=gelu)
@@ -118,7 +118,7 @@ class TritonOperators(LayerOperators):
             hidden.update = F.linear(inputs, weight.numbers)
 
     def _is_skinny(self, rows: int, weight: Matrix) -> bool:
-        return weight.scales is not None or rows <= cast(int, self._kernels.SKINNY_ROWS)
+        return weight.scales is not None or rows <= self._kernels.SKINNY_ROWS
 
     def _skinny(self, inputs: Tensor, weight: Matrix, **around: Any) -> Tensor:
-        return cast(Tensor, self._kernels.skinny_linear(inputs, weight.numbers, scales=weight.scales, **around))
+        return self._kernels.skinny_linear(inputs, weight.numbers, scales=weight.scales, **around)
