@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from dashboards.preview.prometheus import Prometheus, PrometheusError
 from dashboards.timescale import TimeScale
 from tests.dashboards.exporter import Platform
 
-FASTER = 30  # the shortest window has ten scrapes
-PATIENCE_S = 25.0
+FASTER = 30  # the shortest window has five scrapes
+SCRAPE_S = 2  # and may take as long, on a machine that does other things
+PATIENCE_S = 40.0
 
 
 @contextmanager
@@ -31,9 +32,9 @@ def prometheus(folder: Path) -> Iterator[Prometheus]:
         pytest.skip("prometheus is not installed (Debian: prometheus)")
     exporter, thread = start_http_server(0, addr="127.0.0.1", registry=Platform().registry)
     write(render(Options(scale=TimeScale(FASTER))), folder)
-    targets = [{"targets": [f"127.0.0.1:{exporter.server_port}"]}]
+    targets = [{"targets": [f"127.0.0.1:{exporter.server_port}"], "labels": {"role": "ingress", "replica": "a1"}}]
     config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": "1s"},
         "rule_files": ["rules/*.yml"],
         "scrape_configs": [{"job_name": "tutti", "static_configs": targets}],
     }
@@ -61,20 +62,23 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def until(server: Prometheus, expr: str, is_enough: Callable[[int], bool]) -> None:
-    """Wait until a query has so many series; a server that does not answer yet is given time.
+def until(server: Prometheus, wanted: Mapping[str, int]) -> float:
+    """Wait for the first moment at which every query has so many series at least, and say when it was.
+
+    Everything that is asked of that moment later has the same answer, whatever is scraped in between.
 
     Raises:
-        TimeoutError: it has not.
+        TimeoutError: there was none.
     """
     end = time.monotonic() + PATIENCE_S
-    found = -1
+    found: dict[str, int] = {}
     while time.monotonic() < end:
+        moment = time.time()
         try:
-            found = len(server.query(expr, time.time()))
+            found = {expr: len(server.query(expr, moment)) for expr in wanted}
         except PrometheusError:
-            found = -1  # it starts
-        if is_enough(found):
-            return
+            found = {}  # it starts
+        if found and all(found[expr] >= series for expr, series in wanted.items()):
+            return moment
         time.sleep(0.2)  # Prometheus tells nobody when it has evaluated a rule
-    raise TimeoutError(f"{expr}: {found} series after {PATIENCE_S:g} s")
+    raise TimeoutError(f"after {PATIENCE_S:g} s: {found}")
