@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -43,6 +43,8 @@ class Cache:
         Raises:
             ValueError: the URL is none of these.
         """
+        # A socket of the file system has nothing to keep alive, and its connections do not know the option.
+        alive: dict[str, Any] = {} if url.startswith("unix://") else {"socket_keepalive": True}
         pool = BlockingConnectionPool.from_url(
             url,
             # Redis's default pool raises at the connection too many; this one lets the command wait.
@@ -50,12 +52,12 @@ class Cache:
             timeout=POOL_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=COMMAND_TIMEOUT_S,
-            socket_keepalive=True,
             # RESP2: one shape of replies from every server, old Redis included, and no handshake for push messages,
             # which nothing here uses.
             protocol=2,
             retry=Retry(_BACKOFF, RETRIES),
             client_name="tutti",
+            **alive,
         )
         return cls(Redis.from_pool(pool), prefix)
 

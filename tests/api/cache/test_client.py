@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,19 @@ async def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_address_that_is_none() -> None:
     with pytest.raises(ValueError, match="scheme"):
         Cache.connect("http://cache")
+
+
+async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
+    """Its connections take no options of TCP."""
+    heard = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        heard.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / "valkey.sock"):
+        cache = Cache.connect(f"unix://{tmp_path}/valkey.sock")
+        assert "does not answer" in str(await cache.check())
+        await cache.close()
+    assert heard.is_set()
