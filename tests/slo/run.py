@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -135,6 +136,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the report: slo_test.md and slo_test.json")
     parser.add_argument("--keep", type=Path, help="folder for logs and data; left out: one that is removed")
     args = parser.parse_args()
+    # Whoever ends it ends the platform and the servers as well, which would go on without it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     plan = Plan(
         tuple(args.phases), args.rate, args.baseline, args.fault, args.rest, args.time_scale, args.seed
     )  # fmt: skip
