@@ -21,6 +21,7 @@ def test_the_whole_run_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert checks["equal_codes_alone"] == 1
     assert checks["streamed_minus_whole"] < 1e-5
     assert result["tiny.listeners"]["finished"] == 2
+    assert 0 < result["tiny.shares"]["codec_and_text_share"] < 1
     assert result["tiny.transformers.1"]["ms_per_step"] > 0
     assert "| tiny.sdpa.2 | 2 |" in capsys.readouterr().out
 
