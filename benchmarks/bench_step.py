@@ -91,10 +91,11 @@ def test_forward_step(benchmark: BenchmarkFixture, model: LoadedModel, rows: int
     view = filled_view(model, rows, past)
     codes = torch.randint(model.config.decoder.vocab_size, (rows, model.config.decoder.num_codebooks))
     # The last position may be written again: every round is the same step.
-    benchmark(model.decoder.forward_step, codes, torch.full((rows,), past), view)
+    decoder = cast(MusicGenDecoder, model.decoder)
+    benchmark(decoder.forward_step, codes, torch.full((rows,), past), view)
     say_rates(benchmark, rows, model.config.frame_rate)
     if benchmark.stats is not None:
-        moved = bytes_per_step(cast(MusicGenDecoder, model.decoder), rows, past)
+        moved = bytes_per_step(decoder, rows, past)
         benchmark.extra_info["gb_per_s"] = round(moved / benchmark.stats.stats.median / 1e9, 1)
 
 
