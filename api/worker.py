@@ -22,6 +22,7 @@ from api.generations import outbox
 from api.generations.outbox import OutboxRelay
 from api.generations.service import GenerationService
 from api.generations.timing import Timing
+from api.generations.waiting import WaitingWork
 from api.generations.worker import Worker
 from api.heap import settle_heap
 from api.logs import WORKER_SERVICE, make_logger
@@ -95,6 +96,7 @@ class WorkerProcess:
         self._telemetry = make_telemetry("worker", base.clock, also=[BACKLOG])
         begin_at_zero(self._telemetry.registry, models)
         self._backlog = BacklogGauge(self._telemetry.registry, base.db, list(models))
+        self._waiting = WaitingWork(base.db, base.limits.tiers, base.clock)
         counts = WorkCounts(self._telemetry)
         self._generations = GenerationService(
             base.db, base.bus, base.limits, models, base.settings, base.clock, counts.changed
@@ -129,6 +131,7 @@ class WorkerProcess:
                     group.create_task(self._repeat("purged", PURGE_EVERY_S, self._purge)),
                     group.create_task(self._repeat("swept", SWEEP_EVERY_S, self._sweep)),
                     group.create_task(self._backlog.run()),
+                    group.create_task(self._waiting.run()),
                 ]
                 group.create_task(asyncio.to_thread(_settle))
                 await self._worker.run()
@@ -138,6 +141,10 @@ class WorkerProcess:
                 await self._deliverer.stop()
                 await delivering
                 await stop(*chores)
+
+    def autoscaling_stats(self, sent_s: Mapping[str, float]) -> dict[str, float]:
+        """What waits, for the autoscaler: see ``WaitingWork.stats``."""
+        return self._waiting.stats(sent_s)
 
     async def stop(self) -> None:
         """Take nothing more; ``run`` returns when it is done."""

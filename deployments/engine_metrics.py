@@ -57,6 +57,11 @@ class EngineMeter:
         self._observe(counters)
         return counters, self._gauges(seen)
 
+    @property
+    def capacity(self) -> float:
+        """Audio-seconds per second of the engine with all its rows, as of the last read; 0: not measured yet."""
+        return self._capacity(self._seen)
+
     def _observe(self, counters: Values) -> None:
         steps = counters["tutti_engine_steps_total"][""]
         if steps:

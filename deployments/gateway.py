@@ -39,6 +39,15 @@ class Gateway:
     ) -> None:
         self._backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
         self._models = models
+        self._app: Any = None
 
     def __serve_build_asgi_app__(self) -> Any:
-        return compose(self._backends, self._models)
+        self._app = compose(self._backends, self._models)
+        return self._app
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What was asked for here lately, by model: ``api.generations.arrivals`` says under which names."""
+        if self._app is None:
+            return {}
+        stats: dict[str, float] = self._app.state.services.generations.arrivals.stats()
+        return stats

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from deployments.engine_metrics import expose
+from deployments.engine_metrics import EngineMeter, expose
 from deployments.tracing import TRACEPARENT, TRACING, TracedTrack
 from models.engine_config import EngineConfig
 from models.errors import TuttiError
@@ -34,6 +34,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._owed_s: dict[str, float] = {}
+        self._begun: set[str] = set()
         self._requests: dict[str, GenerationRequest] = {}
 
     def admit(self, request: GenerationRequest) -> None:
@@ -42,9 +43,11 @@ class Backlog:
 
     def deliver(self, request: GenerationRequest, duration_s: float) -> None:
         self._owed_s[request.request_id] -= duration_s
+        self._begun.add(request.request_id)
 
     def forget(self, request: GenerationRequest) -> None:
         self._owed_s.pop(request.request_id, None)
+        self._begun.discard(request.request_id)
         self._requests.pop(request.request_id, None)
 
     def prompts(self) -> list[str]:
@@ -59,6 +62,16 @@ class Backlog:
     @property
     def seconds(self) -> float:
         return max(0.0, sum(self._owed_s.values()))
+
+    @property
+    def streams(self) -> int:
+        """Requests of which a piece was delivered: the others wait, and whoever sent them counts them."""
+        return len(self._begun)
+
+    @property
+    def running_s(self) -> float:
+        """What is owed of those."""
+        return max(0.0, sum(self._owed_s[request_id] for request_id in self._begun))
 
 
 def log_ids(request: GenerationRequest) -> dict[str, str]:
@@ -120,7 +133,9 @@ class MusicGenerator:
         loading_at = time.perf_counter()
         self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine))
         startup = {"import": imported_at - began_at, "load": time.perf_counter() - loading_at}
+        self._startup_s = sum(startup.values())
         self._metrics: Any = expose(model_id, self._engine.stats, startup)
+        self._meter = EngineMeter(self._engine.stats, startup)  # of its own: each reader sees what grew since it looked
         # A full collection would look at all of torch while every stream waits: about half a second on two cores.
         gc.collect()
         gc.freeze()
@@ -149,9 +164,20 @@ class MusicGenerator:
         self._engine.check_health()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What the autoscaler may look at: work owed in audio-seconds, and rows at work."""
-        stats = self._engine.stats()
-        return {"backlog_audio_s": self._backlog.seconds, "active_rows": float(stats.active_rows)}
+        """What the autoscaler looks at, about once a second.
+
+        ``backlog_audio_s`` is all that is owed, ``running_audio_s`` that of the ``streams`` which have begun;
+        ``capacity_audio_s_per_s`` as measured so far (0: not yet); ``startup_s`` what imports and weights took.
+        """
+        self._meter.read()
+        return {
+            "backlog_audio_s": self._backlog.seconds,
+            "running_audio_s": self._backlog.running_s,
+            "streams": float(self._backlog.streams),
+            "active_rows": float(self._engine.stats().active_rows),
+            "capacity_audio_s_per_s": self._meter.capacity,
+            "startup_s": self._startup_s,
+        }
 
     def stats(self) -> dict[str, Any]:
         """The engine's statistics, and which process they come from."""

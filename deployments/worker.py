@@ -7,20 +7,46 @@ this package.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import aclosing
+from typing import Any, cast
 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.client import GeneratorClient
 from deployments.composing import composed
 from models.catalog import ModelSpec
+from models.types import AudioChunk, GenerationRequest
 
 WORKER_FACTORY = "api.worker:create_worker"
 
 
 class WorkerStoppedError(RuntimeError):
     """The worker's work has ended although nobody asked it to: Serve replaces the replica."""
+
+
+class CountingClient(GeneratorClient):
+    """Knows what it has sent and not heard of: the queue before the replicas is in the client, so only it can tell."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        super().__init__(handle)
+        self._unanswered_s: dict[object, float] = {}
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
+        call = object()
+        self._unanswered_s[call] = request.duration_s
+        try:
+            async with aclosing(cast("Any", super().generate(request))) as chunks:
+                async for chunk in chunks:
+                    self._unanswered_s.pop(call, None)
+                    yield chunk
+        finally:
+            self._unanswered_s.pop(call, None)
+
+    @property
+    def unanswered_s(self) -> float:
+        """Audio-seconds of the requests whose first piece has not come back yet."""
+        return sum(self._unanswered_s.values())
 
 
 class GenerationWorker:
@@ -35,8 +61,8 @@ class GenerationWorker:
     def __init__(
         self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec], slots: Mapping[str, int]
     ) -> None:
-        backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
-        self._worker: Any = composed(WORKER_FACTORY, "WORKER_SERVICE", backends, models, slots=slots)
+        self._backends = {model_id: CountingClient(handle) for model_id, handle in handles.items()}
+        self._worker: Any = composed(WORKER_FACTORY, "WORKER_SERVICE", self._backends, models, slots=slots)
         self._running: asyncio.Task[None] | None = None
 
     async def check_health(self) -> None:
@@ -50,6 +76,12 @@ class GenerationWorker:
         elif self._running.done():
             cause = None if self._running.cancelled() else self._running.exception()
             raise WorkerStoppedError(f"the worker has stopped: {cause!r}") from cause
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What waits, by model: ``api.generations.waiting`` says under which names."""
+        sent_s = {model_id: backend.unanswered_s for model_id, backend in self._backends.items()}
+        stats: dict[str, float] = self._worker.autoscaling_stats(sent_s)
+        return stats
 
     def __del__(self) -> Awaitable[None] | None:
         """Serve calls this once when it stops the replica, and waits for what it returns: what runs ends, or is given

@@ -12,6 +12,7 @@ from api.cache.bus import Bus
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.generations import doorbells, rows, states
+from api.generations.arrivals import ModelArrivals
 from api.generations.plan import Plan, make_plan, rows_of
 from api.generations.states import Change
 from api.generations.view import Created, CreateGeneration, GenerationView, Mode, State
@@ -35,6 +36,9 @@ class GenerationService:
     Args:
         models: model id → what it is; the first one is the default unless the settings name another.
         on_change: told of every change of state that this service has committed.
+
+    Attributes:
+        arrivals: what is asked for of it.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class GenerationService:
         clock: Clock,
         on_change: Callable[[Change], None] = lambda _change: None,
     ) -> None:
+        self.arrivals = ModelArrivals(models, clock)
         self._on_change = on_change
         self._db = db
         self._bus = bus
@@ -91,22 +96,41 @@ class GenerationService:
     ) -> Created:
         tier = self._limits.tier(principal.tier)
         plan = make_plan(wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
+        try:
+            generation_id, replayed = await self._admit(
+                principal, plan, mode, idempotency_key, request_hash, request_id
+            )
+        except ApiError as refusal:
+            if refusal.code == ErrorCode.SYSTEM_OVERLOADED:  # what there is no room for is asked for all the same
+                self.arrivals.add(plan.spec.id, plan.audio_s)
+            raise
+        if not replayed:
+            self.arrivals.add(plan.spec.id, plan.audio_s)
+            self._ring(doorbells.JOBS, b"")
+        return Created(await self.get(principal, generation_id), replayed)
+
+    async def _admit(
+        self,
+        principal: Principal,
+        plan: Plan,
+        mode: Mode,
+        idempotency_key: str | None,
+        request_hash: str,
+        request_id: str,
+    ) -> tuple[str, bool]:
+        """Its id, and whether it had been accepted before."""
         await self._limits.backlogs.refresh(self._db, self._clock())
         if idempotency_key is None:
             self._limits.admission.check_early(_newcomer(principal, plan, mode))
         async with self._db.begin() as conn:
             claim = await self._claim(conn, principal, idempotency_key, request_hash)
             if claim is not None and claim.replay is not None:
-                generation_id = claim.replay.resource_id
-            else:
-                generation_id = await self._accept(conn, principal, plan, mode, request_id)
-                if claim is not None:
-                    await idempotency.complete(conn, claim, status=_ACCEPTED, body=None, resource_id=generation_id)
-        replayed = claim is not None and claim.replay is not None
-        if not replayed:
-            self._ring(doorbells.JOBS, b"")
-        assert generation_id is not None, "what was stored under a key of this route names what it created"
-        return Created(await self.get(principal, generation_id), replayed)
+                assert claim.replay.resource_id is not None, "what was stored under a key of this route names it"
+                return claim.replay.resource_id, True
+            generation_id = await self._accept(conn, principal, plan, mode, request_id)
+            if claim is not None:
+                await idempotency.complete(conn, claim, status=_ACCEPTED, body=None, resource_id=generation_id)
+        return generation_id, False
 
     async def get(self, principal: Principal, generation_id: str) -> GenerationView:
         """
