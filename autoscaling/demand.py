@@ -40,6 +40,11 @@ class DemandPolicy:
         self._fleet = fleet or Fleet()
         self._states = {model: ModelState() for model in policies}
 
+    def renew(self, model: str, policy: ModelPolicy) -> None:
+        """Something else is known or wanted of a size, or it is new; what is remembered of it stays."""
+        self._policies[model] = policy
+        self._states.setdefault(model, ModelState())
+
     def decide(self, signals: Mapping[str, ModelSignals], now: float) -> dict[str, int]:
         """Replicas to have of each size that has signals; why, is in ``decisions``."""
         for model, seen in signals.items():

@@ -1,0 +1,135 @@
+"""The policy "demand" as Ray Serve's controller calls it: an application policy over all model sizes.
+
+In Ray 2.60 an application policy that raises freezes the deploys and the status of every application, so this one never
+does: whatever goes wrong, replicas stay as many as they are, and a line in the log says why. Serve pickles this module
+by value; what it imports must be installed where the controller runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from autoscaling.demand import DemandPolicy
+from autoscaling.signals import ModelSignals
+from deployments.demand_settings import DemandSettings
+from deployments.demand_signals import Readings, Sources, Starts, read_model, state_of
+
+LOGS: Final = "api.logs"  # above this package, so it is named as text
+SERVICE: Final = "tutti-autoscaler"
+PREFIX: Final = "musicgen-"  # of the deployments that are models
+_COMPLAIN_EVERY_S: Final = 60.0
+
+
+class DemandAutoscaling:
+    """Made once by the controller, then called at every tick.
+
+    Args:
+        options: of ``deployments.demand_settings.DemandSettings``; with bad ones nothing is ever changed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._log: Any = None
+        self._complained: dict[str, float] = {}
+        self._answer: dict[str, tuple[int, Mapping[str, Any]]] = {}  # model → what was decided last
+        self._decided_at = -math.inf
+        self._starts: dict[str, Starts] = {}
+        self._settings: DemandSettings | None = None
+        self._policy = DemandPolicy({})
+        try:
+            self._log = importlib.import_module(LOGS).make_logger(
+                os.environ.get("TUTTI_LOG_LEVEL", "info"), service=SERVICE
+            )
+            self._settings = DemandSettings(**options)
+            self._policy = DemandPolicy({}, self._settings.fleet, self._settings.decide_every_s)
+        except Exception as error:  # noqa: BLE001 - it would freeze every application of the cluster
+            self._complain("options", error, 0.0)
+
+    def __call__(self, contexts: Mapping[Any, Any]) -> tuple[dict[Any, int], dict[Any, dict[str, Any]]]:
+        """Replicas to have of each deployment, and how that was found; never raises.
+
+        Args:
+            contexts: deployment id → Serve's ``AutoscalingContext``.
+        """
+        wanted = _targets(contexts)
+        states: dict[Any, dict[str, Any]] = {}
+        try:
+            self._decide(contexts, wanted, states)
+        except Exception as error:  # noqa: BLE001 - it would freeze every application of the cluster
+            self._complain("all", error, 0.0)
+            return _targets(contexts), {}
+        return wanted, states
+
+    def _decide(self, contexts: Mapping[Any, Any], wanted: dict[Any, int], states: dict[Any, dict[str, Any]]) -> None:
+        if self._settings is None:
+            return
+        served = {each.name.removeprefix(PREFIX): each for each in wanted if each.name.startswith(PREFIX)}
+        models = {model: contexts[key] for model, key in served.items() if model in self._settings.models}
+        now = max((float(context.current_time) for context in models.values()), default=0.0)
+        for model, context in models.items():
+            starts = self._starts.setdefault(model, Starts())
+            starts.look(int(context.current_num_replicas), int(context.target_num_replicas), now)
+        if not 0 <= now - self._decided_at < self._settings.decide_every_s or set(models) != set(self._answer):
+            self._answer = self._look(contexts, models, now)
+            self._decided_at = now
+        for model, (replicas, state) in self._answer.items():
+            wanted[served[model]], states[served[model]] = replicas, dict(state)
+
+    def _look(
+        self, contexts: Mapping[Any, Any], models: Mapping[str, Any], now: float
+    ) -> dict[str, tuple[int, Mapping[str, Any]]]:
+        named = {each.name: context for each, context in contexts.items()}
+        sources = Sources(Readings(named.get("Gateway"), now), Readings(named.get("Worker"), now))
+        signals: dict[str, ModelSignals] = {}
+        for model, context in models.items():
+            try:
+                signals[model] = self._read(model, context, sources, now)
+            except Exception as error:  # noqa: BLE001 - the other sizes are decided all the same
+                self._complain(model, error, now)
+        decided = self._policy.decide(signals, now)
+        found: dict[str, tuple[int, Mapping[str, Any]]] = {}
+        for model, context in models.items():
+            if model in decided:
+                state = state_of(self._policy.decisions[model], signals[model])
+                self._tell(model, state)
+                found[model] = (decided[model], state)
+            else:
+                found[model] = (int(context.target_num_replicas), {})
+        return found
+
+    def _read(self, model: str, context: Any, sources: Sources, now: float) -> ModelSignals:
+        assert self._settings is not None, "nothing is read without settings"
+        demand = self._settings.models[model]
+        signals, capacity, cold_start_s = read_model(model, context, demand, sources, self._starts[model], now)
+        least, most = int(context.capacity_adjusted_min_replicas), int(context.capacity_adjusted_max_replicas)
+        self._policy.renew(model, demand.policy(least, most, capacity, cold_start_s))
+        return signals
+
+    def _tell(self, model: str, state: Mapping[str, Any]) -> None:
+        """One line for each change, and for when the signals are lost or found."""
+        before = self._answer.get(model, (None, {}))[1]
+        changed = before.get("replicas") != state["replicas"]
+        if self._log is not None and (changed or (before.get("reason") == "stale") != (state["reason"] == "stale")):
+            self._log.info("autoscaler_decided", model=model, replicas_before=before.get("replicas"), **state)
+
+    def _complain(self, about: str, error: Exception, now: float) -> None:
+        """Once a minute, for it comes ten times a second; in a way that cannot fail itself."""
+        with suppress(Exception):
+            key = f"{about}: {type(error).__name__}"
+            if not 0 <= now - self._complained.get(key, -math.inf) < _COMPLAIN_EVERY_S:
+                self._complained[key] = now
+                self._log.error("autoscaler_held", about=about, error=type(error).__name__, why=str(error)[:500])
+
+
+def _targets(contexts: Any) -> dict[Any, int]:
+    """As many as there shall be already; nothing is said of a deployment that does not say."""
+    targets: dict[Any, int] = {}
+    with suppress(Exception):
+        for each, context in contexts.items():
+            with suppress(Exception):
+                targets[each] = max(0, int(context.target_num_replicas))
+    return targets

@@ -1,0 +1,167 @@
+"""From what replicas, gateways and workers report to the signals of the policy "demand".
+
+A generation is counted where it is: by the workers while it waits in the queue (from SQL, so every worker says the
+same) and from when it was sent until its first audio came back (each worker its own); by the replica after that.
+Reports travel about once a second. What they are called is in ``record_autoscaling_stats`` of the three deployments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from autoscaling.arrivals import Arrivals
+from autoscaling.signals import DueWork, ModelSignals
+from deployments.demand_settings import ModelDemand
+
+_MOST_COLD_STARTS: Final = 3.0
+"""Times the configured one: a start that had to wait for a machine says nothing about the next."""
+
+
+class Readings:
+    """What the replicas of one deployment reported last.
+
+    Args:
+        context: Serve's ``AutoscalingContext``; None: the deployment is not there.
+        now: seconds, of the clock that the reports are stamped with.
+    """
+
+    def __init__(self, context: Any, now: float) -> None:
+        self._last: dict[str, list[tuple[float, float]]] = {}  # metric → (age in seconds, value) of each replica
+        reported = {} if context is None else context.raw_metrics
+        for name, replicas in reported.items():
+            self._last[name] = [
+                (now - series[-1].timestamp, series[-1].value) for series in replicas.values() if series
+            ]
+
+    @property
+    def age_s(self) -> float:
+        """Of the oldest report; infinite if there is none."""
+        return max((age for each in self._last.values() for age, _ in each), default=math.inf)
+
+    def each(self, name: str) -> list[float]:
+        return [value for _, value in self._last.get(name, [])]
+
+    def total(self, name: str) -> float:
+        return math.fsum(self.each(name))
+
+    def newest(self, name: str, default: float = 0.0) -> float:
+        """Of what all say alike."""
+        return min(self._last.get(name, []), default=(0.0, default))[1]
+
+
+@dataclass(slots=True)
+class Starts:
+    """When the replicas that do not serve yet were asked for: Serve says only how many.
+
+    Attributes:
+        measured_s: from asking for the last one that started until it served; None before.
+    """
+
+    measured_s: float | None = None
+    _asked_at: list[float] = field(default_factory=list)
+    _ready: int = 0
+
+    def look(self, ready: int, target: int, now: float) -> None:
+        starting = max(0, target - ready)
+        gone = max(0, len(self._asked_at) - starting)
+        if gone and ready > self._ready:
+            self.measured_s = now - self._asked_at[0]
+        self._asked_at = self._asked_at[gone:] + [now] * (starting - len(self._asked_at) + gone)
+        self._ready = ready
+
+    def cold_start_s(self, configured_s: float, reported_s: float) -> float:
+        """What to expect of the next start.
+
+        Args:
+            reported_s: what replicas took for imports and weights; Ray's process and its place come on top.
+        """
+        if self.measured_s is None:
+            return max(configured_s, reported_s)
+        return min(self.measured_s, _MOST_COLD_STARTS * max(configured_s, reported_s))
+
+    def due_in_s(self, cold_start_s: float, now: float) -> tuple[float, ...]:
+        return tuple(max(0.0, asked_at + cold_start_s - now) for asked_at in self._asked_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the facts of all sizes come from."""
+
+    gateways: Readings
+    workers: Readings
+
+    @property
+    def age_s(self) -> float:
+        """With the age of what the workers saw in the database."""
+        return max(self.gateways.age_s, self.workers.age_s + self.workers.newest("looked_s_ago", math.inf))
+
+    def arrivals(self, model: str) -> Arrivals:
+        """Of all gateways together; each sees a part of the calls."""
+        rates = self.gateways.each(f"{model}:long_s")
+        return Arrivals(
+            self.gateways.total(f"{model}:short_s"),
+            self.gateways.total(f"{model}:medium_s"),
+            math.fsum(rates),
+            _weighted(self.gateways.each(f"{model}:dispersion"), rates, 1.0),
+            _weighted(self.gateways.each(f"{model}:mean_audio_s"), rates, 0.0),
+        )
+
+    def waiting(self, model: str) -> tuple[DueWork, ...]:
+        workers = self.workers
+        works = (
+            DueWork(workers.newest(f"{model}:stream_s") + workers.total(f"{model}:sent_stream_s"), 0.0),
+            DueWork(workers.newest(f"{model}:job_s"), workers.newest(f"{model}:job_due_s")),
+            DueWork(workers.total(f"{model}:sent_job_s"), workers.newest(f"{model}:sent_job_due_s")),
+        )
+        return tuple(work for work in works if work.audio_s != 0)
+
+
+def read_model(
+    model: str, context: Any, demand: ModelDemand, sources: Sources, starts: Starts, now: float
+) -> tuple[ModelSignals, float, float]:
+    """One size as the policy sees it, what a replica makes (audio-seconds per second; 0: not measured), and the seconds
+    that a cold start takes."""
+    replicas = Readings(context, now)
+    cold_start_s = starts.cold_start_s(demand.cold_start_s, max(replicas.each("startup_s"), default=0.0))
+    ready = int(context.current_num_replicas)
+    measured = [value for value in replicas.each("capacity_audio_s_per_s") if value > 0]
+    # A replica that has just started has not reported yet, and has nothing to report.
+    age_s = max(sources.age_s, replicas.age_s if replicas.each("streams") else 0.0)
+    signals = ModelSignals(
+        ready=ready,
+        starting_in_s=starts.due_in_s(cold_start_s, now),
+        running=int(replicas.total("streams")),
+        running_audio_s=replicas.total("running_audio_s"),
+        queued=math.ceil(sources.workers.newest(f"{model}:queued")),
+        waiting=sources.waiting(model),
+        arrivals=sources.arrivals(model),
+        # Clocks of two machines differ a little: what comes from the future is new.
+        age_s=max(0.0, age_s),
+    )
+    return signals, math.fsum(measured) / len(measured) if measured else 0.0, cold_start_s
+
+
+def _weighted(values: list[float], weights: list[float], default: float) -> float:
+    total = math.fsum(weights)
+    if total <= 0 or len(values) != len(weights):
+        return default
+    return math.fsum(value * weight for value, weight in zip(values, weights, strict=True)) / total
+
+
+def state_of(decision: Any, signals: ModelSignals) -> Mapping[str, Any]:
+    """A decision and what it was made of, as plain numbers and words."""
+    return {
+        "replicas": decision.replicas,
+        "action": decision.action,
+        "reason": decision.reason,
+        "components": {name: round(float(value), 3) for name, value in decision.components.items()},
+        "ready": signals.ready,
+        "starting": len(signals.starting_in_s),
+        "running_audio_s": round(signals.running_audio_s, 1),
+        "waiting_audio_s": round(signals.waiting_audio_s, 1),
+        "arriving_audio_s_per_s": round(signals.arrivals.medium_s, 3),
+        "age_s": round(signals.age_s, 1) if math.isfinite(signals.age_s) else None,
+    }
