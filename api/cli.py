@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from api.cli_admin import admin
+from api.cli_autoscaler import autoscaler
 from api.cli_bench import bench
 from api.cli_db import db
 from api.cli_doctor import doctor
@@ -38,6 +39,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")
 app.add_typer(admin, name="admin")
 app.add_typer(slo, name="slo")
+app.add_typer(autoscaler, name="autoscaler")
 
 
 def _say_version(wanted: bool) -> None:
