@@ -47,11 +47,13 @@ def load_config(path: Path | str = DEFAULT_CONFIG) -> ServeDeploySchema:
 def _parse(text: str) -> ServeDeploySchema:
     from ray.serve.schema import ServeDeploySchema
 
+    from deployments.demand_settings import check_policy
     from deployments.preflight import describe_models
     from deployments.settings import AppArgs
 
     config = ServeDeploySchema.model_validate(yaml.safe_load(text))
     for application in config.applications:
+        check_policy(application.autoscaling_policy)
         describe_models(AppArgs.model_validate(application.args))
     return config
 
