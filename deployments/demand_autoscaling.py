@@ -70,6 +70,8 @@ class DemandAutoscaling:
         served = {each.name.removeprefix(PREFIX): each for each in wanted if each.name.startswith(PREFIX)}
         models = {model: contexts[key] for model, key in served.items() if model in self._settings.models}
         now = max((float(context.current_time) for context in models.values()), default=0.0)
+        for model in served.keys() - models.keys():
+            self._complain(model, LookupError("policy_kwargs.models does not describe it"), now)
         for model, context in models.items():
             starts = self._starts.setdefault(model, Starts())
             starts.look(int(context.current_num_replicas), int(context.target_num_replicas), now)

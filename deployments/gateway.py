@@ -45,7 +45,7 @@ class Gateway:
         self._app = compose(self._backends, self._models)
         return self._app
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """What was asked for here lately, by model: ``api.generations.arrivals`` says under which names."""
         if self._app is None:
             return {}

@@ -163,8 +163,9 @@ class MusicGenerator:
         """Raises EngineDeadError when the engine cannot go on: Serve then replaces this replica."""
         self._engine.check_health()
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """What the autoscaler looks at, about once a second.
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaler looks at, about once a second; a coroutine, since Serve calls a plain method in a thread,
+        beside which requests come and go.
 
         ``backlog_audio_s`` is all that is owed, ``running_audio_s`` that of the ``streams`` which have begun;
         ``capacity_audio_s_per_s`` as measured so far (0: not yet); ``startup_s`` what imports and weights took.

@@ -77,7 +77,7 @@ class GenerationWorker:
             cause = None if self._running.cancelled() else self._running.exception()
             raise WorkerStoppedError(f"the worker has stopped: {cause!r}") from cause
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """What waits, by model: ``api.generations.waiting`` says under which names."""
         sent_s = {model_id: backend.unanswered_s for model_id, backend in self._backends.items()}
         stats: dict[str, float] = self._worker.autoscaling_stats(sent_s)

@@ -241,12 +241,14 @@ def test_each_change_is_a_line_with_its_reasons(capsys: pytest.CaptureFixture[st
     assert told[1]["components"]["backlog"] > 4
 
 
-def test_a_model_that_nobody_described_stays_as_it_is() -> None:
+def test_a_model_that_nobody_described_stays_as_it_is_and_the_log_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster()
     other = Id("musicgen-other")
     wanted, states = policy()({**cluster.at(NOW), other: Context(target_num_replicas=3)})
     assert wanted[other] == 3
     assert set(states) == {TINY}
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert ("autoscaler_held", "other") in [(line["event"], line.get("about")) for line in told]
 
 
 class Hostile:

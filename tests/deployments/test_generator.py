@@ -26,16 +26,16 @@ def generator(checkpoint: Path) -> Iterator[MusicGenerator]:
 
 
 async def test_the_backlog_is_what_was_admitted_and_not_made(generator: MusicGenerator) -> None:
-    idle = generator.record_autoscaling_stats()
+    idle = await generator.record_autoscaling_stats()
     assert idle.pop("startup_s") > 0
     assert set(idle.values()) == {0.0}
     chunks = cast(AsyncGenerator[AudioChunk, None], generator.generate(request(5.0)))
     first = await anext(chunks)
-    owed = generator.record_autoscaling_stats()
+    owed = await generator.record_autoscaling_stats()
     assert owed["backlog_audio_s"] == owed["running_audio_s"] == pytest.approx(5.0 - first.duration_s)
     assert owed["streams"] == 1
     await chunks.aclose()
-    left = generator.record_autoscaling_stats()
+    left = await generator.record_autoscaling_stats()
     assert (left["backlog_audio_s"], left["running_audio_s"], left["streams"]) == (0.0, 0.0, 0.0)
     assert all(isinstance(value, float) for value in left.values())  # Serve drops a replica that reports anything else
 
@@ -43,7 +43,7 @@ async def test_the_backlog_is_what_was_admitted_and_not_made(generator: MusicGen
 async def test_a_refused_request_owes_nothing(generator: MusicGenerator) -> None:
     with pytest.raises(InvalidRequestError):
         await anext(aiter(generator.generate(request(1000.0))))
-    assert generator.record_autoscaling_stats()["backlog_audio_s"] == 0.0
+    assert (await generator.record_autoscaling_stats())["backlog_audio_s"] == 0.0
 
 
 async def test_a_dead_engine_fails_the_health_check_and_every_request(generator: MusicGenerator) -> None:
