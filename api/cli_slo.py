@@ -46,7 +46,13 @@ def build(
     from dashboards.timescale import TimeScale
 
     told = notify.rstrip("/") if notify else None
-    addresses = Addresses(platform.rstrip("/"), prometheus, alertmanager, metrics_token_file, told)
+    addresses = Addresses(
+        platform=platform.rstrip("/"),
+        prometheus=prometheus,
+        alertmanager=alertmanager,
+        token_file=metrics_token_file,
+        notify=told,
+    )
     options = Options(TimeScale(time_scale), addresses, (runbooks or RUNBOOKS).rstrip("/"))
     if out.resolve() == _MADE_HERE and options != Options() and not check:
         raise usage_error("The files of this checkout are made without options: name another folder with --out.")

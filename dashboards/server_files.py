@@ -13,7 +13,7 @@ TARGETS_PATH: Final = "/metrics/targets"
 """Where the platform lists every process that tells metrics, as ``http_sd`` wants it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     """Where the servers find each other.
 

@@ -70,15 +70,21 @@ class Load:
     lag_s: list[float] = field(default_factory=list)
 
     async def send(
-        self, rate: float, seconds: float, *, tiers: dict[str, float] | None = None, length_s: float | None = None
+        self,
+        rate: float,
+        seconds: float,
+        *,
+        tiers: dict[str, float] | None = None,
+        length_s: float | None = None,
+        mode: Mode = "stream",
     ) -> None:
         """Requests at random times, so many a second; returns when the last one has its answer.
 
         Args:
-            length_s: streams of this length only; None: the usual mix.
+            length_s: requests of this length and ``mode`` only; None: the usual mix of both.
         """
         lengths = LENGTHS_S if length_s is None else {length_s: 1.0}
-        modes: dict[Mode, float] = MODES if length_s is None else {"stream": 1.0}
+        modes: dict[Mode, float] = MODES if length_s is None else {mode: 1.0}
         workload = Workload(
             "poisson",
             rate,

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dashboards.preview.prometheus import Prometheus
 from dashboards.timescale import TimeScale
 from deployments.serve_config import DEFAULT_CONFIG
 from tests.crash.cluster import Cluster, running, write_config
@@ -30,6 +31,7 @@ from tests.slo.truth import Span
 from tests.slo.verdict import Broken, Run, judge
 
 _TIERS = DEFAULT_CONFIG.parent / "api" / "limits" / "tiers.yaml"
+ENDED_S = 60
 _RAY_SESSION = re.compile(r"(/[^\s=]*/session_[\w-]+)")
 
 
@@ -103,6 +105,7 @@ async def _work(plan: Plan, cluster: Cluster, seen: Monitoring) -> Run:
         broken.append(await _break(plan, phase, cluster, load))
         await asyncio.sleep(plan.rest_s)
     await sending
+    await _ended(seen)
     await _scraped(seen)
     return Run(start, busy_until, time.time(), quiet, tuple(broken), tuple(load.heard), tuple(load.lag_s), plan.rate)
 
@@ -113,9 +116,21 @@ async def _break(plan: Plan, phase: Phase, cluster: Cluster, load: Load) -> Brok
     async with phase.breaks(cluster), asyncio.TaskGroup() as group:
         if phase.rate:
             tiers = {phase.tier: 1.0}
-            group.create_task(load.send(phase.rate, plan.fault_s, tiers=tiers, length_s=phase.length_s))
+            group.create_task(
+                load.send(phase.rate, plan.fault_s, tiers=tiers, length_s=phase.length_s, mode=phase.mode)
+            )
         await asyncio.sleep(plan.fault_s)
     return Broken(phase, Span(start, time.time()))
+
+
+async def _ended(seen: Monitoring) -> None:
+    """Until the platform has counted every stream: one that cannot be stored ends for its client long before."""
+    with Prometheus(seen.prometheus) as server:
+        for _ in range(ENDED_S):
+            await asyncio.sleep(1)
+            open_ones = await asyncio.to_thread(server.query, "sum(tutti_active_streams)", time.time())
+            if not any(series.last for series in open_ones):
+                return
 
 
 async def _scraped(seen: Monitoring) -> None:

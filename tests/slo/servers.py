@@ -106,7 +106,7 @@ def monitoring(folder: Path, platform: str, scale: TimeScale, more_targets: list
     ours, theirs = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     with ExitStack() as stack:
         pager = stack.enter_context(Pager().listening())
-        addresses = Addresses(platform, ours, theirs, pager.url)
+        addresses = Addresses(platform=platform, prometheus=ours, alertmanager=theirs, notify=pager.url)
         write(render(Options(scale, addresses)), folder)
         _add_targets(folder / "prometheus.yml", more_targets)
         stack.enter_context(_server(folder, "alertmanager", theirs, "--cluster.listen-address="))

@@ -119,6 +119,21 @@ def test_no_log_call_names_a_secret_or_builds_its_event() -> None:
         assert is_bridge or isinstance(call.args[0], ast.Constant | ast.Name), f"{where}: events are constants"
 
 
+def test_a_line_of_the_engine_that_names_a_track_has_the_ids_of_its_request(
+    library: logging.Logger, stream: io.StringIO
+) -> None:
+    """The engine works on many requests in one thread: what a line is made with says whose it is."""
+    ids = {"trk_1.2": {"track": "trk_1.2", "request_id": "req_1"}}
+    engine_logger(list, stream, about=lambda word: ids.get(word, {}))
+    for words in (("trk_1.2", 3), ("trk_2.2", 3)):
+        library.warning("request %s failed at frame %d", *words)
+    library.warning("named %(track)s", {"track": "trk_1.2"})
+    first, second, third = lines(stream)
+    assert (first["event"], first["request_id"]) == ("request trk_1.2 failed at frame 3", "req_1")
+    assert "request_id" not in second
+    assert third["request_id"] == "req_1"
+
+
 async def test_one_request_is_followed_from_the_gateway_to_the_engine(
     stream: io.StringIO, sqlite_database_url: str, valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
