@@ -127,7 +127,9 @@ def decide(signals: ModelSignals, policy: ModelPolicy, state: ModelState, now: f
     wish = math.ceil(max(components["base"] + components["headroom"], components["backlog"]) - 1e-9)
     wish = max(wish, 1 if signals.running_audio_s > 0 or signals.waiting else 0)
     bounded = min(max(wish, policy.least), policy.max_replicas)
-    wishes = _remember(state.wishes, now, bounded, policy.hold_s)
+    # Whoever has forgotten everything (the controller was restarted) takes what there is for needed, until it has seen.
+    known = state.wishes or ((now, min(max(signals.planned, policy.least), policy.max_replicas)),)
+    wishes = _remember(known, now, bounded, policy.hold_s)
     held = min(wishes[0][1], policy.max_replicas)
     if now < panic_until:
         held = max(held, min(signals.planned, policy.max_replicas))

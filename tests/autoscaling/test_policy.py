@@ -25,7 +25,7 @@ def steady(rate: float, dispersion: float = 1.0) -> Arrivals:
 
 
 def first(signals: ModelSignals, policy: ModelPolicy = POLICY, now: float = 0.0) -> ModelDecision:
-    return decide(signals, policy, ModelState(), now)
+    return decide(signals, policy, ModelState(wishes=((now - 1000.0, 0),)), now)
 
 
 def test_with_nothing_to_do_the_least_is_kept() -> None:
@@ -86,6 +86,12 @@ def test_a_replica_that_is_not_needed_is_kept_as_long_as_a_start_would_cost() ->
     kept = decide(ModelSignals(ready=6), POLICY, busy.state, 99.0)
     assert (kept.replicas, kept.reason, kept.action) == (6, "held", "hold")
     assert decide(ModelSignals(ready=6), POLICY, kept.state, 100.5).replicas == 1
+
+
+def test_who_has_forgotten_everything_takes_what_there_is_for_needed() -> None:
+    woken = decide(ModelSignals(ready=6), POLICY, ModelState(), 0.0)
+    assert (woken.replicas, woken.reason) == (6, "held")
+    assert decide(ModelSignals(ready=6), POLICY, woken.state, 100.5).replicas == 1
 
 
 def test_old_or_impossible_signals_change_nothing() -> None:

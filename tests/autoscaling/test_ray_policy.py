@@ -166,7 +166,7 @@ def test_the_newest_report_counts() -> None:
     cluster = Cluster()
     contexts = cluster.at(NOW, tiny_of_medium_s=35.0)
     cluster.gateway.report("g1", NOW, **ARRIVALS)
-    assert ask(policy(), contexts)[0] == 1 - 1
+    assert ask(policy(), contexts)[1]["components"]["wish"] == 0
 
 
 def test_a_replica_that_starts_counts_from_when_it_will_serve() -> None:
@@ -204,8 +204,8 @@ def test_what_replicas_measure_counts_when_nothing_is_configured() -> None:
 
 def test_between_decisions_the_last_one_stands() -> None:
     cluster, asked = Cluster(), policy()
-    assert ask(asked, cluster.at(NOW))[0] == 0
-    assert ask(asked, cluster.at(NOW + 0.1, tiny_of_stream_s=600.0))[0] == 0
+    assert ask(asked, cluster.at(NOW))[0] == 1
+    assert ask(asked, cluster.at(NOW + 0.1, tiny_of_stream_s=600.0))[0] == 1
     assert ask(asked, cluster.at(NOW + 1.0, tiny_of_stream_s=600.0))[0] == 4
 
 
@@ -234,8 +234,8 @@ def test_each_change_is_a_line_with_its_reasons(capsys: pytest.CaptureFixture[st
         ask(asked, cluster.at(NOW + second, tiny_of_stream_s=600.0))
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["event"], line["replicas_before"], line["replicas"]) for line in told] == [
-        ("autoscaler_decided", None, 0),
-        ("autoscaler_decided", 0, 4),
+        ("autoscaler_decided", None, 1),
+        ("autoscaler_decided", 1, 4),
     ]
     assert (told[1]["model"], told[1]["action"], told[1]["reason"]) == ("tiny", "up", "ceiling")
     assert told[1]["components"]["backlog"] > 4
