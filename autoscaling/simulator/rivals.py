@@ -41,7 +41,8 @@ class RaySettings:
 class _RayState:
     seen: deque[tuple[float, float]] = field(default_factory=deque)
     reported: tuple[float, float] = (-math.inf, 0.0)
-    target: int = 1
+    target: int | None = None
+    """None: before the first decision, which takes what there is as Ray takes ``initial_replicas``."""
     up_since: float | None = None
     down_since: float | None = None
 
@@ -53,12 +54,14 @@ class RayPolicy:
     def __init__(self, settings: Mapping[str, RaySettings], tick_s: float = 1.0) -> None:
         self.tick_s = tick_s
         self._settings = dict(settings)
-        self._states = {model: _RayState(target=each.min_replicas) for model, each in settings.items()}
+        self._states = {model: _RayState() for model in settings}
 
     def decide(self, signals: Mapping[str, ModelSignals], now: float) -> dict[str, int]:
         return {name: self._of(self._settings[name], self._states[name], seen, now) for name, seen in signals.items()}
 
     def _of(self, settings: RaySettings, state: _RayState, seen: ModelSignals, now: float) -> int:
+        if state.target is None:
+            state.target = min(max(seen.planned, settings.min_replicas), settings.max_replicas)
         if now - state.reported[0] >= settings.metrics_interval_s:
             state.reported = (now, seen.running + seen.queued)
         state.seen.append((now, state.reported[1]))
