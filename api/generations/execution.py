@@ -113,6 +113,7 @@ class Execution:
             seed=track.seed,
             sampling=view.sampling,
             trace=self._trace(),
+            live=view.mode == "stream",
         )
         pcm, validity = bytearray(), Validity()
         last: AudioChunk | None = None

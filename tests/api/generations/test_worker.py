@@ -81,6 +81,8 @@ async def test_a_streamed_generation_goes_first_within_its_account(bench: Bench)
         for each in (*slow, live):
             await bench.until(each.id)
     assert bench.tiny.requests[0].prompt == "now"
+    # The engine lets those wait whom nobody hears.
+    assert [each.live for each in bench.tiny.requests] == [each.prompt == "now" for each in bench.tiny.requests]
 
 
 async def test_an_account_runs_no_more_at_once_than_its_tier_allows(bench: Bench) -> None:
