@@ -221,7 +221,7 @@ def test_random_weights_are_drawn_again_from_the_same_seed() -> None:
         (["--threads", "0"], "--threads: must be at least 1, got 0"),
         (["--budget-s", "0"], "--budget-s: must be above 0, got 0"),
         (["--weights", "fp8"], "invalid choice: 'fp8'"),
-        (["--weights", "int8", "--device", "cuda"], "weights must be fp32 or bf16 on a GPU, got 'int8'"),
+        (["--weights", "int8", "--device", "cuda"], "or int8 with graph: true, got 'int8'"),
         (["--model", "small"], "no weights of 'small' here: give a folder, or add --random-weights"),
         (["--model", "huge", "--random-weights"], "--model must be one of tiny, small, medium, large, got 'huge'"),
         (["--peers", "vllm-bf16"], "no peer 'vllm-bf16': give some of transformers-fp32"),

@@ -45,5 +45,5 @@ def test_freed_memory_is_handed_back() -> None:
         held = memory.resident()["rss_bytes"]
         del made
         after = memory.resident()["rss_bytes"]
-    assert held - before > 150e6
+    assert held - before > 100e6  # some of it may have lain free in the process already
     assert after - before < 50e6

@@ -30,7 +30,10 @@ class Probe:
             assert time.monotonic() < deadline, f"not reached within {DEADLINE_S:g} s: {stats}"
 
     def wait_idle(self) -> dict[str, Any]:
-        return self.wait_for(lambda stats: stats["active_rows"] == 0 and stats["waiting"] == 0)
+        """Nothing is being made, and nothing that was made is still on its way to whoever asked for it."""
+        return self.wait_for(
+            lambda stats: stats["active_rows"] == stats["waiting"] == 0 and stats["backlog_audio_s"] == 0
+        )
 
 
 def descendants(pid: int | None = None) -> dict[int, str]:

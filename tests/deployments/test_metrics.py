@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -19,8 +20,14 @@ ROLES = {"ingress", "worker", "engine"}
 
 
 def listed(http: httpx2.Client) -> dict[str, str]:
-    """Role → address, of the replicas that are there."""
-    return {each["labels"]["role"]: each["targets"][0] for each in http.get("/metrics/targets").json()}
+    """Role → address, of the replicas that are there; one that was killed stays on the list for half a minute."""
+    found = {}
+    for each in http.get("/metrics/targets").json():
+        (address,) = each["targets"]
+        with suppress(httpx2.ConnectError):
+            httpx2.get(f"http://{address}/metrics", trust_env=False)
+            found[each["labels"]["role"]] = address
+    return found
 
 
 def total(address: str, name: str, **labels: str) -> float:
