@@ -54,11 +54,6 @@ class Mix:
     skew: float = 0.0
     streamed: float = 0.7
 
-    @property
-    def mean_audio_s(self) -> float:
-        total = sum(self.durations_s.values())
-        return sum(seconds * weight for seconds, weight in self.durations_s.items()) / total
-
     def requests(self, arrivals: Sequence[float], seed: int = 0) -> list[Request]:
         """One request for each arrival time (ascending, seconds)."""
         rng = random.Random(seed)

@@ -41,9 +41,9 @@ def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 def test_freed_memory_is_handed_back() -> None:
     before = memory.resident()["rss_bytes"]
     with handed_back():
-        made = [torch.ones(1 << 19) for _ in range(100)]  # 2 MB each
+        made = [torch.ones(1 << 19) for _ in range(200)]  # 2 MB each
         held = memory.resident()["rss_bytes"]
         del made
         after = memory.resident()["rss_bytes"]
-    assert held - before > 100e6  # some of it may have lain free in the process already
+    assert held - before > 150e6
     assert after - before < 50e6
