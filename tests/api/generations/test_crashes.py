@@ -60,7 +60,7 @@ async def test_a_worker_that_dies_is_followed_by_another(bench: Bench, no_backof
             await held.reached.wait()
     bench.tiny.pace = None
     async with bench.working(timing=SHORT):
-        await check_made_once(bench, made.id, (1, 2, 3))  # the third: so short a lease may run out on a busy machine
+        await check_made_once(bench, made.id, (1, 2))
     assert await bench.used(owner) == 1
 
 
@@ -137,7 +137,7 @@ async def test_a_stale_worker_is_refused(bench: Bench, no_backoff: None) -> None
             row = await bench.row(made.id)
             assert (row["state"], row["attempt"]) == ("running", 2)
             heir.gates[2].set()
-            await check_made_once(bench, made.id, (2, 3))
+            await check_made_once(bench, made.id, (2,))
     thrown_away = {each["object_key"] for each in await bench.outbox("object.delete")}
     assert len(thrown_away) == 2
     assert not thrown_away & {track["object_key"] for track in await bench.track_rows(made.id)}
@@ -168,7 +168,7 @@ async def test_a_worker_that_cannot_extend_its_lease_stops_by_itself(bench: Benc
         assert (await bench.row(made.id))["state"] == "running"
         gate.set()
         flaky.away = False
-        await check_made_once(bench, made.id, (2, 3))
+        await check_made_once(bench, made.id, (2,))
 
 
 async def test_many_workers_never_make_the_same_attempt(bench: Bench) -> None:
