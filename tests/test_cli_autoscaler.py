@@ -30,7 +30,7 @@ def logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 def test_each_decision_is_said_in_words(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["autoscaler", "explain", "--logs", str(logs)]) == 0
     said = capsys.readouterr().out
-    assert "tiny: 0 → 4 replicas (ceiling): more would be needed, but max_replicas allows no more" in said
+    assert "tiny: 1 → 4 replicas (ceiling): more would be needed, but max_replicas allows no more" in said
     assert "backlog 11" in said
     assert "audio-s waiting 600" in said
     assert "all: held where it is, for the policy failed (TypeError" in said
@@ -40,7 +40,7 @@ def test_the_same_as_json(logs: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["autoscaler", "explain", "--logs", str(logs), "--json", "--model", "tiny", "--last", "1"]) == 0
     (decision,) = json.loads(capsys.readouterr().out)["decisions"]
     found: dict[str, Any] = {name: decision[name] for name in ("model", "replicas_before", "replicas", "reason")}
-    assert found == {"model": "tiny", "replicas_before": 0, "replicas": 4, "reason": "ceiling"}
+    assert found == {"model": "tiny", "replicas_before": 1, "replicas": 4, "reason": "ceiling"}
 
 
 def test_without_a_decision_it_says_where_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
