@@ -15,8 +15,8 @@ from rich.table import Table
 from api.cli_output import print_json, usage_error
 from autoscaling.planner import Option, Plan, PlanError, Question, profile_from_results
 from autoscaling.planner import plan as make_plan
-from autoscaling.simulator.cluster import TierService
 from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Diurnal, Mix, poisson, read_trace
 from dashboards.objectives import load_objectives
 
@@ -158,7 +158,7 @@ def _row(table: Table, name: str, option: Option, *, priced: bool) -> None:
     admitted = " / ".join(_percent(tier.admitted) for tier in tiers)
     cost = [f"{option.cost:,.2f}"] if priced else []
     kept = "yes" if option.meets else "no"
-    table.add_row(name, replicas, f"{option.gpus:g}", f"{option.report.gpu_hours:.1f}", *cost, heard, admitted, kept)
+    table.add_row(name, replicas, str(option.gpus), f"{option.report.held_gpu_hours:.1f}", *cost, heard, admitted, kept)
 
 
 def _percent(fraction: float | None) -> str:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from autoscaling.demand import DemandPolicy
 from autoscaling.policy import ModelPolicy
-from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome, TierService
+from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome
+from autoscaling.simulator.course import Course, course_of
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.report import Report, summarise
 from autoscaling.simulator.rivals import Fixed, clairvoyant_gpu_s
+from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Request
 
 MAX_REPLICAS = 10_000
@@ -34,17 +36,19 @@ class Option:
     Attributes:
         name: fixed, or demand.
         replicas: model → at least and at most.
-        gpus: most GPUs in use at once, in whole ones if each replica takes a part of one.
-        cost: of the GPU-hours, in the currency of the price.
+        gpus: most GPUs held at once; whole ones, however small a part of one its replicas take.
+        cost: of the hours for which they were held, in the currency of the price.
         meets: every tier got what it was promised.
+        course: how it went.
     """
 
     name: str
     replicas: Mapping[str, tuple[int, int]]
-    gpus: float
+    gpus: int
     cost: float
     report: Report
     meets: bool
+    course: Course
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +121,28 @@ def plan(question: Question, cold_starts_s: Iterable[float] = ()) -> Plan:
     Raises:
         PlanError: no number of replicas up to 10,000 keeps the promises.
     """
-    options = [_fixed(question), _demand(question)]
+    least_gpu_s = clairvoyant_gpu_s(question.requests, question.profiles)
+    options = [_fixed(question, least_gpu_s), _demand(question, least_gpu_s)]
     keeping = [option for option in options if option.meets]
-    best = min(keeping, key=lambda option: option.report.gpu_hours) if keeping else options[0]
-    what_if = {seconds: _demand(_with_cold_start(question, seconds)) for seconds in cold_starts_s}
+    best = min(keeping, key=lambda option: option.report.held_gpu_hours) if keeping else options[0]
+    what_if = {seconds: _what_if(question, seconds) for seconds in cold_starts_s}
     return Plan(question.requests[-1].arrival_s / 3600, len(question.requests), best.name, options, what_if)
 
 
-def _fixed(question: Question) -> Option:
+def _what_if(question: Question, seconds: float) -> Option:
+    slower = _with_cold_start(question, seconds)
+    return _demand(slower, clairvoyant_gpu_s(slower.requests, slower.profiles))
+
+
+def _fixed(question: Question, least_gpu_s: float) -> Option:
     """Each size alone, as they share nothing but the price."""
     numbers = {}
     for model in question.profiles:
         mine = [request for request in question.requests if request.model == model]
         numbers[model] = _least(question, model, mine) if mine else 0
     outcome = _simulate(question, question.requests, Fixed(numbers), numbers)
-    return _option("fixed", question, outcome, {model: (number, number) for model, number in numbers.items()})
+    limits = {model: (number, number) for model, number in numbers.items()}
+    return _option("fixed", question, outcome, limits, least_gpu_s)
 
 
 def _least(question: Question, model: str, requests: Sequence[Request]) -> int:
@@ -154,7 +165,7 @@ def _least(question: Question, model: str, requests: Sequence[Request]) -> int:
     return high
 
 
-def _demand(question: Question) -> Option:
+def _demand(question: Question, least_gpu_s: float) -> Option:
     policies = {
         model: ModelPolicy(
             profile.streams,
@@ -167,8 +178,9 @@ def _demand(question: Question) -> Option:
     }
     floors = {model: policy.least for model, policy in policies.items()}
     outcome = _simulate(question, question.requests, DemandPolicy(policies), floors)
-    most = {model: max((sample[model] for _, sample in outcome.samples), default=0) for model in policies}
-    return _option("demand", question, outcome, {model: (floors[model], most[model]) for model in policies})
+    most = {model: max(sample.replicas[model] for sample in outcome.samples) for model in policies}
+    limits = {model: (floors[model], most[model]) for model in policies}
+    return _option("demand", question, outcome, limits, least_gpu_s)
 
 
 def _simulate(
@@ -178,14 +190,13 @@ def _simulate(
     return Cluster(profiles, question.tiers, autoscaler, initial).run(requests, requests[-1].arrival_s)
 
 
-def _option(name: str, question: Question, outcome: Outcome, replicas: Mapping[str, tuple[int, int]]) -> Option:
-    least = clairvoyant_gpu_s(question.requests, question.profiles)
-    report = summarise(outcome, question.tiers, least)
-    gpus = max(
-        (sum(number * question.profiles[model].gpu for model, number in each.items()) for _, each in outcome.samples),
-        default=0.0,
-    )
-    return Option(name, replicas, gpus, report.gpu_hours * question.price, report, _keeps(question, report))
+def _option(
+    name: str, question: Question, outcome: Outcome, replicas: Mapping[str, tuple[int, int]], least_gpu_s: float
+) -> Option:
+    report = summarise(outcome, question.tiers, least_gpu_s)
+    cost, meets = report.held_gpu_hours * question.price, _keeps(question, report)
+    course = course_of(outcome, question.tiers, question.requests[-1].arrival_s)
+    return Option(name, replicas, outcome.most_gpus, cost, report, meets, course)
 
 
 def _keeps(question: Question, report: Report) -> bool:

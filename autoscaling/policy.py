@@ -171,11 +171,16 @@ def _for_backlog(signals: ModelSignals, policy: ModelPolicy) -> float:
     if not signals.waiting:
         return 0.0
     needed, due_s = 0.0, signals.running_audio_s
+    etas = sorted(signals.starting_in_s)
+    begun, begun_s = 0, 0.0  # of the starting ones, how many serve by the horizon, and the sum of when they begin
     for work in sorted(signals.waiting, key=lambda each: each.due_in_s):
         due_s += work.audio_s
         # One that is asked for now serves after its cold start: before that only those count that exist.
         horizon_s = max(work.due_in_s, policy.cold_start_s + _CLEAR_S)
-        serving_s = signals.ready * horizon_s + sum(max(0.0, horizon_s - eta) for eta in signals.starting_in_s)
+        while begun < len(etas) and etas[begun] < horizon_s:
+            begun_s += etas[begun]
+            begun += 1
+        serving_s = (signals.ready + begun) * horizon_s - begun_s
         missing_s = due_s - policy.capacity * serving_s
         if missing_s > 0:
             added = missing_s / (policy.capacity * (horizon_s - policy.cold_start_s))

@@ -20,7 +20,8 @@ class Profile:
         streams: at once, at most.
         first_audio_s: seconds of audio that must have been made before a listener hears anything, the delay pattern and
             the codec's look-ahead included.
-        overhead_s: seconds of a request that are no steps: text encoding, the way through the platform.
+        overhead_s: seconds for which a request has its place without being in a step: text encoding, handing over.
+        latency_s: seconds of a request before and after that: the gateway, the queue, the way back to the listener.
         gpu: share of a GPU.
         cold_start_s: seconds from asking for a replica until it serves.
     """
@@ -33,10 +34,13 @@ class Profile:
     gpu: float = 1.0
     cold_start_s: float = 30.0
     frame_s: float = 0.02
+    latency_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.streams < 1 or self.base_s + self.stream_s <= 0 or min(self.base_s, self.stream_s) < 0:
             raise ValueError(f"a replica serves at least one stream and its steps take time, got {self}")
+        if not 0 <= self.gpu <= 1:
+            raise ValueError(f"a replica takes a share of one GPU, from 0 to 1, got {self.gpu:g}")
 
     @classmethod
     def from_measured(cls, streams: int, one: float, many: float, many_streams: int, **others: float) -> Profile:
@@ -87,10 +91,15 @@ class Replica:
     """Processor sharing in virtual time: ``progress`` is what a stream that was there from the beginning would have
     made, so each job is due at a fixed progress and nothing is touched when the pace changes."""
 
-    __slots__ = ("_due", "_seq", "_updated_s", "asked_s", "jobs", "profile", "progress", "ready_s", "stage", "version")
+    __slots__ = (
+        "_due", "_seq", "_updated_s", "asked_s", "gpu", "jobs", "place", "profile", "progress", "ready_s", "stage",
+        "version",
+    )  # fmt: skip
 
-    def __init__(self, profile: Profile, asked_s: float, ready_s: float) -> None:
+    def __init__(self, profile: Profile, asked_s: float, ready_s: float, gpu: int = -1) -> None:
         self.profile = profile
+        self.gpu = gpu  # which it stands on
+        self.place = 0  # among those with as many jobs
         self.asked_s = asked_s
         self.ready_s = ready_s
         self.stage = Stage.STARTING
@@ -106,7 +115,8 @@ class Replica:
             self.progress += (now - self._updated_s) * self.profile.rate(self.jobs)
         self._updated_s = now
 
-    def admit(self, job: Job, now: float) -> None:
+    def admit(self, job: Job, now: float) -> float:
+        """One more; returns what it adds to the work, in audio-seconds."""
         self.advance(now)
         lead = self.profile.overhead_s * self.profile.rate(self.jobs + 1)
         first = min(self.profile.first_audio_s, job.request.audio_s)
@@ -115,6 +125,7 @@ class Replica:
             heapq.heappush(self._due, (self.progress + lead + audio_s, self._seq, is_end, job))
         self.jobs += 1
         self.version += 1
+        return lead + job.request.audio_s
 
     def next_s(self) -> float | None:
         """When something happens next, if nobody joins before; None: nothing will."""
@@ -130,11 +141,11 @@ class Replica:
         while self._due and self._due[0][0] <= self.progress + 1e-9:
             _, _, is_end, job = heapq.heappop(self._due)
             if is_end:
-                job.done_s = now
+                job.done_s = now + self.profile.latency_s
                 self.jobs -= 1
                 done.append(job)
             else:
-                job.heard_s = now
+                job.heard_s = now + self.profile.latency_s
         self.version += 1
         return done
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from autoscaling.simulator.cluster import Outcome, TierService
+from autoscaling.simulator.cluster import Outcome
 from autoscaling.simulator.replica import Job
+from autoscaling.simulator.tiers import TierService
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,15 @@ class TierReport:
 class Report:
     """
     Attributes:
-        gpu_hours: starting and draining replicas included.
-        of_clairvoyant: that over what somebody needs who knows the future.
+        gpu_hours: starting and draining replicas included, each by its share of a GPU.
+        held_gpu_hours: of whole GPUs, for as long as there was a replica on them: what is paid for.
+        of_clairvoyant: the former over what somebody needs who knows the future.
         starts: of replicas.
     """
 
     tiers: Mapping[str, TierReport]
     gpu_hours: float
+    held_gpu_hours: float
     of_clairvoyant: float | None
     starts: int
 
@@ -55,7 +58,7 @@ def summarise(outcome: Outcome, tiers: Mapping[str, TierService], clairvoyant_gp
         refused[request.tier] += 1
     reports = {name: _tier(jobs[name], refused[name], tiers[name]) for name in tiers if jobs[name] or refused[name]}
     ratio = outcome.gpu_s / clairvoyant_gpu_s if clairvoyant_gpu_s else None
-    return Report(reports, outcome.gpu_s / 3600, ratio, outcome.starts)
+    return Report(reports, outcome.gpu_s / 3600, outcome.held_gpu_s / 3600, ratio, outcome.starts)
 
 
 def _tier(jobs: list[Job], refused: int, service: TierService) -> TierReport:

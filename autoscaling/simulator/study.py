@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autoscaling.demand import DemandPolicy
 from autoscaling.fairness import TierRule
 from autoscaling.policy import ModelPolicy
-from autoscaling.simulator.cluster import Autoscaler, Cluster, TierService
+from autoscaling.simulator.cluster import Autoscaler, Cluster
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.report import Report, summarise
 from autoscaling.simulator.rivals import RayPolicy, RaySettings, clairvoyant_gpu_s
+from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Mix, Request
 
 MODEL = "model"
@@ -36,6 +37,11 @@ class Case:
     workload: str
     requests: Sequence[Request]
     profile: Profile
+    clairvoyant_gpu_s: float = field(init=False)
+    """For all policies alike."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clairvoyant_gpu_s", clairvoyant_gpu_s(self.requests, {MODEL: self.profile}))
 
     @property
     def duration_s(self) -> float:
@@ -92,8 +98,7 @@ def run(case: Case, policy: str, autoscaler: Autoscaler) -> Row:
     initial = 1 + math.ceil(audio_s / case.duration_s / case.profile.capacity)
     cluster = Cluster({MODEL: case.profile}, TIERS, autoscaler, {MODEL: initial})
     outcome = cluster.run(case.requests, case.duration_s)
-    least = clairvoyant_gpu_s(case.requests, {MODEL: case.profile})
-    return Row(case.workload, case.profile.cold_start_s, policy, summarise(outcome, TIERS, least))
+    return Row(case.workload, case.profile.cold_start_s, policy, summarise(outcome, TIERS, case.clairvoyant_gpu_s))
 
 
 def settings_of(profile: Profile) -> ModelPolicy:

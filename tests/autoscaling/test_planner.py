@@ -11,8 +11,8 @@ import pytest
 
 from autoscaling.fairness import TierRule
 from autoscaling.planner import PlanError, Question, plan, profile_from_results
-from autoscaling.simulator.cluster import TierService
 from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Mix, Request, poisson
 
 TIERS = {

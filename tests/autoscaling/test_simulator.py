@@ -15,10 +15,11 @@ from autoscaling.demand import DemandPolicy
 from autoscaling.fairness import TierRule
 from autoscaling.policy import ModelPolicy
 from autoscaling.signals import ModelSignals
-from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome, TierService
+from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.report import summarise
 from autoscaling.simulator.rivals import Fixed, RayPolicy, RaySettings, clairvoyant_gpu_s
+from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Diurnal, Mix, Request, poisson, read_trace
 
 TIERS = {

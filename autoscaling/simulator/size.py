@@ -1,0 +1,137 @@
+"""One model size in the simulation: its line, what of it was handed over, and its replicas."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from autoscaling.arrivals import ArrivalMeter
+from autoscaling.fair_queue import FairQueue
+from autoscaling.fairness import Slots, Waiting
+from autoscaling.signals import DueWork, ModelSignals
+from autoscaling.simulator.replica import Job
+from autoscaling.simulator.replicas import Replicas
+from autoscaling.simulator.tiers import TierService
+from autoscaling.simulator.workload import Request
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class _Due:
+    audio_s: float = 0.0
+    requests: int = 0
+
+
+class Size:
+    """
+    Args:
+        handed_over: requests that all workers together have handed over at most, those that run included; None: as
+            many as the ready replicas have places for. Whoever is handed over and finds no place waits in the order of
+            handing over, as before Serve's replicas.
+    """
+
+    def __init__(self, replicas: Replicas, tiers: Mapping[str, TierService], handed_over: int | None = None) -> None:
+        self.replicas = replicas
+        self.queue = FairQueue({name: tier.rule for name, tier in tiers.items()})
+        self.meter = ArrivalMeter()
+        self._tiers = dict(tiers)
+        self._slots = handed_over
+        self._handed: deque[Request] = deque()
+        self._handed_s = 0.0  # audio-seconds of those
+        self._running = 0  # on replicas that drain as well
+        self._requests: dict[str, Request] = {}
+        self._dues: dict[int, _Due] = {}  # second at which it is due → what waits
+
+    @property
+    def waiting(self) -> int:
+        return len(self.queue) + len(self._handed)
+
+    def arrive(self, request: Request) -> None:
+        """It waits from now on."""
+        due_s = self._due_at(request)
+        due = _EPOCH + timedelta(seconds=due_s)
+        waiting = Waiting(f"{request.id:09d}", 1, request.audio_s, request.mode, due)
+        self._requests[waiting.generation_id] = request
+        each = self._dues.setdefault(round(due_s), _Due())
+        each.audio_s += request.audio_s
+        each.requests += 1
+        self.queue.push(request.tenant, request.tier, waiting)
+
+    def next(self, now: float) -> Job | None:
+        """Whoever goes to a replica with room now; None: nobody waits, or there is none."""
+        self._hand_over()
+        if not self._handed or self.replicas.room <= 0:
+            return None
+        request = self._handed.popleft()
+        self._handed_s -= request.audio_s
+        self._running += 1
+        second = round(self._due_at(request))
+        due = self._dues[second]
+        due.audio_s -= request.audio_s
+        due.requests -= 1
+        if not due.requests:
+            del self._dues[second]
+        return Job(request, now)
+
+    def done(self, job: Job) -> None:
+        self._running -= 1
+        self.queue.finished(job.request.tenant)
+
+    def _hand_over(self) -> None:
+        """In the order of the queue, as far as there are slots."""
+        while len(self.queue):
+            room = self.replicas.room
+            slots = Slots(self.replicas.ready * self.replicas.profile.streams, room - len(self._handed))
+            if self._slots is not None:
+                slots = Slots(self._slots, self._slots - self._running - len(self._handed))
+            chosen = self.queue.pop(slots) if slots.free > 0 else None
+            if chosen is None:
+                return
+            request = self._requests.pop(chosen[1].generation_id)
+            self._handed.append(request)
+            self._handed_s += request.audio_s
+
+    def _due_at(self, request: Request) -> float:
+        return request.arrival_s + self._tiers[request.tier].due_s(request)
+
+    # ----------------------------------------------------------------------------------- what is known
+    def wait_s(self, tier: str, now: float) -> float:
+        """How long one more would wait: what is to be made before it, over what makes it, replicas that start
+        included. The cost is that of the different moments at which some of them will serve."""
+        if self.replicas.room > self.waiting:
+            return 0.0
+        capacity = self.replicas.profile.capacity
+        ahead_s = self._ahead_s(tier) + self.replicas.left_audio_s(now)
+        at, serving = 0.0, self.replicas.ready
+        for eta_s, count in self.replicas.starts(now):
+            if serving and at + ahead_s / (serving * capacity) <= eta_s:
+                break
+            ahead_s -= serving * capacity * (eta_s - at)
+            at, serving = eta_s, serving + count
+        if not serving:
+            return self.replicas.profile.cold_start_s  # it will be asked for at the next tick
+        return at + max(0.0, ahead_s) / (serving * capacity)
+
+    def _ahead_s(self, tier: str) -> float:
+        mine = self._tiers[tier].rule.share
+        higher = (name for name, each in self._tiers.items() if each.rule.share >= mine)
+        return self._handed_s + sum(self.queue.waiting_audio_s(name) for name in higher)
+
+    def signals(self, now: float) -> ModelSignals:
+        """What the policy is told. The cost is that of the seconds at which something is due, and of the replicas that
+        start."""
+        late_s = sum(due.audio_s for second, due in self._dues.items() if second <= now)
+        dues = [DueWork(due.audio_s, second - now) for second, due in self._dues.items() if second > now]
+        starting = tuple(eta_s for eta_s, count in self.replicas.starts(now) for _ in range(count))
+        return ModelSignals(
+            self.replicas.ready,
+            starting,
+            self.replicas.running,
+            self.replicas.left_audio_s(now),
+            self.waiting,
+            (DueWork(late_s, 0.0), *dues) if late_s > 0 else tuple(dues),
+            self.meter.read(now),
+        )
