@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.catalog_file import Catalog
+from models.checkpoint_files import CONFIG, LANGUAGE_MODEL, CheckpointFiles
 from models.config import ModelConfig
 from models.config_file import read_json
 from models.errors import CheckpointError, ModelNotFoundError
+from models.variants import LICENCE, recognise, require_runnable
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent / "tiny" / "checkpoint"
 
 CARD = "tutti.json"
-"""Beside ``config.json``, if the operator wants to say more: {"licence": …, "description": …}."""
+"""In the checkpoint's folder, if the operator wants to say more: {"licence": …, "description": …}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +41,82 @@ class ModelSpec:
     num_codebooks: int
 
 
-def resolve(model: str | Path) -> Path:
-    """Where the checkpoint of "tiny", or at a path, lies.
+def locate(model: str | Path) -> CheckpointFiles:
+    """The checkpoint of "tiny", of a name in the catalog, or at a path.
 
     Raises:
         ModelNotFoundError: saying what is there.
+        CheckpointError: the catalog is broken.
     """
-    folder = TINY_PATH if model == TINY else Path(model)
-    if (folder / "config.json").is_file():
-        return folder
-    if folder.is_dir():
-        files = ", ".join(sorted(each.name for each in folder.iterdir())[:5]) or "nothing"
-        raise ModelNotFoundError(f"{folder} is no checkpoint: it has no config.json, but {files}")
-    raise ModelNotFoundError(f"no model {str(model)!r}: give '{TINY}' or a folder in transformers format")
+    if model == TINY:
+        return _in_folder(TINY_PATH, model)
+    catalog = Catalog.load()
+    if isinstance(model, str) and model in catalog.entries:
+        files = catalog.files_of(model)
+        if not files.folder.is_dir():
+            raise ModelNotFoundError(f"{model!r} is in {catalog.file}, but its folder {files.folder} is not there")
+        return files
+    return _in_folder(Path(model), model)
 
 
-def describe(path: str | Path, id: str | None = None) -> ModelSpec:  # noqa: A002 the field's own name
-    """What the checkpoint's configuration and its card say.
+def resolve(model: str | Path) -> Path:
+    """The folder of `locate`."""
+    return locate(model).folder
+
+
+def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> ModelSpec:  # noqa: A002 the field's own name
+    """What the checkpoint's configuration, its card and the catalog say.
 
     Args:
         id: how it is asked for; without one, "tiny" or the folder's name.
 
     Raises:
-        CheckpointError: naming the file or value that is broken.
+        CheckpointError: naming the file or value that is broken, or what the model needs and can not be given.
     """
-    folder = Path(path)
-    config = ModelConfig.from_folder(folder)
-    card = _card(folder)
-    default_id = TINY if folder.resolve() == TINY_PATH else folder.resolve().name
+    files = CheckpointFiles.of(place)
+    config = ModelConfig.from_folder(files)
+    require_runnable(config)
+    card = _card(files.folder)
+    default_id = TINY if files.folder.resolve() == TINY_PATH else files.folder.resolve().name
     return ModelSpec(
         id=id if id is not None else default_id,
-        path=folder,
-        licence=card.get("licence", "unknown"),
+        path=files.folder,
+        licence=licence_of(files, config),
         description=card.get("description", ""),
         max_duration_s=config.max_duration_s,
         sample_rate=config.sample_rate,
         channels=config.channels,
         frame_rate=config.frame_rate,
         num_codebooks=config.decoder.num_codebooks,
+    )
+
+
+def licence_of(files: CheckpointFiles, config: ModelConfig) -> str:
+    """What the folder's card says, else what was said when it was added to the catalog, else that of the published
+    model of this shape: who trained weights of his own in it says so. "unknown" if nobody says.
+
+    Raises:
+        CheckpointError: the card or the catalog is broken.
+    """
+    said = _card(files.folder).get("licence")
+    if said is not None:
+        return said
+    catalog = Catalog.load()
+    for name, entry in catalog.entries.items():
+        if catalog.files_of(name).folder.resolve() == files.folder.resolve():
+            return entry.licence
+    return "unknown" if recognise(config) is None else LICENCE
+
+
+def _in_folder(folder: Path, asked: str | Path) -> CheckpointFiles:
+    if (folder / CONFIG).is_file() or (folder / LANGUAGE_MODEL).is_file():
+        return CheckpointFiles(folder)
+    if folder.is_dir():
+        files = ", ".join(sorted(each.name for each in folder.iterdir())[:5]) or "nothing"
+        raise ModelNotFoundError(f"{folder} is no checkpoint: it has no {CONFIG} and no {LANGUAGE_MODEL}, but {files}")
+    raise ModelNotFoundError(
+        f"no model {str(asked)!r}: give '{TINY}', a name of `tutti models list`, or a folder in transformers or "
+        "audiocraft format"
     )
 
 

@@ -1,6 +1,7 @@
 """What a model is: frozen numbers, checked once. No torch here. How an engine runs it: `models.engine_config`.
 
-The names are ours; ``models.config_file`` reads them from a transformers ``config.json``.
+The names are ours; ``models.config_file`` reads them from a transformers ``config.json``, ``models.audiocraft.config``
+from an audiocraft checkpoint.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from models.checkpoint_files import CheckpointFiles
 
 MAX_DURATION_S = 30.0
 """MusicGen was trained on 30 s: one window."""
@@ -139,6 +144,9 @@ class CodecConfig:
 class ModelConfig:
     """One MusicGen: text encoder, decoder and codec that fit each other.
 
+    Attributes:
+        conditioners: what it listens to: "text", and for some models "melody" or "style" before it.
+
     Raises:
         CheckpointError: decoder and codec do not fit.
     """
@@ -147,6 +155,7 @@ class ModelConfig:
     codec: CodecConfig
     text: TextEncoderConfig
     max_duration_s: float = MAX_DURATION_S
+    conditioners: tuple[str, ...] = ("text",)
 
     def __post_init__(self) -> None:
         if self.codec.sampling_rate % self.codec.hop_length:
@@ -173,15 +182,22 @@ class ModelConfig:
             )
 
     @classmethod
-    def from_folder(cls, path: str | Path) -> ModelConfig:
-        """Read ``config.json`` of a transformers folder.
+    def from_folder(cls, path: str | Path | CheckpointFiles) -> ModelConfig:
+        """Read what a checkpoint's own files say, in transformers or audiocraft format.
 
         Raises:
             CheckpointError: naming the missing or broken file, or the unknown or unsupported value.
         """
+        from models.checkpoint_files import CheckpointFiles, Format
+
+        files = CheckpointFiles.of(path)
+        if files.format is Format.AUDIOCRAFT:
+            from models.audiocraft.config import read_audiocraft
+
+            return read_audiocraft(files).config
         from models.config_file import read_model_config
 
-        return read_model_config(Path(path))
+        return read_model_config(files.folder)
 
     @property
     def channels(self) -> int:

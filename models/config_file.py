@@ -42,22 +42,32 @@ _DECODER_REQUIRED: Mapping[str, object] = {
     "cross_attention_hidden_size": None,
     "tie_word_embeddings": False,
 }
+_CONDITIONERS: Mapping[object, tuple[str, ...]] = {"musicgen": ("text",), "musicgen_melody": ("melody", "text")}
+_CHROMA: Mapping[str, object] = {"num_chroma": 12, "chroma_length": 235}  # of every published melody model
 _CODEC_REQUIRED: Mapping[str, object] = {"chunk_length_s": None}
 
 
 class Section:
     """One section of the file; remembers what was asked for, so that the rest can be refused.
 
+    Args:
+        file: for messages.
+
     Raises:
         CheckpointError: from every method, naming the section and the key.
     """
 
-    def __init__(self, name: str, values: object) -> None:
+    def __init__(self, name: str, values: object, file: str = "config.json") -> None:
         if not isinstance(values, Mapping):
-            raise CheckpointError(f"config.json has no section {name!r}")
-        self._name = name
+            raise CheckpointError(f"{file} has no section {name!r}")
+        self._name, self._file = name, file
         self._values: Mapping[str, Any] = values
         self._asked: set[str] = set()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All of it, as it stands in the file."""
+        return dict(self._values)
 
     def number(self, key: str, default: Number) -> Number:
         """The value of that key, of the default's type; a whole number may stand for a float."""
@@ -67,7 +77,7 @@ class Section:
             value = float(value)
         if type(value) is not type(default):
             raise CheckpointError(
-                f"config.json: {self._name}.{key} = {value!r} must be of type {type(default).__name__}"
+                f"{self._file}: {self._name}.{key} = {value!r} must be of type {type(default).__name__}"
             )
         return value
 
@@ -82,8 +92,8 @@ class Section:
         wanted = tuple(default)
         value = self._values.get(key, wanted)
         if not isinstance(value, list | tuple) or not value:
-            raise CheckpointError(f"config.json: {self._name}.{key} = {value!r} must be a list of numbers")
-        return tuple(Section(self._name, {key: each}).number(key, wanted[0]) for each in value)
+            raise CheckpointError(f"{self._file}: {self._name}.{key} = {value!r} must be a list of numbers")
+        return tuple(Section(self._name, {key: each}, self._file).number(key, wanted[0]) for each in value)
 
     def require(self, required: Mapping[str, object]) -> None:
         """The one value that is supported for each of these keys, which is also transformers' default."""
@@ -91,7 +101,7 @@ class Section:
             self._asked.add(key)
             if self._values.get(key, wanted) != wanted:
                 raise CheckpointError(
-                    f"config.json: {self._name}.{key} = {self._values[key]!r} is not supported, it must be {wanted!r}"
+                    f"{self._file}: {self._name}.{key} = {self._values[key]!r} is not supported, it must be {wanted!r}"
                 )
 
     def refuse_unknown(self, skipped: frozenset[str]) -> None:
@@ -99,7 +109,7 @@ class Section:
         unknown = sorted(set(self._values) - self._asked - skipped)
         if unknown:
             raise CheckpointError(
-                f"config.json: {self._name}.{unknown[0]} = {self._values[unknown[0]]!r} is not a known setting: "
+                f"{self._file}: {self._name}.{unknown[0]} = {self._values[unknown[0]]!r} is not a known setting: "
                 "it may change what the model computes"
             )
 
@@ -113,7 +123,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{file} is missing: a checkpoint is a folder in transformers format") from None
+        raise CheckpointError(f"{file} is missing: a checkpoint in transformers format has it") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} can not be read: {error}") from error
     if not isinstance(content, dict):
@@ -125,22 +135,49 @@ def read_model_config(folder: Path) -> ModelConfig:
     """See `ModelConfig.from_folder`."""
     content = read_json(folder / "config.json")
     kind = content.get("model_type")
-    if kind != "musicgen":
-        raise CheckpointError(f"config.json: model_type = {kind!r} is not supported, it must be 'musicgen'")
-    text = _text(content.get("text_encoder"))
-    decoder = _decoder(Section("decoder", content.get("decoder")), text.hidden_size)
-    return ModelConfig(decoder=decoder, codec=_codec(Section("audio_encoder", content.get("audio_encoder"))), text=text)
+    if kind not in _CONDITIONERS:
+        known = " or ".join(repr(each) for each in _CONDITIONERS)
+        raise CheckpointError(f"config.json: model_type = {kind!r} is not supported, it must be {known}")
+    text = _text(Section("text_encoder", content.get("text_encoder")))
+    decoder = Section("decoder", content.get("decoder"))
+    decoder.require({"model_type": f"{kind}_decoder"})
+    if "melody" in _CONDITIONERS[kind]:
+        Section("chroma", {name: content.get(name, size) for name, size in _CHROMA.items()}).require(_CHROMA)
+    return ModelConfig(
+        decoder=_decoder(decoder, text.hidden_size),
+        codec=_codec(Section("audio_encoder", content.get("audio_encoder"))),
+        text=text,
+        conditioners=_CONDITIONERS[kind],
+    )
 
 
-def _text(values: object) -> TextEncoderConfig:
-    section = Section("text_encoder", values)
+def read_codec_config(folder: Path) -> CodecConfig:
+    """Of a codec's own folder, as transformers saves an EnCodec.
+
+    Raises:
+        CheckpointError: naming the file or value.
+    """
+    file = folder / "config.json"
+    return _codec(Section("codec", read_json(file), str(file)))
+
+
+def read_text_config(folder: Path) -> TextEncoderConfig:
+    """Of a text encoder's own folder, as transformers saves a T5.
+
+    Raises:
+        CheckpointError: naming the file or value.
+    """
+    file = folder / "config.json"
+    return _text(Section("text encoder", read_json(file), str(file)))
+
+
+def _text(section: Section) -> TextEncoderConfig:
     section.require({"model_type": "t5"})
-    assert isinstance(values, Mapping), "checked by Section"
-    return TextEncoderConfig(hidden_size=section.number("d_model", 512), settings=dict(values))
+    return TextEncoderConfig(hidden_size=section.number("d_model", 512), settings=section.values)
 
 
 def _decoder(section: Section, text_hidden_size: int) -> DecoderConfig:
-    section.require({"model_type": "musicgen_decoder", **_DECODER_REQUIRED})
+    section.require(_DECODER_REQUIRED)
     config = DecoderConfig(
         hidden_size=section.number("hidden_size", 1024),
         num_layers=section.number("num_hidden_layers", 24),

@@ -94,12 +94,12 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
-    file = checkpoint.folder / "tokenizer.json"
+    file = checkpoint.tokenizer_folder / "tokenizer.json"
     if not file.is_file():
         raise CheckpointError(f"{file} is missing: save the tokenizer beside the weights (save_pretrained)")
     try:
         with _quiet_transformers():
-            return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(checkpoint.tokenizer_folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain Exception for a broken file
         raise CheckpointError(f"{file} can not be read: {error}") from error
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.checkpoint_files import CheckpointFiles
 from models.engine.engine import Engine
 from models.engine.loader import load_model
 from models.engine.stage_times import StageTimes
@@ -59,7 +60,7 @@ class AsyncEngine:
         self._thread.start()
 
     @classmethod
-    def from_path(cls, path: str | Path, config: EngineConfig) -> AsyncEngine:
+    def from_path(cls, path: str | Path | CheckpointFiles, config: EngineConfig) -> AsyncEngine:
         """Load a checkpoint and start stepping.
 
         Raises:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint_files import CheckpointFiles
 from models.conditioning.text import TextConditioner
 from models.config import ModelConfig
 from models.encodec.decoder import EncodecDecoder
@@ -38,8 +39,8 @@ class LoadedModel:
     codec: Codec
 
 
-def load_model(path: str | Path, config: EngineConfig) -> LoadedModel:
-    """Load a transformers folder onto the device and in the types that the configuration names.
+def load_model(path: str | Path | CheckpointFiles, config: EngineConfig) -> LoadedModel:
+    """Load a checkpoint of either format onto the device and in the types that the configuration names.
 
     Raises:
         CheckpointError: naming the file, tensor or value that is wrong.

@@ -37,6 +37,13 @@ def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def projection_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Name below ``enc_to_dec_proj.`` → shape, of the text projection; there is none between equal widths."""
+    if not config.has_text_projection:
+        return {}
+    return {"weight": (config.hidden_size, config.text_hidden_size), "bias": (config.hidden_size,)}
+
+
 def fused_state(
     state: Mapping[str, Tensor], config: DecoderConfig, device: torch.device | str, dtype: torch.dtype
 ) -> dict[str, Tensor]:

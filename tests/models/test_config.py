@@ -66,7 +66,12 @@ def test_what_is_left_out_has_the_default_of_transformers(write: Writer) -> None
 @pytest.mark.parametrize(
     ("path", "value", "complaint"),
     [
-        ("model_type", "musicgen_melody", "model_type = 'musicgen_melody'"),
+        (
+            "model_type",
+            "audiogen",
+            "'audiogen' is not supported, it must be 'musicgen' or 'musicgen_melody'",
+        ),
+        ("model_type", "musicgen_melody", "decoder.model_type = 'musicgen_decoder'"),
         ("decoder", None, "no section 'decoder'"),
         ("audio_encoder", [], "no section 'audio_encoder'"),
         ("text_encoder", None, "no section 'text_encoder'"),

@@ -1,0 +1,91 @@
+"""The tensors of an audiocraft checkpoint under transformers' names, mapped from their files and not copied.
+
+``torch.load`` reads with ``weights_only=True``: whatever is not a tensor or a plain value is refused, and nothing in
+the file can run. It maps the file, so only what is asked for is read; the mapping ends with the last reference to it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.audiocraft.config import read_audiocraft
+from models.audiocraft.names import PROJECTION, codec_name, language_model_name
+from models.checkpoint_files import COMPRESSION_MODEL, LANGUAGE_MODEL, CheckpointFiles
+from models.checkpoint_tensors import SeenTensor, check_tensors, look_into
+from models.config import DecoderConfig, ModelConfig
+from models.errors import CheckpointError
+from models.musicgen.weights import expected_shapes, projection_shapes
+from models.variants import require_runnable
+
+Parts = dict[str, dict[str, SeenTensor]]
+
+# A T5 as it is published has a decoder as well, which nobody here asks.
+_TEXT_PARTS = ("shared.", "encoder.")
+
+
+def look_at_audiocraft(files: CheckpointFiles) -> tuple[ModelConfig, Parts, Path]:
+    """Configuration, tensors by part and by transformers' names, and the tokenizer's folder.
+
+    Raises:
+        CheckpointError: naming the file that is missing or broken, the setting that is not supported, or the tensor of
+            ``best_state`` that is missing, left over or misshapen.
+    """
+    model = read_audiocraft(files)
+    require_runnable(model.config)
+    decoder, projection = _language_model(files.folder / LANGUAGE_MODEL, model.config)
+    if model.codec is None:
+        codec = {codec_name(name): _seen(each) for name, each in _state(files.folder / COMPRESSION_MODEL).items()}
+    else:
+        codec = look_into(model.codec)
+    text = look_into(model.text_encoder)
+    parts = {
+        "decoder": decoder,
+        "enc_to_dec_proj": projection,
+        "audio_encoder": codec,
+        "text_encoder": {name: each for name, each in text.items() if name.startswith(_TEXT_PARTS)},
+    }
+    return model.config, parts, model.text_encoder
+
+
+def _language_model(file: Path, config: ModelConfig) -> tuple[dict[str, SeenTensor], dict[str, SeenTensor]]:
+    state = _state(file)
+    shapes = {f"{PROJECTION}.{part}": shape for part, shape in projection_shapes(config.decoder).items()}
+    check_tensors("best_state", state, shapes | _their_shapes(config.decoder))
+    decoder = {}
+    for name, shape in expected_shapes(config.decoder).items():
+        theirs, third = language_model_name(name)
+        rows = state[theirs]
+        decoder[name] = _seen(rows if third is None else rows[third * shape[0] : (third + 1) * shape[0]])
+    return decoder, {name.rpartition(".")[2]: _seen(state[name]) for name in shapes}
+
+
+def _their_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for name, shape in expected_shapes(config).items():
+        theirs, third = language_model_name(name)
+        shapes[theirs] = shape if third is None else (3 * shape[0], *shape[1:])
+    return shapes
+
+
+def _state(file: Path) -> Mapping[str, Tensor]:
+    """``best_state`` of a file that audiocraft exported."""
+    try:
+        package: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{file} can not be loaded as tensors and plain values alone: {reason}") from error
+    state = package.get("best_state")
+    if not isinstance(state, Mapping) or not all(isinstance(each, Tensor) for each in state.values()):
+        raise CheckpointError(f"{file} has no best_state of tensors: export the model with audiocraft.utils.export")
+    return state
+
+
+def _seen(tensor: Tensor) -> SeenTensor:
+    return SeenTensor(tensor, partial(torch.clone, tensor, memory_format=torch.contiguous_format))

@@ -1,0 +1,217 @@
+"""The catalog: a JSON file that names the models a deployment may serve, where they lie, and what their files were.
+
+A path inside the file's own folder is kept relative to it, so that the folder can be copied or mounted elsewhere as a
+whole. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint_files import CheckpointFiles, Format, files_that_matter
+from models.config_file import read_json
+from models.errors import CheckpointError, InvalidRequestError
+
+CATALOG_VARIABLE = "TUTTI_MODEL_CATALOG"
+DEFAULT_CATALOG = Path(__file__).resolve().parents[1] / "checkpoints" / "catalog.json"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_READ_BYTES = 1 << 22
+_VERSION = 1
+
+Progress = Callable[[int], None]
+"""Told of every so many bytes that were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What a file was when it was last read as a whole."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, file: Path, progress: Progress | None = None) -> FileRecord:
+        """Read the file."""
+        before, digest = file.stat(), hashlib.sha256()
+        with file.open("rb") as stream:
+            while piece := stream.read(_READ_BYTES):
+                digest.update(piece)
+                if progress is not None:
+                    progress(len(piece))
+        return cls(before.st_size, before.st_mtime_ns, digest.hexdigest())
+
+    def looks_the_same(self, file: Path) -> bool:
+        """By size and time only, without reading it."""
+        now = file.stat()
+        return (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model of the catalog.
+
+    Attributes:
+        path, codec, text_encoder: as in `CheckpointFiles`; relative ones are taken from the catalog's folder.
+        source: the hub's id that it was fetched from, if it was.
+        revision: the hub's commit.
+        variant: name of the published model, or None.
+        licence: of the weights.
+        checked_at: when its files were last found to be what they were (UTC, RFC 3339); None: never.
+        files: path → what it was when the model was added.
+    """
+
+    path: str
+    format: str
+    licence: str
+    files: Mapping[str, FileRecord]
+    codec: str | None = None
+    text_encoder: str | None = None
+    source: str | None = None
+    revision: str | None = None
+    variant: str | None = None
+    added_at: str = ""
+    checked_at: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(record.size for record in self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The file's content; changes make a new one, and `save` replaces the file at once.
+
+    Raises:
+        CheckpointError: (from `load`) the file is broken; a catalog that is not there is empty.
+    """
+
+    file: Path
+    entries: Mapping[str, Entry]
+
+    @classmethod
+    def load(cls, file: Path | None = None) -> Catalog:
+        """The catalog of that file; without one that of TUTTI_MODEL_CATALOG, or checkpoints/catalog.json."""
+        file = file or Path(os.environ.get(CATALOG_VARIABLE) or DEFAULT_CATALOG)
+        if not file.exists():
+            return cls(file, {})
+        content = read_json(file)
+        if content.get("version") != _VERSION:
+            raise CheckpointError(f"{file}: version = {content.get('version')!r} must be {_VERSION}")
+        models = content.get("models")
+        if not isinstance(models, dict):
+            raise CheckpointError(f"{file} must hold an object 'models'")
+        return cls(file, {name: _entry(file, name, values) for name, values in models.items()})
+
+    def save(self) -> None:
+        """Write the file as a whole, or not at all."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"version": _VERSION, "models": {name: asdict(self.entries[name]) for name in sorted(self.entries)}}
+        fresh = self.file.with_name(self.file.name + ".partial")
+        fresh.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        fresh.replace(self.file)
+
+    def having(self, name: str, entry: Entry) -> Catalog:
+        """The same with this model."""
+        return replace(self, entries={**self.entries, name: entry})
+
+    def without(self, name: str) -> Catalog:
+        """The same without this model."""
+        return replace(self, entries={other: entry for other, entry in self.entries.items() if other != name})
+
+    def files_of(self, name: str) -> CheckpointFiles:
+        """Where that model's checkpoint lies."""
+        entry = self.entries[name]
+        codec, text = (None if path is None else self.place(path) for path in (entry.codec, entry.text_encoder))
+        return CheckpointFiles(self.place(entry.path), codec, text)
+
+    def place(self, path: str) -> Path:
+        """Where a path of an entry is."""
+        return self.file.parent / path
+
+    def path_to(self, place: Path) -> str:
+        """How an entry names that place."""
+        place, folder = place.absolute(), self.file.parent.absolute()  # a link is a place of its own
+        return str(place.relative_to(folder)) if place.is_relative_to(folder) else str(place)
+
+    def record(self, files: Iterable[Path], progress: Progress | None = None) -> dict[str, FileRecord]:
+        """Read all these files."""
+        return {self.path_to(file): FileRecord.of(file, progress) for file in files}
+
+    def state(self, name: str) -> str:
+        """What is known of that model's files without reading them: "checked", "recorded" (never checked), "touched"
+        (size or time of one are others now) or "missing"."""
+        entry = self.entries[name]
+        for path, record in entry.files.items():
+            file = self.place(path)
+            if not file.is_file():
+                return "missing"
+            if not record.looks_the_same(file):
+                return "touched"
+        return "recorded" if entry.checked_at is None else "checked"
+
+    def verify(self, name: str, progress: Progress | None = None) -> dict[str, FileRecord]:
+        """Read all of that model's files again.
+
+        Raises:
+            CheckpointError: naming the first that is gone or is not what it was when the model was added.
+        """
+        fresh = {}
+        for path, record in self.entries[name].files.items():
+            file = self.place(path)
+            if not file.is_file():
+                raise CheckpointError(f"{file} is missing; it was there when {name!r} was added")
+            fresh[path] = FileRecord.of(file, progress)
+            if fresh[path].sha256 != record.sha256:
+                raise CheckpointError(
+                    f"{file} is not what it was when {name!r} was added: sha256 {fresh[path].sha256} instead of "
+                    f"{record.sha256}. Copy it again, or add the model again if it was meant to change"
+                )
+        return fresh
+
+
+def check_name(name: str) -> str:
+    """A name that can be used in a configuration, in an URL and as a file's name.
+
+    Raises:
+        InvalidRequestError: it can not.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(
+            f"a model's name is of a-z, 0-9, '.', '_' and '-', at most 63, and begins with a letter or digit: {name!r}",
+            param="name",
+        )
+    return name
+
+
+def files_of(files: CheckpointFiles) -> list[Path]:
+    """All files that the model is made of, those of its codec and text encoder included.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, or its parts are nowhere.
+    """
+    found = files_that_matter(files.folder, files.format)
+    if files.format is Format.AUDIOCRAFT:
+        from models.audiocraft.config import read_audiocraft
+
+        model = read_audiocraft(files)
+        for folder in (model.codec, model.text_encoder):
+            found += [] if folder is None else files_that_matter(folder, Format.TRANSFORMERS)
+    return found
+
+
+def _entry(file: Path, name: str, values: Any) -> Entry:
+    try:
+        files = {path: FileRecord(**record) for path, record in values["files"].items()}
+        return Entry(**{**values, "files": files})
+    except (TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(f"{file}: {name!r} can not be read: {error}") from error

@@ -1,0 +1,74 @@
+"""Finds what an audiocraft checkpoint only names: its codec and its text encoder. No torch, and no network, here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
+
+from models.checkpoint_files import CONFIG
+from models.errors import CheckpointError
+
+# Models that moved on the hub: old checkpoints name them as they were.
+_ALSO = {name: f"google-t5/{name}" for name in ("t5-small", "t5-base", "t5-large", "t5-3b", "t5-11b")}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """
+    Attributes:
+        what: "codec" or "text encoder".
+        name: its id on the hub.
+        option: of the command line, by which its folder can be given.
+    """
+
+    what: str
+    name: str
+    option: str
+
+    @property
+    def hub_ids(self) -> tuple[str, ...]:
+        return (self.name, _ALSO[self.name]) if self.name in _ALSO else (self.name,)
+
+
+def find(reference: Reference, beside: Path, given: Path | None) -> Path:
+    """The folder of what is named: the one given, else one of that name in or beside the checkpoint's, else the hub's
+    cache.
+
+    Args:
+        beside: the checkpoint's folder.
+
+    Raises:
+        CheckpointError: it is nowhere; the message says where it was looked for and what to do.
+    """
+    if given is not None:
+        if not (given / CONFIG).is_file():
+            raise CheckpointError(f"{given} is no {reference.what}: it has no {CONFIG}")
+        return given
+    last = reference.name.rsplit("/", maxsplit=1)[-1]
+    places = [beside / last, beside.resolve().parent / last]
+    for place in places:
+        if (place / CONFIG).is_file():
+            return place
+    cached = _in_cache(reference)
+    if cached is None:
+        raise CheckpointError(_nowhere(reference, beside, places))
+    return cached
+
+
+def _in_cache(reference: Reference) -> Path | None:
+    for hub_id in reference.hub_ids:
+        found = try_to_load_from_cache(hub_id, CONFIG)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def _nowhere(reference: Reference, beside: Path, places: list[Path]) -> str:
+    looked = ", ".join(str(place) for place in places)
+    return (
+        f"{beside} only names its {reference.what}, {reference.name!r}, which is neither at {looked} nor in the hub's "
+        f"cache {constants.HF_HUB_CACHE}: put its folder there, fetch it with `hf download {reference.hub_ids[-1]}`, "
+        f"or add the model with {reference.option} FOLDER"
+    )
