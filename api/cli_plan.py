@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from api.cli_output import print_json, usage_error
+from api.cli_output import CliError, print_json, usage_error
 from autoscaling.planner import Option, Plan, PlanError, Question, profile_from_results
 from autoscaling.planner import plan as make_plan
 from autoscaling.simulator.replica import Profile
@@ -43,6 +43,7 @@ def plan(
     price: Annotated[float, typer.Option(help="Of one GPU for an hour.", min=0)] = 0.0,
     floor: Annotated[int, typer.Option(help="Replicas of each size that the autoscaler keeps.", min=0)] = 1,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with charts.", dir_okay=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """How many replicas and GPUs serve this traffic so that every tier gets what slo.yaml and tiers.yaml promise it.
@@ -50,6 +51,8 @@ def plan(
     The scheduler and the autoscaler that serve are run on a virtual clock. Two ways are simulated: a fixed number of
     replicas, and the policy "demand"; the cheaper one that keeps every promise is the advice.
     """
+    if html is not None and not html.resolve().parent.is_dir():
+        raise usage_error(f"--html {html}: there is no folder {html.resolve().parent}")
     try:
         profiles = {name: _profile(value, _numbers(gpu), name, cold_start) for name, value in _pairs(profile)}
         arrivals = _arrivals(traffic, hours * 3600, seed)
@@ -60,10 +63,34 @@ def plan(
         answer = make_plan(question, what_if or [])
     except (PlanError, ValueError) as error:
         raise usage_error(str(error)) from error
+    if html is not None:
+        _write(html, answer, traffic, tiers, objectives, cold_start)
     if as_json:
         print_json(asdict(answer))
     else:
         _show(Console(), answer, priced=price > 0)
+
+
+def _write(
+    path: Path,
+    answer: Plan,
+    traffic: str,
+    tiers: Mapping[str, TierService],
+    objectives: Mapping[str, float],
+    cold_start_s: float,
+) -> None:
+    """
+    Raises:
+        CliError: it cannot be written there.
+    """
+    from api.plan_page import Asked, page  # it brings what draws, which other commands do without
+
+    within_s = {name: tier.first_audio_s for name, tier in tiers.items()}
+    is_priced = any(option.cost > 0 for option in answer.options)
+    try:
+        path.write_text(page(answer, Asked(traffic, objectives, within_s, cold_start_s, is_priced)), encoding="utf-8")
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror}", "not_written") from error
 
 
 def _pairs(given: list[str] | None) -> list[tuple[str, str]]:

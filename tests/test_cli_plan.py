@@ -59,3 +59,27 @@ def test_what_cannot_be_planned_is_said_in_one_line(
     complaint = capsys.readouterr().err
     assert message in complaint
     assert complaint.count("\n") == 1
+
+
+def test_a_page_with_charts_that_needs_nothing_from_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    html = tmp_path / "plan.html"
+    sizes = ["--profile", "small=10,30,8", "--profile", "<b>=4,12,4", "--gpu", "small=0.5", "--price", "2"]
+    assert main([*SMALL_DAY, *sizes, "--what-if", "120", "--html", str(html)]) == 0
+    page = html.read_text()
+    assert page.count("<svg") == 4
+    for expected in ("Replicas", "Asked for", "GPUs held", "First audio in time", "policy, starts in 120 s", "kept"):
+        assert expected in page
+    assert "&lt;b&gt;" in page
+    assert "<b>=" not in page
+    for foreign in ("http://", "https://", "<script", "@import", "url("):
+        assert foreign not in page
+    assert "NaN" not in page
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_simulated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*SMALL_DAY, "--profile", "small=10,30,8", "--html", "/nowhere/plan.html"]) == 2
+    assert "there is no folder /nowhere" in capsys.readouterr().err

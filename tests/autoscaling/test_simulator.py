@@ -16,6 +16,7 @@ from autoscaling.fairness import TierRule
 from autoscaling.policy import ModelPolicy
 from autoscaling.signals import ModelSignals
 from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome
+from autoscaling.simulator.course import course_of
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.report import summarise
 from autoscaling.simulator.rivals import Fixed, RayPolicy, RaySettings, clairvoyant_gpu_s
@@ -196,3 +197,41 @@ def test_the_report_counts_tiers_apart() -> None:
     assert report.tiers["free"].first_audio_p95_s is not None
     assert report.tiers["enterprise"].deadline is None
     assert not math.isnan(report.gpu_hours)
+
+
+# -------------------------------------------------------------------------- nearer to the platform
+def test_what_was_handed_over_waits_in_the_order_of_handing_over() -> None:
+    late = request(4, 0.2, tier="enterprise")
+    requests = [request(1, 0.0), request(2, 0.0), request(3, 0.1), late]
+    handed = Cluster({"m": PROFILE}, TIERS, Fixed({"m": 1}), {"m": 1}, {"m": 3}).run(requests, 10.0)
+    assert [job.request.id for job in handed.jobs] == [1, 2, 3, 4]
+    kept = Cluster({"m": PROFILE}, TIERS, Fixed({"m": 1}), {"m": 1}).run(requests, 10.0)
+    assert [job.request.id for job in kept.jobs] == [1, 2, 4, 3]
+
+
+def test_the_way_through_the_platform_delays_what_is_heard_and_holds_no_place() -> None:
+    profile = replace(PROFILE, latency_s=0.2)
+    outcome = Cluster({"m": profile}, TIERS, Fixed({"m": 1}), {"m": 1}).run([request(1, 5.0)], 10.0)
+    assert times(outcome)[1] == pytest.approx((5.0, 5.23, 8.2))
+    assert outcome.replica_s["m"] == pytest.approx(10.0)
+
+
+def test_gpus_are_held_whole_and_the_last_replica_on_one_is_waited_for() -> None:
+    profile = replace(PROFILE, gpu=0.5)
+    outcome = Cluster({"m": profile}, TIERS, Steps((0, 3), (20, 1)), {"m": 3}).run([], 50.0)
+    assert outcome.most_gpus == 2
+    assert outcome.replica_s["m"] == pytest.approx(3 * 20 + 30)
+    assert outcome.gpu_s == pytest.approx((3 * 20 + 30) / 2)
+    assert outcome.held_gpu_s == pytest.approx(2 * 20 + 30)
+    assert [sample.gpus for sample in outcome.samples[:21:20]] == [2, 1]
+
+
+def test_the_course_holds_everybody_once() -> None:
+    requests = MIX.requests(poisson(2, 300, 1), 1)
+    outcome = Cluster({"m": PROFILE}, TIERS, Fixed({"m": 4}), {"m": 4}).run(requests, 300)
+    course = course_of(outcome, TIERS, 300)
+    width_s = 3600 * (course.window_hours[1] - course.window_hours[0])
+    assert sum(course.asked_audio_s_per_s) * width_s == pytest.approx(sum(each.audio_s for each in requests))
+    assert len(course.hours) == len(course.gpus) == len(course.replicas["m"]) <= 288
+    assert set(course.heard) == {"enterprise", "free"}
+    assert all(share is None or 0 <= share <= 1 for shares in course.heard.values() for share in shares)
