@@ -8,13 +8,16 @@ whoever holds a queue in memory, use this. A test holds them against each other,
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from autoscaling.fairness import Shares, Slots, TierRule, Waiting
 
 _Order = tuple[bool, datetime, str]
+
+_LATER_S = 1e-6
+"""Of the clock: so little stands an account behind one of the same clock that began to wait just before it."""
 
 
 @dataclass(slots=True)
@@ -28,6 +31,8 @@ class _Account:
     waiting: list[tuple[_Order, Waiting]] = field(default_factory=list)
     stamp: int = 0
     """Counts its entries in the tier's heap: only the newest is true."""
+    since: int = 0
+    """Number of the request with which it began to wait."""
 
 
 class FairQueue:
@@ -45,6 +50,8 @@ class FairQueue:
         self._cancelled: set[str] = set()
         self._audio_s = dict.fromkeys(rules, 0.0)
         self._count = 0
+        self._pushed = 0
+        self._highest_s = dict.fromkeys(rules, 0.0)
 
     def __len__(self) -> int:
         return self._count
@@ -54,7 +61,8 @@ class FairQueue:
         return self._audio_s[tier]
 
     def push(self, account: str, tier: str, request: Waiting) -> None:
-        """One more waits. An account that had nothing waiting or running starts no lower than those that wait.
+        """One more waits. An account of which nothing waited starts no lower than those that do, and behind them; if
+        nobody does, where the last one ended.
 
         Raises:
             KeyError: no such tier.
@@ -62,8 +70,10 @@ class FairQueue:
         tenant = self._accounts.get(account)
         if tenant is None or tenant.tier != tier:
             tenant = self._accounts[account] = _Account(account, tier, tenant.virtual_s if tenant else 0.0)
-        if not tenant.waiting and not tenant.running:
+        self._pushed += 1
+        if not tenant.waiting:
             tenant.virtual_s = max(tenant.virtual_s, self._floor_s(tier))
+            tenant.since = self._pushed
         heapq.heappush(tenant.waiting, (request.order, request))
         self._audio_s[tier] += request.audio_s
         self._count += 1
@@ -78,16 +88,19 @@ class FairQueue:
 
     def pop(self, slots: Slots) -> tuple[str, Waiting] | None:
         """The next one and whose it is, charged and counted as running; None as in ``fairness.choose``."""
-        waiting = [tier for tier in self._heaps if self._first(tier) is not None]
-        open_to = (tier for tier in self.shares.order(waiting) if slots.open_to(self.rules[tier]))
-        tenant = self._first(next(open_to, None))
-        if tenant is None or not slots.fit(tenant.waiting[0][1].num_tracks):
-            return None
-        request = tenant.waiting[0][1]
+        firsts = {tier: tenant for tier in self._heaps if (tenant := self._first(tier)) is not None}
+        for tier in self.shares.order(firsts):
+            tenant, request = firsts[tier], firsts[tier].waiting[0][1]
+            if slots.open_to(self.rules[tier], request, self.shares.owed(tier)):
+                return self._serve(tenant, request, firsts) if slots.fit(request.num_tracks) else None
+        return None
+
+    def _serve(self, tenant: _Account, request: Waiting, waiting: Collection[str]) -> tuple[str, Waiting]:
         heapq.heappop(tenant.waiting)
         self.shares.served(tenant.tier, request.audio_s, waiting)
         tenant.virtual_s += self.rules[tenant.tier].charge_s(request.audio_s)
         tenant.running += 1
+        self._highest_s[tenant.tier] = max(self._highest_s[tenant.tier], tenant.virtual_s)
         self._audio_s[tenant.tier] -= request.audio_s
         self._count -= 1
         self._offer(tenant)
@@ -113,8 +126,8 @@ class FairQueue:
         if tenant.waiting and tenant.running < self.rules[tenant.tier].running:
             heapq.heappush(self._heaps[tenant.tier], (tenant.virtual_s, tenant.name, tenant.stamp))
 
-    def _first(self, tier: str | None) -> _Account | None:
-        heap = self._heaps[tier] if tier is not None else []
+    def _first(self, tier: str) -> _Account | None:
+        heap = self._heaps[tier]
         while heap:
             _, name, stamp = heap[0]
             tenant = self._accounts[name]
@@ -124,5 +137,7 @@ class FairQueue:
         return None
 
     def _floor_s(self, tier: str) -> float:
-        tenant = self._first(tier)
-        return tenant.virtual_s if tenant is not None else 0.0
+        first = self._first(tier)
+        if first is None:
+            return self._highest_s[tier]
+        return first.virtual_s + _LATER_S * (self._pushed - first.since)

@@ -11,8 +11,11 @@ Three levels, from the top:
 3. **Generations of an account.** Streamed ones first, since somebody listens; then the earliest deadline.
 
 A generation takes one slot per track, all at once. One that is next but does not fit waits for more slots to become
-free, and no other takes them from it. A tier may have to leave some slots free for those above it; it then waits while
-they go on, and is owed its share meanwhile.
+free, and no other takes them from it.
+
+A tier may have to leave some slots free for those above it; it then waits while they go on. It is owed its share
+meanwhile, and once that has come to as much as the slots that it leaves would hold, it takes one of them: what is kept
+free is there for a burst, and does not undo what is guaranteed.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from datetime import datetime
 from typing import Literal
 
 Mode = Literal["async", "stream"]
+
+_ROUNDING = 1e-9  # 0.29 · 100 is a little less than 29
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +86,38 @@ class TierRule:
         """What a generation adds to its account's clock."""
         return audio_s / self.weight
 
+    def reserve(self, slots: int) -> int:
+        """So many out of these it leaves free, rounded down."""
+        return int(self.leaves * slots + _ROUNDING)
+
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The model's places on this worker, in tracks."""
+    """The model's places on this worker, in tracks.
+
+    Attributes:
+        at_hand: of them, beyond what plays at once: a track there begins when another ends. A tier that leaves slots
+            free leaves these as well, or who comes next would stand behind it.
+    """
 
     total: int
     free: int
+    at_hand: int = 0
 
     def fit(self, num_tracks: int) -> bool:
         """A generation with more tracks than there are places runs alone."""
         return num_tracks <= self.free or self.free == self.total
 
-    def open_to(self, rule: TierRule) -> bool:
-        """Does a tier that leaves some of them free find one?"""
-        return self.free > int(rule.leaves * self.total) or self.free == self.total
+    def open_to(self, rule: TierRule, head: Waiting, owed_s: float) -> bool:
+        """May this tier's next one have its slots, as soon as there are enough?
+
+        Args:
+            owed_s: to the tier, in audio-seconds.
+        """
+        if not rule.leaves or self.free == self.total:
+            return True
+        kept = rule.reserve(self.total - self.at_hand)
+        return head.num_tracks + kept + self.at_hand <= self.free or owed_s >= (1 + kept) * head.audio_s
 
 
 class Shares:
@@ -141,11 +163,8 @@ def choose(tenants: Iterable[Tenant], shares: Shares, slots: Slots) -> tuple[Ten
     for tenant in tenants:
         if tenant.tier in shares.rules and tenant.running < shares.rules[tenant.tier].running:
             by_tier.setdefault(tenant.tier, []).append(tenant)
-    if not by_tier:
-        return None
-    open_to = [tier for tier in shares.order(by_tier) if slots.open_to(shares.rules[tier])]
-    if not open_to:
-        return None
-    first = by_tier[open_to[0]]
-    tenant = min(first, key=lambda each: (each.virtual_s, each.account_id))
-    return (tenant, tenant.next) if slots.fit(tenant.next.num_tracks) else None
+    for tier in shares.order(by_tier):
+        tenant = min(by_tier[tier], key=lambda each: (each.virtual_s, each.account_id))
+        if slots.open_to(shares.rules[tier], tenant.next, shares.owed(tier)):
+            return (tenant, tenant.next) if slots.fit(tenant.next.num_tracks) else None
+    return None

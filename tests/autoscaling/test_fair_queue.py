@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,14 +34,24 @@ class Plain:
     def __init__(self) -> None:
         self.tenants: dict[str, Tenant] = {}
         self.shares = Shares(RULES)
+        self.pushed = 0
+        self.since: dict[str, int] = {}
+        self.highest_s = dict.fromkeys(RULES, 0.0)
 
     def push(self, account: str, tier: str, request: Waiting) -> None:
+        self.pushed += 1
         tenant = self.tenants.get(account) or Tenant(account, tier, 0.0, 0, ())
-        if not tenant.waiting and not tenant.running:
-            able = [each for each in self.able() if each.tier == tier]
-            floor = min((each.virtual_s for each in able), default=0.0)
-            tenant = replace(tenant, virtual_s=max(tenant.virtual_s, floor))
+        if not tenant.waiting:
+            tenant = replace(tenant, virtual_s=max(tenant.virtual_s, self.floor_s(tier)))
+            self.since[account] = self.pushed
         self.tenants[account] = replace(tenant, waiting=(*tenant.waiting, request))
+
+    def floor_s(self, tier: str) -> float:
+        peers = [each for each in self.able() if each.tier == tier]
+        if not peers:
+            return self.highest_s[tier]
+        first = min(peers, key=lambda each: (each.virtual_s, each.account_id))
+        return first.virtual_s + 1e-6 * (self.pushed - self.since[first.account_id])
 
     def able(self) -> list[Tenant]:
         return [each for each in self.tenants.values() if each.waiting and each.running < RULES[each.tier].running]
@@ -52,9 +63,11 @@ class Plain:
             return None
         tenant, request = choice
         self.shares.served(tenant.tier, request.audio_s, {each.tier for each in able})
+        clock_s = tenant.virtual_s + RULES[tenant.tier].charge_s(request.audio_s)
+        self.highest_s[tenant.tier] = max(self.highest_s[tenant.tier], clock_s)
         self.tenants[tenant.account_id] = replace(
             tenant,
-            virtual_s=tenant.virtual_s + RULES[tenant.tier].charge_s(request.audio_s),
+            virtual_s=clock_s,
             running=tenant.running + 1,
             waiting=tuple(each for each in tenant.waiting if each != request),
         )
@@ -62,6 +75,11 @@ class Plain:
 
     def finished(self, account: str) -> None:
         self.tenants[account] = replace(self.tenants[account], running=self.tenants[account].running - 1)
+
+    def refund(self, account: str, audio_s: float) -> None:
+        tenant = self.tenants[account]
+        refund_s = RULES[tenant.tier].charge_s(audio_s)
+        self.tenants[account] = replace(tenant, virtual_s=tenant.virtual_s - refund_s)
 
     def cancel(self, account: str, request: Waiting) -> None:
         tenant = self.tenants[account]
@@ -78,8 +96,8 @@ operations = st.lists(
             st.booleans(),
             st.integers(0, 100),
         ),
-        st.tuples(st.just("pop"), st.integers(0, 12)),
-        st.tuples(st.just("finish"), st.integers(0, 99)),
+        st.tuples(st.just("pop"), st.integers(0, 12), st.integers(0, 3)),
+        st.tuples(st.just("finish"), st.integers(0, 99), st.floats(0, 1)),
         st.tuples(st.just("cancel"), st.integers(0, 99)),
     ),
     max_size=80,
@@ -88,10 +106,10 @@ operations = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(operations)
-def test_every_decision_is_that_of_the_pure_choice(history: list[tuple[str, int]]) -> None:
+def test_every_decision_is_that_of_the_pure_choice(history: list[Any]) -> None:
     queue, plain = FairQueue(RULES), Plain()
     queued: list[tuple[str, Waiting]] = []
-    running: list[str] = []
+    running: list[tuple[str, Waiting]] = []
     for index, (what, *args) in enumerate(history):
         if what == "push":
             number, audio_s, tracks, stream, due_s = args
@@ -101,16 +119,17 @@ def test_every_decision_is_that_of_the_pure_choice(history: list[tuple[str, int]
             plain.push(account, tier, request)
             queued.append((account, request))
         elif what == "pop":
-            slots = Slots(12, args[0])
+            slots = Slots(12, *args)
             chosen = queue.pop(slots)
             assert chosen == plain.pop(slots)
             if chosen:
                 queued.remove(chosen)
-                running.append(chosen[0])
+                running.append(chosen)
         elif what == "finish" and running:
-            account = running.pop(args[0] % len(running))
-            queue.finished(account)
-            plain.finished(account)
+            account, request = running.pop(args[0] % len(running))
+            for each in (queue, plain):
+                each.finished(account)
+                each.refund(account, args[1] * request.audio_s)
         elif what == "cancel" and queued:
             gone = queued.pop(args[0] % len(queued))
             queue.cancel(*gone)
@@ -141,6 +160,67 @@ def test_a_tier_that_must_leave_slots_free_waits_while_those_above_go_on() -> No
     queue.push("e", "enterprise", waiting(2))
     assert queue.pop(Slots(8, 2)) == ("e", waiting(2))
     assert queue.pop(Slots(8, 3)) == ("f", waiting(1))
+
+
+def test_a_wide_one_of_such_a_tier_leaves_them_free_as_well_and_does_not_hold_up_those_above() -> None:
+    queue = FairQueue(RULES)
+    queue.push("f", "free", waiting(1, tracks=2))
+    queue.push("e", "enterprise", waiting(2, 1.0))
+    queue.shares.served("enterprise", 5.0, {"free", "enterprise"})  # free is owed half a second
+    assert queue.pop(Slots(8, 3)) == ("e", waiting(2, 1.0))
+    assert queue.pop(Slots(8, 3)) is None
+    assert queue.pop(Slots(8, 4)) == ("f", waiting(1, tracks=2))
+
+
+def test_places_at_hand_are_for_tiers_that_leave_nothing() -> None:
+    """Ten places of which eight play: two slots are left free, and nobody of the tier stands before who comes next."""
+    queue = FairQueue(RULES)
+    queue.push("f", "free", waiting(1))
+    assert queue.pop(Slots(10, 4, at_hand=2)) is None
+    assert queue.pop(Slots(10, 5, at_hand=2)) == ("f", waiting(1))
+
+
+def test_who_is_owed_as_much_as_the_slots_it_leaves_would_hold_takes_one_of_them() -> None:
+    """Otherwise a tier above it that is always busy would keep it out for ever, whatever share it was guaranteed."""
+    queue = FairQueue(RULES)
+    queue.push("f", "free", waiting(0, 10.0))
+    turns = []
+    for index in range(1, 80):
+        queue.push("e", "enterprise", waiting(index, 10.0))
+        chosen = queue.pop(Slots(8, 1))
+        assert chosen is not None
+        queue.finished(chosen[0])
+        turns.append(chosen[0])
+    assert turns.index("f") == 30  # a second for each; two slots are left free, so it is owed the work of three
+
+
+def test_of_equal_clocks_who_came_first_is_first() -> None:
+    """Whatever they are called, and however many come after: otherwise some would be passed over again and again."""
+    queue = FairQueue(RULES)
+    for index, account in enumerate(["zoe", "mia", "ada"]):
+        queue.push(account, "pro", waiting(index))
+    order = []
+    for index in range(10, 20):
+        chosen = queue.pop(ROOMY)
+        assert chosen is not None
+        order.append(chosen[0])
+        queue.push(f"a{index}", "pro", waiting(index))
+    assert order == ["zoe", "mia", "ada", *(f"a{index}" for index in range(10, 17))]
+
+
+def test_who_has_one_running_and_comes_back_has_saved_nothing_up() -> None:
+    queue = FairQueue(RULES)
+    queue.push("slow", "pro", waiting(0, 1.0))
+    assert queue.pop(ROOMY) == ("slow", waiting(0, 1.0))
+    for index in range(1, 11):
+        queue.push("busy", "pro", waiting(index, 20.0))
+        assert queue.pop(ROOMY) == ("busy", waiting(index, 20.0))
+        queue.finished("busy")
+    queue.push("busy", "pro", waiting(11, 20.0))
+    for index in range(20, 23):
+        queue.push("slow", "pro", waiting(index, 20.0))
+    order = [chosen[0] for _ in range(3) if (chosen := queue.pop(ROOMY))]
+    assert order == ["busy", "slow", "slow"]
 
 
 # ------------------------------------------------------------------------- fairness, saturated
