@@ -149,9 +149,7 @@ def _promises() -> tuple[dict[str, TierService], dict[str, float], dict[str, flo
         tier, rule = tiers.tiers[name], tiers.rules[name]
         threshold_s = objectives.threshold("ttfa", name) or math.inf
         base_s, per_audio_s = objectives.deadlines[name]
-        # Who listens is let in if he can be heard in time.
-        wait_s = min(threshold_s, tier.max_stream_wait_s)
-        services[name] = TierService(rule, threshold_s, base_s, per_audio_s, wait_s, tier.max_wait_s)
+        services[name] = TierService(rule, threshold_s, base_s, per_audio_s, tier.max_stream_wait_s, tier.max_wait_s)
         heard[name], admitted[name] = objectives.objective("ttfa", name), objectives.objective("admission", name)
     return services, heard, admitted
 

@@ -63,6 +63,8 @@ class Tier(_Strict):
         queued: that may wait besides.
         queue_share: fraction of the capacity that the tier gets at least, while others have work too.
         queue_weight: of an account beside others: audio-seconds are charged divided by it.
+        queue_leaves: fraction of what the ready replicas play at once that the tier leaves free for those with a larger
+            share; the largest has nobody above it and leaves nothing.
         max_wait_s: an asynchronous generation that would wait longer is refused at the door.
         max_stream_wait_s: the same for one that somebody listens to.
         queue_expiry_s: one that still waits after this expires.
@@ -79,6 +81,7 @@ class Tier(_Strict):
     requests_per_minute: _Count
     queue_share: Annotated[float, Field(gt=0, le=1)]
     queue_weight: Annotated[float, Field(gt=0, le=10**6)]
+    queue_leaves: Annotated[float, Field(ge=0, le=0.9)]
     deadline: Deadline
     max_wait_s: _Seconds
     max_stream_wait_s: _Seconds
@@ -131,6 +134,12 @@ class Tiers(_Strict):
         total = math.fsum(tier.queue_share for tier in self.tiers.values())
         if total > _MAX_SHARE_SUM:
             raise ValueError(f"the tiers' queue_share add up to {total:g}: lower them to 1 or less in sum")
+        largest = max(self.tiers.values(), key=lambda tier: tier.queue_share)
+        if largest.queue_leaves:
+            raise ValueError(
+                f"tiers.{largest.name}.queue_leaves is {largest.queue_leaves:g}, but no tier has a larger queue_share: "
+                "nobody would ever use the slots that it leaves free; set it to 0"
+            )
         return self
 
     @classmethod
@@ -172,7 +181,10 @@ class Tiers(_Strict):
     @property
     def rules(self) -> dict[str, TierRule]:
         """What the fair queue needs to know of each."""
-        return {name: TierRule(tier.queue_share, tier.queue_weight, tier.running) for name, tier in self.tiers.items()}
+        return {
+            name: TierRule(tier.queue_share, tier.queue_weight, tier.running, tier.queue_leaves)
+            for name, tier in self.tiers.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -24,8 +24,7 @@ TIERS: Mapping[str, TierService] = {
     "pro": TierService(TierRule(0.3, 4.0, 4, leaves=0.05), 2.5, 30, 2, 10, 120),
     "free": TierService(TierRule(0.1, 1.0, 1, leaves=0.12), 10.0, 300, 4, 9, 300),
 }
-"""As in ``api/limits/tiers.yaml`` and ``dashboards/slo.yaml``, but that free listeners are refused if they would wait
-longer than their objective says, and that slots are left free for those above."""
+"""As in ``api/limits/tiers.yaml`` and ``dashboards/slo.yaml``, which a test sees to."""
 OBJECTIVES = {"enterprise": 0.999, "pro": 0.99, "free": 0.97}
 """Fractions of first audio in time."""
 

@@ -27,7 +27,7 @@ async def test_there_is_room(database: Database, limits: Limits) -> None:
 async def test_who_listens_waits_less(database: Database, limits: Limits) -> None:
     await fill(database, steps=50 * 200)
     await ask(database, limits)
-    with pytest.raises(ApiError, match="promised 30 s"):
+    with pytest.raises(ApiError, match="promised 9 s"):
         await ask(database, limits, newcomer(mode="stream"))
 
 

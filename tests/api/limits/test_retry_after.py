@@ -71,7 +71,7 @@ async def test_what_was_not_read_is_refused_only_if_nothing_would_be_let_in(data
     await fill(database, steps=100 * 200)
     await ask(database, limits)
     unread("async", "tiny")
-    with pytest.raises(ApiError, match="promised 30 s") as caught:
+    with pytest.raises(ApiError, match="promised 9 s") as caught:
         unread("stream", "tiny")
     assert caught.value.code is ErrorCode.SYSTEM_OVERLOADED
     unread("stream", "tiny", "small")

@@ -10,6 +10,8 @@ import yaml
 
 from api.limits.tiers import TIERS_FILE, Tiers, TiersError
 from autoscaling.fairness import TierRule
+from autoscaling.simulator.study import TIERS as STUDIED
+from dashboards.objectives import load_objectives
 
 
 @pytest.fixture
@@ -36,7 +38,32 @@ def test_the_tiers_that_are_promised() -> None:
     assert tiers["pro"].name == "pro"
     assert tiers["pro"].deadline_s(60) == 30 + 2 * 60
     assert {name: rule.share for name, rule in tiers.rules.items()} == {"free": 0.1, "pro": 0.3, "enterprise": 0.6}
-    assert tiers.rules["pro"] == TierRule(share=0.3, weight=4.0, running=4)
+    assert tiers.rules["pro"] == TierRule(share=0.3, weight=4.0, running=4, leaves=0.05)
+
+
+def test_the_simulated_tiers_are_these() -> None:
+    """What the study of ``autoscaling/README.md`` shows holds for the platform as it is configured."""
+    objectives = load_objectives()
+    for name, tier in Tiers.load().tiers.items():
+        simulated = STUDIED[name]
+        assert simulated.rule == Tiers.load().rules[name]
+        assert simulated.first_audio_s == objectives.threshold("ttfa", name)
+        assert (simulated.deadline_c0_s, simulated.deadline_c1) == (tier.deadline.c0_s, tier.deadline.c1)
+        assert (simulated.max_stream_wait_s, simulated.max_wait_s) == (tier.max_stream_wait_s, tier.max_wait_s)
+
+
+def test_a_free_listener_who_is_let_in_can_be_heard_in_time() -> None:
+    promised_s = load_objectives().threshold("ttfa", "free")
+    assert promised_s is not None
+    assert Tiers.load()["free"].max_stream_wait_s < promised_s
+
+
+def test_the_tier_with_nobody_above_it_leaves_nothing_free(tmp_path: Path, data: dict[str, Any]) -> None:
+    data["tiers"]["enterprise"]["queue_leaves"] = 0.1
+    with pytest.raises(
+        TiersError, match=r"tiers\.enterprise\.queue_leaves is 0\.1, but no tier has a larger queue_share"
+    ):
+        Tiers.load(write(tmp_path, data))
 
 
 def test_a_tier_that_is_not_there_is_named() -> None:
@@ -60,6 +87,9 @@ def test_an_operator_may_add_a_tier(tmp_path: Path, data: dict[str, Any]) -> Non
         ("max_duration_s", float("inf"), r"tiers\.free\.max_duration_s: .*finite"),
         ("queued", -1, r"tiers\.free\.queued: "),
         ("queue_share", 0, r"tiers\.free\.queue_share: "),
+        ("queue_leaves", 1, r"tiers\.free\.queue_leaves: .*less than or equal to 0\.9"),
+        ("queue_leaves", -0.1, r"tiers\.free\.queue_leaves: .*greater than or equal to 0"),
+        ("queue_leaves", None, r"tiers\.free\.queue_leaves: .*valid number"),
         ("queue_share", 0.9, r"queue_share add up to 1\.8"),
         ("deadline", {"c0_s": 1, "c1": 1, "c2": 1}, r"tiers\.free\.deadline\.c2: .*not permitted"),
         ("deadline", 5, r"tiers\.free\.deadline: "),
