@@ -12,7 +12,7 @@ import json
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class Client:
 
     Args:
         duration_s: seconds of audio of a track, shortest and longest.
+        kinds: operation → how often it is chosen.
     """
 
     http: httpx2.AsyncClient
@@ -70,10 +71,11 @@ class Client:
     rng: random.Random
     webhook_url: str
     duration_s: tuple[float, float] = (0.3, 1.5)
+    kinds: Mapping[str, int] = field(default_factory=lambda: KINDS)
 
     async def operation(self) -> None:
         """One operation of a random kind; counted when its client has had its answer."""
-        kind = self.rng.choices(list(KINDS), list(KINDS.values()))[0]
+        kind = self.rng.choices(list(self.kinds), list(self.kinds.values()))[0]
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await getattr(self, f"_{kind}")()

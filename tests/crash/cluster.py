@@ -45,6 +45,10 @@ class Cluster:
     data: Path
     valkey: EmbeddedValkey
 
+    @property
+    def database_url(self) -> str:
+        return f"sqlite+aiosqlite:///{self.data / 'tutti.db'}"
+
     def pids(self, part: str) -> list[int]:
         """The processes of one part, below this platform and no other."""
         if part == "valkey":

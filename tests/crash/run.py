@@ -26,7 +26,7 @@ from api.store.schema import accounts
 from deployments.serve_config import DEFAULT_CONFIG
 from tests.crash import checker
 from tests.crash.clients import Client, Observed
-from tests.crash.cluster import Cluster, running, write_config
+from tests.crash.cluster import running, write_config
 from tests.crash.faults import WEIGHTS, Saboteur
 from tests.crash.receiver import Receiver
 
@@ -66,12 +66,12 @@ async def run(plan: Plan, folder: Path) -> dict[str, Any]:
                 base_url=cluster.url, timeout=60, trust_env=False, limits=httpx2.Limits(max_connections=200)
             ) as http,
         ):
-            keys = await _tenants(http, cluster)
+            keys = await tenants(http, cluster.database_url)
             observed, saboteur = Observed(), Saboteur(cluster, rng, plan.gap_s, plan.kinds)
             began = time.monotonic()
             await _work(plan, http, keys, observed, saboteur, receiver)
             worked_s = time.monotonic() - began
-            findings = await _findings(http, cluster, keys, observed, receiver)
+            findings = await all_findings(http, cluster.database_url, keys, observed, receiver)
     return {
         "operations": observed.operations,
         "accepted": len({each for ids in observed.accepted.values() for each in ids}),
@@ -82,14 +82,14 @@ async def run(plan: Plan, folder: Path) -> dict[str, Any]:
     }
 
 
-async def _tenants(http: httpx2.AsyncClient, cluster: Cluster) -> dict[str, str]:
+async def tenants(http: httpx2.AsyncClient, database_url: str) -> dict[str, str]:
     """Two accounts of the largest tier, registered as anybody would: account id → API key."""
     keys = {}
     for number in range(2):
         login = {"email": f"tenant{number}@example.com", "password": f"a long password, number {number}"}
         grant = (await http.post("/api/v1/auth/register", json=login)).raise_for_status().json()
         account_id = grant["account_id"]
-        database = Database.connect(f"sqlite+aiosqlite:///{cluster.data / 'tutti.db'}")
+        database = Database.connect(database_url)
         async with database.begin() as conn:
             await conn.execute(update(accounts).where(accounts.c.id == account_id).values(tier="enterprise"))
         await database.close()
@@ -122,10 +122,11 @@ async def _work(
     await sabotage
 
 
-async def _findings(
-    http: httpx2.AsyncClient, cluster: Cluster, keys: dict[str, str], observed: Observed, receiver: Receiver
+async def all_findings(
+    http: httpx2.AsyncClient, database_url: str, keys: dict[str, str], observed: Observed, receiver: Receiver
 ) -> list[str]:
-    database = Database.connect(f"sqlite+aiosqlite:///{cluster.data / 'tutti.db'}")
+    """Wait until everything has come to an end and was told, then compare; empty: every promise was kept."""
+    database = Database.connect(database_url)
     deadline = time.monotonic() + _SETTLE_S
     while True:
         made, parts, used = await checker.read_books(database)
