@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import bindparam, case, exists, false, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.generations.view import LEASED, State
 from api.store.schema import accounts, generations
 
+LATER = 1e-6
+"""Of the clock, for each second: so little stands an account behind one of the same clock that began to wait before it.
+
+Otherwise names would decide, and some would be passed over again and again while others come."""
+
 _PEERS = accounts.alias().c
-_FIRST = select(func.min(_PEERS.virtual_s)).where(_PEERS.tier == accounts.c.tier, _PEERS.waiting == true())
-_STANDING = select(accounts.c.waiting, accounts.c.tier, _FIRST.scalar_subquery().label("floor")).where(
-    accounts.c.id == bindparam("account_id")
+_WAIT = (_PEERS.tier == accounts.c.tier, _PEERS.waiting == true())
+_FLOOR = select(_PEERS.virtual_s).where(*_WAIT).order_by(_PEERS.virtual_s, _PEERS.id).limit(1)
+_FIRST = select(_PEERS.id).where(*_WAIT).order_by(_PEERS.virtual_s, _PEERS.id).limit(1)
+_SINCE = select(func.min(generations.c.created_at)).where(
+    generations.c.account_id == _FIRST.scalar_subquery(), generations.c.state == State.QUEUED
 )
+_STANDING = select(
+    accounts.c.waiting,
+    accounts.c.tier,
+    _FLOOR.scalar_subquery().label("floor"),
+    _SINCE.scalar_subquery().label("since"),
+).where(accounts.c.id == bindparam("account_id"))
 
 
 async def lock(conn: AsyncConnection, account_id: str) -> None:
@@ -40,9 +55,9 @@ async def running(conn: AsyncConnection, account_id: str) -> int:
     return int((await conn.execute(select(func.count()).select_from(generations).where(*held))).scalar_one())
 
 
-async def lift(conn: AsyncConnection, account_id: str) -> None:
+async def lift(conn: AsyncConnection, account_id: str, now: datetime) -> None:
     """The account begins to wait. Time spent idle is not saved up: its clock starts where those of its tier stand who
-    wait already, or, if nobody does, where the last one ended."""
+    wait already, and behind them, or, if nobody does, where the last one ended."""
     table = accounts.c
     own = (await conn.execute(_STANDING, {"account_id": account_id})).one()
     if own.waiting:
@@ -51,5 +66,7 @@ async def lift(conn: AsyncConnection, account_id: str) -> None:
     if floor is None:
         last = select(func.max(table.virtual_s)).where(table.tier == own.tier, table.waiting == false())
         floor = await conn.scalar(last)
+    elif own.since is not None:
+        floor += LATER * max(0.0, (now - own.since).total_seconds())
     lifted = case((table.virtual_s < floor, floor), else_=table.virtual_s)
     await conn.execute(update(accounts).where(table.id == account_id).values(waiting=True, virtual_s=lifted))

@@ -98,18 +98,19 @@ class Run:
         if error is None and self.reason is None:
             return await self._succeed(conn, now)
         await states.discard(conn, self._execution.stored, now)
+        unmade = self._execution.unmade
         if self.reason == "cancel":
-            return await states.cancelled(conn, self.lease, now, unmade=self._execution.unmade)
+            return await states.cancelled(conn, self.lease, now, unmade=unmade)
         if self.reason == "shutdown":
-            return await states.requeue(conn, self.lease, None, now, counts=False)
+            return await states.requeue(conn, self.lease, None, now, counts=False, unmade=unmade)
         if error is None:  # the lease was lost
             return None
         verdict = retries.judge(error, self.lease.attempt, self.lease.previous_error)
         if verdict.retry:
             return await states.requeue(
-                conn, self.lease, verdict.error, now, wait_s=verdict.wait_s, counts=verdict.counts
+                conn, self.lease, verdict.error, now, wait_s=verdict.wait_s, counts=verdict.counts, unmade=unmade
             )
-        return await states.fail(conn, self.lease, verdict.error, now)
+        return await states.fail(conn, self.lease, verdict.error, now, unmade=unmade)
 
     async def _succeed(self, conn: AsyncConnection, now: datetime) -> Change | None:
         made = self._execution

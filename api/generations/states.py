@@ -51,7 +51,7 @@ async def create(conn: AsyncConnection, row: Mapping[str, Any], track_rows: Sequ
     """
     account_id = row["account_id"]
     await books.lock(conn, account_id)
-    await books.lift(conn, account_id)
+    await books.lift(conn, account_id, row["created_at"])
     # Constant statements: what is built anew at each call costs more than what the database does with it.
     await conn.execute(_INSERT_GENERATION, {**row, "state": State.QUEUED})
     await conn.execute(_INSERT_TRACKS, [{**each, "state": State.QUEUED} for each in track_rows])
@@ -74,6 +74,7 @@ async def requeue(
     *,
     wait_s: float = 0.0,
     counts: bool = True,
+    unmade: float = 0.0,
 ) -> Change | None:
     """Running → queued, for another attempt; cancelling → cancelled.
 
@@ -81,12 +82,13 @@ async def requeue(
         error: why; None when a worker that stops gives it back.
         wait_s: not leased again before.
         counts: False takes the attempt back: nothing was tried.
+        unmade: of one that is being cancelled, see ``cancelled``.
     """
     row = await held(conn, lease)
     if row is None:
         return None
     if row["state"] == State.CANCELLING:
-        return await end(conn, row, State.CANCELLED, now)
+        return await _cancelled(conn, row, now, refund_s=lease.charge_s * unmade)
     return await back_to_queue(conn, row, error, now, wait_s, counts=counts, refund_s=lease.charge_s)
 
 
@@ -162,17 +164,22 @@ async def succeed(
     )
 
 
-async def fail(conn: AsyncConnection, lease: Lease, error: Mapping[str, Any], now: datetime) -> Change | None:
+async def fail(
+    conn: AsyncConnection, lease: Lease, error: Mapping[str, Any], now: datetime, *, unmade: float = 0.0
+) -> Change | None:
     """Running → failed, the quota is given back; cancelling → cancelled.
+
+    The charge stays: there was work, and an account whose generations always fail would otherwise never be charged.
 
     Args:
         error: {"code": …, "message": …}.
+        unmade: of one that is being cancelled, see ``cancelled``.
     """
     row = await held(conn, lease)
     if row is None:
         return None
     if row["state"] == State.CANCELLING:
-        return await end(conn, row, State.CANCELLED, now)
+        return await _cancelled(conn, row, now, refund_s=lease.charge_s * unmade)
     return await _failed(conn, row, error, now)
 
 
@@ -191,14 +198,14 @@ async def reap(
 
     Args:
         error: what to say of it.
-        refund_s: taken off the account's clock if it is tried again.
+        refund_s: taken off the account's clock if it is tried again, or cancelled: nobody can say how much was made.
         retry: whether it is.
     """
     row = await locked(conn, generation_id, account_id)
     if row is None or row["state"] not in LEASED or row["lease_expires_at"] > now:
         return None
     if row["state"] == State.CANCELLING:
-        return await end(conn, row, State.CANCELLED, now)
+        return await _cancelled(conn, row, now, refund_s=refund_s)
     if not retry:
         return await _failed(conn, row, error, now)
     return await back_to_queue(conn, row, error, now, wait_s, counts=True, refund_s=refund_s)
@@ -206,7 +213,10 @@ async def reap(
 
 # ---------------------------------------------------------------------------------------------- cancel
 async def request_cancel(conn: AsyncConnection, generation_id: str, account_id: str, now: datetime) -> Change | None:
-    """Queued → cancelled, and the quota is given back, for nothing was made; running → cancelling."""
+    """Queued → cancelled, and the quota is given back, for nothing was made; running → cancelling.
+
+    What waits was never charged on the queue's clock, so that there is nothing to take back.
+    """
     row = await locked(conn, generation_id, account_id)
     if row is None or row["state"] not in (State.QUEUED, State.RUNNING):
         return None
@@ -227,11 +237,15 @@ async def cancelled(conn: AsyncConnection, lease: Lease, now: datetime, *, unmad
     row = await held(conn, lease)
     if row is None or row["state"] != State.CANCELLING:
         return None
-    await books.charge(conn, row["account_id"], -lease.charge_s * unmade)
-    return await end(conn, row, State.CANCELLED, now)
+    return await _cancelled(conn, row, now, refund_s=lease.charge_s * unmade)
 
 
 # --------------------------------------------------------------------------------------- parts of them
+async def _cancelled(conn: AsyncConnection, row: RowMapping, now: datetime, *, refund_s: float) -> Change:
+    await books.charge(conn, row["account_id"], -refund_s)
+    return await end(conn, row, State.CANCELLED, now)
+
+
 async def _failed(conn: AsyncConnection, row: RowMapping, error: Mapping[str, Any], now: datetime) -> Change:
     await quota.refund(conn, row["id"])
     return await end(conn, row, State.FAILED, now, error=dict(error))

@@ -60,10 +60,11 @@ class Life:
             audio = {track.id: {"object_key": f"{track.id}-{lease.fence}"} for track in lease.view.tracks}
             return await states.succeed(conn, lease, audio, now, first_audio_at=now, real_time_factor=2.0)
         if name == "fail":
-            return await states.fail(conn, lease, ERROR, now)
+            return await states.fail(conn, lease, ERROR, now, unmade=0.25)
         if name == "cancelled":
             return await states.cancelled(conn, lease, now, unmade=0.5)
-        return await states.requeue(conn, lease, None if name == "give_back" else ERROR, now, counts=name == "requeue")
+        error = None if name == "give_back" else ERROR
+        return await states.requeue(conn, lease, error, now, counts=name == "requeue", unmade=0.25)
 
 
 async def live(make_bench: MakeBench, clock: ManualClock) -> Life:

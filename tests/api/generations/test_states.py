@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.generations.leases import acquire
 from api.generations.states import Change, Lease
 from api.generations.view import TERMINAL, State
-from tests.api.generations.conftest import MakeBench, ManualClock
+from autoscaling.fairness import Shares, Slots
+from tests.api.generations.conftest import Bench, MakeBench, ManualClock
 from tests.api.generations.life import ACTIONS, Life, live
 
 EDGES = {
@@ -109,6 +111,28 @@ async def test_the_clock_of_the_queue_is_charged_and_refunded(make_bench: MakeBe
     assert await virtual_s() == 2.0  # half of it was made
 
 
+@pytest.mark.parametrize("ending", ["requeue", "give_back", "fail"])
+async def test_a_cancel_gives_back_what_was_not_made_however_the_attempt_ends(
+    make_bench: MakeBench, manual_clock: ManualClock, ending: str
+) -> None:
+    """An error, or a worker that stops, may come before the worker has heard of the cancel."""
+    life = await live(make_bench, manual_clock)
+    for action in ("start", "cancel", ending):
+        await life.do(action)
+    assert (await life.bench.row(life.id))["state"] == "cancelled"
+    assert (await life.bench.account_row(life.owner))["virtual_s"] == 3.0  # a quarter of it was not made
+
+
+async def test_a_cancel_that_was_lost_with_its_worker_costs_nothing(
+    make_bench: MakeBench, manual_clock: ManualClock
+) -> None:
+    life = await live(make_bench, manual_clock)
+    for action in ("start", "cancel", "pass_lease", "reap"):
+        await life.do(action)
+    assert (await life.bench.row(life.id))["state"] == "cancelled"
+    assert (await life.bench.account_row(life.owner))["virtual_s"] == 0.0
+
+
 async def test_an_attempt_that_does_not_count_is_taken_back(make_bench: MakeBench, manual_clock: ManualClock) -> None:
     life = await live(make_bench, manual_clock)
     await life.do("start")
@@ -178,6 +202,29 @@ async def test_who_comes_back_from_idle_has_saved_nothing_up(make_bench: MakeBen
     await bench.create(busy)
     await bench.create(idle)
     assert (await bench.account_row(idle))["virtual_s"] == 100.0
+
+
+async def test_of_equal_clocks_who_came_first_is_first(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    """Whatever they are called, and though those before have been served meanwhile."""
+    bench = make_bench(manual_clock)
+    owners = [await bench.account() for _ in range(8)]
+    owners.sort(key=lambda owner: owner.account_id, reverse=True)
+    made = []
+    for owner in owners[:4]:
+        made.append(await bench.create(owner))
+        manual_clock.forward(0.5)
+    order = [lease.generation_id for lease in await take(bench, 2)]
+    for owner in owners[4:]:
+        made.append(await bench.create(owner))
+        manual_clock.forward(0.5)
+    order += [lease.generation_id for lease in await take(bench, 6)]
+    assert order == [view.id for view in made]
+
+
+async def take(bench: Bench, tracks: int) -> list[Lease]:
+    shares, slots = Shares(bench.limits.tiers.rules), Slots(tracks, tracks)
+    async with bench.db.begin() as conn:
+        return await acquire(conn, "wrk_1", "tiny", slots, shares, bench.clock(), lease_s=10.0)
 
 
 async def test_where_nobody_waits_the_clock_starts_where_the_last_one_ended(
