@@ -156,11 +156,13 @@ class Cluster:
             self._schedule(at, size, replica)
 
     def _happen(self, size: Size, replica: Replica, now: float) -> None:
-        for job in size.replicas.happen(replica, now):
+        done = size.replicas.happen(replica, now)
+        for job in done:
             size.done(job)
         if replica.stage is not Stage.GONE:
             self._await(size, replica)
-        self._dispatch(size, now)
+        if done:
+            self._dispatch(size, now)
 
     # ----------------------------------------------------------------------------- replicas
     def _tick(self, now: float, until_s: float) -> None:

@@ -19,7 +19,7 @@ SIZES = {
 }
 _WEIGHTS = {"small": 0.6, "large": 0.4}
 _MEAN_AUDIO_S = 16.0
-_SWING = 0.5
+_SWING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Half a day's swing, however short it is."""
+    """A day's swing of a fifth, in as little time as the requests take."""
 
     requests: Sequence[Request]
     duration_s: float

@@ -83,10 +83,11 @@ class Size:
     def _hand_over(self) -> None:
         """In the order of the queue, as far as there are slots."""
         while len(self.queue):
-            room = self.replicas.room
-            slots = Slots(self.replicas.ready * self.replicas.profile.streams, room - len(self._handed))
+            playing = self.replicas.ready * self.replicas.profile.streams
+            slots = Slots(playing, self.replicas.room - len(self._handed))
             if self._slots is not None:
-                slots = Slots(self._slots, self._slots - self._running - len(self._handed))
+                taken = self._running + len(self._handed)
+                slots = Slots(self._slots, self._slots - taken, max(0, self._slots - playing))
             chosen = self.queue.pop(slots) if slots.free > 0 else None
             if chosen is None:
                 return

@@ -17,7 +17,7 @@ from autoscaling.policy import ModelPolicy, ModelState, decide
 from autoscaling.signals import DueWork, ModelSignals
 from autoscaling.simulator.cluster import Cluster
 from autoscaling.simulator.replica import Profile
-from autoscaling.simulator.rivals import Fixed
+from autoscaling.simulator.rivals import Fixed, clairvoyant_gpu_s
 from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Request
 
@@ -107,11 +107,10 @@ def test_a_decision_costs_what_waits_and_what_starts_but_not_their_product() -> 
 
 def test_a_plan_asks_what_a_clairvoyant_needs_once_for_each_cold_start(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    clairvoyant = planner.clairvoyant_gpu_s
 
     def counting(requests: Any, profiles: Mapping[str, Profile]) -> float:
         asked.append(profiles["m"].cold_start_s)
-        return clairvoyant(requests, profiles)
+        return clairvoyant_gpu_s(requests, profiles)
 
     monkeypatch.setattr(planner, "clairvoyant_gpu_s", counting)
     requests = [Request(index, index / 2, "m", "free", str(index), "stream", 5.0) for index in range(40)]

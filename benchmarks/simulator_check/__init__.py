@@ -1,0 +1,1 @@
+"""Does the simulator tell what the running platform does?"""

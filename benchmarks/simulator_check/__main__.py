@@ -1,0 +1,163 @@
+"""``python -m benchmarks.simulator_check``: one schedule on the running platform and in the simulator.
+
+A platform with the tiny model is started; its policy takes it from one replica to two and back. The engine's rates and
+the cold start are taken from its own log of that run, and given to the simulator with the same schedule. The last line
+is JSON; the exit code is 1 if the two are farther apart than 2 points of attainment or 10 % of replica-seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from autoscaling.simulator.replica import Profile
+from benchmarks.serve_load.generators import Target, run
+from benchmarks.serve_load.outcome import Outcome
+from benchmarks.serve_load.plan import Schedule, Workload, build
+from benchmarks.serve_load.preflight import known_keys
+from benchmarks.serve_load.started import started
+from benchmarks.simulator_check.compare import Before, Seen, holds, lines, simulated, table
+from benchmarks.simulator_check.fit import FitError, latency_s, profile_of
+from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
+from benchmarks.simulator_check.scenario import LENGTHS_S, TIERS, Scenario
+from deployments.platform import DEFAULT_CONFIG
+
+ACCOUNTS = 20
+TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was seen of the platform; times are seconds of ``time.time``."""
+
+    outcomes: Sequence[Outcome]
+    began: float
+    before: Before
+    watch: Watch
+    changes: Sequence[Change]
+    tracks: Sequence[Track]
+
+    def seen(self, scenario: Scenario) -> Seen:
+        heard = {each.planned.number: each.first_audio_s for each in self.outcomes if each.result != "refused"}
+        ended = self.began + scenario.until_s
+        total = replica_s(self.watch, self.changes, self.began, ended)
+        ups = [each.at - self.began for each in self.changes if each.replicas > each.before]
+        downs = [each.at - self.began for each in self.changes if each.replicas < each.before]
+        return Seen(heard, total, len(self.watch.seen), ups, downs)
+
+    @property
+    def cold_start_s(self) -> float:
+        """From the decision to have one more until it began its first track."""
+        ups = [each.at for each in self.changes if each.replicas > each.before]
+        if not ups:
+            raise FitError("the policy never asked for a second replica: give a higher --high")
+        first: dict[str, float] = {}
+        for track in self.tracks:
+            first.setdefault(track.replica, track.began_at)
+        return min((at - ups[0] for at in first.values() if at > ups[0]), default=0.0)
+
+
+def observe(scenario: Scenario, schedule: Schedule, folder: Path, settle_s: float) -> Run:
+    """The platform under the schedule, from its start to its stop."""
+    config = scenario.serve_config(DEFAULT_CONFIG, folder)
+    watch, first = Watch(), [0.0]
+
+    def note(_: Sequence[Outcome], elapsed_s: float) -> None:
+        first[0] = first[0] or time.time() - elapsed_s
+
+    with started(config, ACCOUNTS) as (url, pairs), watch.looking():
+        ready = time.time()
+        target = Target(url, asyncio.run(known_keys(url, pairs)), TIMEOUT_S)
+        warm_up = build(Workload("steady", 1.0, 6.0, scenario.seed + 1, tiers=TIERS, lengths_s=LENGTHS_S))
+        warmed = time.time() - ready
+        run(warm_up, target, 1)  # imports, caches, and whatever else happens once
+        time.sleep(max(0.0, settle_s - (time.time() - ready)))
+        sent = run(schedule, target, 1, note)
+        time.sleep(max(0.0, first[0] + scenario.until_s - time.time()))
+        assert watch.session is not None, "the platform runs below this process"
+        logs = watch.session / "logs"
+        before = Before(first[0] - ready, [(warmed + each.at_s, each.duration_s) for each in warm_up.requests])
+        made = [track for track in tracks(logs) if track.began_at >= first[0]]
+        return Run(sent.outcomes, first[0], before, watch, changes(logs), made)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    scenario = Scenario(given.low, given.high, given.capacity, given.calm, given.crowd, given.after, seed=given.seed)
+    with tempfile.TemporaryDirectory(prefix="tutti-check-") as folder:
+        schedule = scenario.schedule(Path(folder))
+        seen = observe(scenario, schedule, Path(folder), given.settle)
+    try:
+        profile = profile_of(seen.tracks, seen.cold_start_s)
+    except FitError as error:
+        print(f"simulator_check: {error}", file=sys.stderr)
+        return 2
+    calm = [
+        each.first_audio_s
+        for each in seen.outcomes
+        if each.first_audio_s is not None and each.planned.at_s < scenario.calm_s
+    ]
+    profile = replace(profile, latency_s=latency_s(calm, profile) if calm else 0.0)
+    real, told = seen.seen(scenario), simulated(scenario, schedule, profile, ACCOUNTS, seen.before)
+    found = lines(schedule, real, told)
+    is_within = holds(found, real, told)
+    print(in_words(len(schedule.requests), profile))
+    print(table(found, real, told))
+    result = {
+        "benchmark": "simulator_check", "schema": 1, "within": is_within, "scenario": asdict(scenario),
+        "machine": {"cores": os.cpu_count()}, "before": asdict(seen.before),
+        "profile": asdict(profile), "lines": [asdict(line) for line in found],
+        "platform": _without_requests(real), "simulated": _without_requests(told),
+        "requests": [[each.at_s, each.tier, each.duration_s, *(_rounded(side.heard_s.get(each.number))
+                     for side in (real, told))] for each in schedule.requests],
+        "changes": [{**asdict(change), "at": round(change.at - seen.began, 3)} for change in seen.changes],
+        "tracks": [[t.replica[-8:], round(t.began_at - seen.began, 3), round(t.ended_at - seen.began, 3), t.audio_s]
+                   for t in seen.tracks],
+    }  # fmt: skip
+    if given.out is not None:
+        given.out.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+    kept = {name: value for name, value in result.items() if name not in ("requests", "tracks")}
+    print(json.dumps(kept, allow_nan=False))
+    return 0 if is_within else 1
+
+
+def _without_requests(seen: Seen) -> dict[str, object]:
+    return {name: value for name, value in asdict(seen).items() if name != "heard_s"}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def in_words(requests: int, profile: Profile) -> str:
+    """What was sent, and what the engine's log says of the engine."""
+    rates = f"a stream alone is made at {profile.rate(1):.1f} times real time, two at {profile.rate(2):.1f} each"
+    inside_ms, outside_ms = 1000 * profile.overhead_s, 1000 * profile.latency_s
+    overheads = f"overhead {inside_ms:.0f} ms in the replica and {outside_ms:.0f} ms before and after it"
+    return f"{requests} requests; {rates}; cold start {profile.cold_start_s:.1f} s, {overheads}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulator_check", description=__doc__)
+    parser.add_argument("--low", type=float, default=1.0, help="requests per second before and after the crowd")
+    parser.add_argument("--high", type=float, default=3.0, help="requests per second of the crowd")
+    parser.add_argument("--capacity", type=float, default=13.0, help="audio-s/s of a replica, as the policy is told")
+    parser.add_argument("--calm", type=float, default=40.0, help="seconds before the crowd")
+    parser.add_argument("--crowd", type=float, default=100.0, help="seconds of the crowd")
+    parser.add_argument("--after", type=float, default=90.0, help="seconds after it")
+    parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first request of the schedule")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="file for the result with all requests and tracks")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

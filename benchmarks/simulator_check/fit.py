@@ -1,0 +1,83 @@
+"""From the engine's own log of a run to the simulator's profile of a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+import numpy as np
+
+from autoscaling.simulator.replica import Profile
+from benchmarks.simulator_check.observed import Track
+from benchmarks.simulator_check.scenario import STREAMS
+
+FIRST_AUDIO_S = 0.6
+"""The first two pieces of a stream, of 0.2 and 0.4 s: less than 0.25 s does not count as first audio."""
+_FRAME_S = 0.02
+_MOST_OVERHEAD_S = 0.5
+_ROUNDS = 8
+
+
+class FitError(ValueError):
+    """The run says too little of the engine; the message says what is missing."""
+
+
+def profile_of(tracks: Sequence[Track], cold_start_s: float) -> Profile:
+    """Least squares over the tracks: each takes an overhead, and for each frame a step whose time grows with the
+    streams beside it.
+
+    Raises:
+        FitError: there are too few tracks, or none had company.
+    """
+    if len(tracks) < 10:
+        raise FitError(f"{len(tracks)} tracks say nothing of the engine's rates: at least 10 are wanted")
+    frames = np.array([track.audio_s / _FRAME_S for track in tracks])
+    took = np.array([track.ended_at - track.began_at for track in tracks])
+    spent = [_spent(track, tracks) for track in tracks]
+    if len({max(each) for each in spent}) == 1 and len({min(each) for each in spent}) == 1:
+        raise FitError("every track had the same company: the time of a step cannot be told from that of a stream")
+    overhead_s, base_s, stream_s = 0.0, 1.0, 0.0
+    for _ in range(_ROUNDS):
+        beside = np.array([_company(each, base_s, stream_s) for each in spent])
+        known = np.stack([np.ones_like(frames), frames, frames * beside], axis=1)
+        weights = 1 / np.sqrt(frames)  # a longer track differs by more
+        found = np.linalg.lstsq(known * weights[:, None], took * weights, rcond=None)[0]
+        overhead_s, base_s, stream_s = (max(0.0, float(value)) for value in found)
+    return Profile(
+        STREAMS, base_s, stream_s, FIRST_AUDIO_S, min(overhead_s, _MOST_OVERHEAD_S), cold_start_s=cold_start_s, gpu=0.0
+    )
+
+
+def latency_s(heard_s: Sequence[float], profile: Profile) -> float:
+    """Of the way to the replica and back: what requests that found it idle waited for their first audio, at the median,
+    less what the replica needs.
+
+    Args:
+        heard_s: of those requests.
+    """
+    alone_s = profile.overhead_s + profile.first_audio_s / profile.rate(1)
+    return max(0.0, median(heard_s) - alone_s)
+
+
+def _spent(track: Track, others: Sequence[Track]) -> dict[int, float]:
+    """Streams on its replica, itself among them → seconds of its making in which they were so many."""
+    near = [each for each in others if each.replica == track.replica and _overlap(each, track) > 0]
+    edges = {track.began_at, track.ended_at}
+    for each in near:
+        edges |= {min(max(at, track.began_at), track.ended_at) for at in (each.began_at, each.ended_at)}
+    spent: dict[int, float] = {}
+    for begin, end in pairwise(sorted(edges)):
+        count = sum(each.began_at <= (begin + end) / 2 < each.ended_at for each in near)
+        spent[count] = spent.get(count, 0.0) + end - begin
+    return spent
+
+
+def _company(spent: dict[int, float], base_s: float, stream_s: float) -> float:
+    """The mean over its frames: where steps are faster, more of them are made in the same time."""
+    frames = {count: seconds / (base_s + stream_s * count) for count, seconds in spent.items()}
+    return sum(count * made for count, made in frames.items()) / sum(frames.values())
+
+
+def _overlap(one: Track, other: Track) -> float:
+    return min(one.ended_at, other.ended_at) - max(one.began_at, other.began_at)
