@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from api.doctor import TORCH_VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("api", "autoscaling", "dashboards", "deployments", "models", "benchmarks")
+PACKAGES = ("api", "autoscaling", "dashboards", "deploy", "deployments", "models", "benchmarks")
 MAX_TINY_BYTES = 25_000_000
 # Built from parts, so that this file does not hold what it looks for.
 FOLDERS = ("/" + "work", "/" + "root", "/" + "home/[a-z]+", "/" + "opt/pypi", "/" + "Users/[a-z]+")
