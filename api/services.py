@@ -78,9 +78,8 @@ class Services:
         log: FilteringBoundLogger,
     ) -> Self:
         """Put a gateway's own parts on the foundation; nothing connects yet."""
-        generations = GenerationService(
-            base.db, base.bus, base.limits, models, base.settings, base.clock, WorkCounts(telemetry).changed
-        )
+        changed = WorkCounts(telemetry).changed
+        generations = GenerationService(base.db, base.bus, base.limits, models, base.settings, base.clock, changed)
         return cls(
             backends=backends,
             models=models,
@@ -95,7 +94,7 @@ class Services:
             objects=base.objects,
             vault=base.vault,
             audio=base.audio,
-            accounts=AccountService(base.db, base.settings, base.clock, base.limits),
+            accounts=AccountService(base.db, base.settings, base.clock, base.limits, changed),
             generations=generations,
             feed=Feed(base.cache, base.bus, generations, base.audio),
             access=AccessChecks(base.db, base.clock, base.settings.stream_access_check_s, log),

@@ -1,9 +1,12 @@
-"""Ending tasks for certain."""
+"""Ending tasks for certain, and ending what must not be left half done."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 _CANCEL_AGAIN_AFTER_S = 1.0  # what a task does on its way out takes less, and must not be interrupted
 
@@ -38,3 +41,32 @@ async def stop(*tasks: asyncio.Task[Any]) -> None:
             task.exception()  # seen, so that nothing reports it as forgotten
     if cancelled is not None:
         raise cancelled
+
+
+async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Wait for this work until it has ended by itself, however often the caller is cancelled meanwhile.
+
+    Such a cancellation is not lost: it comes where the caller waits next. The work must be short, since nobody can end
+    it before.
+
+    Raises:
+        Exception: the work's own.
+    """
+    task = asyncio.create_task(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        cancel_later()
+    return task.result()
+
+
+def cancel_later() -> None:
+    """For who has caught a cancellation of its own task: it comes again where the task waits next, or at its end."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()  # it is still the same one: who counts them, as asyncio.timeout does, must not see two
+    task.cancel()

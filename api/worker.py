@@ -95,8 +95,8 @@ class WorkerProcess:
         self._base, self._log, self._tracing = base, log, tracing
         self._telemetry = make_telemetry("worker", base.clock, also=[BACKLOG])
         begin_at_zero(self._telemetry.registry, models)
-        self._backlog = BacklogGauge(self._telemetry.registry, base.db, list(models))
-        self._waiting = WaitingWork(base.db, base.limits.tiers, base.clock)
+        backlog = BacklogGauge(self._telemetry.registry, list(models))
+        self._waiting = WaitingWork(base.db, base.limits.tiers, base.clock, backlog.show)
         counts = WorkCounts(self._telemetry)
         self._generations = GenerationService(
             base.db, base.bus, base.limits, models, base.settings, base.clock, counts.changed
@@ -107,7 +107,7 @@ class WorkerProcess:
         handlers: dict[str, outbox.Handler] = {
             outbox.WEBHOOK_EVENT: self._webhooks.expander(self._render, self._deliverer.wake),
             outbox.OBJECT_DELETE: self._delete_object,
-            ACCOUNT_SWEEP: Eraser(base.db, base.clock).handle,
+            ACCOUNT_SWEEP: Eraser(base.db, base.clock, counts.changed).handle,
         }
         self._relay = OutboxRelay(base.db, handlers, base.clock, log)
         feed = FeedWriter(base.cache, base.bus)
@@ -130,7 +130,6 @@ class WorkerProcess:
                 chores = [
                     group.create_task(self._repeat("purged", PURGE_EVERY_S, self._purge)),
                     group.create_task(self._repeat("swept", SWEEP_EVERY_S, self._sweep)),
-                    group.create_task(self._backlog.run()),
                     group.create_task(self._waiting.run()),
                 ]
                 group.create_task(asyncio.to_thread(_settle))

@@ -36,17 +36,20 @@ def prometheus_config(addresses: Addresses, scale: TimeScale) -> dict[str, Any]:
     """``prometheus.yml``: every process of the platform is found by asking it."""
     every = duration(scale.scrape_s)
     discovery = {"url": addresses.platform + TARGETS_PATH, "refresh_interval": duration(scale.wait(15))}
-    file = addresses.token_file
-    token = {"authorization": {"credentials_file": file}} if file else {}
     return {
         "global": {"scrape_interval": every, "evaluation_interval": every, "scrape_timeout": _timeout(scale)},
         "rule_files": ["rules/*.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [addresses.alertmanager]}]}]},
         "scrape_configs": [
-            {"job_name": JOB, **token, "http_sd_configs": [discovery | token]},
+            {"job_name": JOB, **_token(addresses), "http_sd_configs": [discovery | _token(addresses)]},
             {"job_name": "prometheus", "static_configs": [{"targets": [addresses.prometheus]}]},
         ],
     }
+
+
+def _token(addresses: Addresses) -> dict[str, Any]:
+    """A new one each time: YAML would write one that is used twice as an anchor."""
+    return {"authorization": {"credentials_file": addresses.token_file}} if addresses.token_file else {}
 
 
 def _timeout(scale: TimeScale) -> str:

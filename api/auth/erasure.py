@@ -12,7 +12,7 @@ to come, is emptied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.clock import Clock
 from api.generations import outbox, states
+from api.generations.states import Change
 from api.store.database import Database
 from api.store.schema import accounts, generations, metadata, tracks, usage_windows
 from api.store.schema import outbox as outbox_table
@@ -47,9 +48,15 @@ ACCOUNTING: Final[Mapping[Table, frozenset[str]]] = {
 
 
 class Eraser:
-    def __init__(self, db: Database, clock: Clock) -> None:
+    """
+    Args:
+        on_change: told of every generation that was cancelled here, after the commit.
+    """
+
+    def __init__(self, db: Database, clock: Clock, on_change: Callable[[Change], None] = lambda _change: None) -> None:
         self._db = db
         self._clock = clock
+        self._on_change = on_change
 
     async def erase(self, account_id: str) -> None:
         """Close the account for good and remove what it holds. Doing it twice does no harm."""
@@ -57,10 +64,11 @@ class Eraser:
         async with self._db.begin() as conn:
             if not await self._close(conn, account_id, now):
                 return
-            await _cancel_all(conn, account_id, now)
+            cancelled = await _cancel_all(conn, account_id, now)
             await _empty_tables(conn, account_id, now)
             sweep = {"kind": ACCOUNT_SWEEP, "payload": {"account_id": account_id}, "attempts": 0}
             await conn.execute(insert(outbox_table).values(**sweep, created_at=now, available_at=now + SWEEP_AFTER))
+        self._tell(cancelled)
         await self.sweep(account_id)
 
     async def handle(self, payload: Mapping[str, Any]) -> None:
@@ -73,12 +81,17 @@ class Eraser:
         async with self._db.begin() as conn:
             if not await _is_erased(conn, account_id):
                 return
-            await _cancel_all(conn, account_id, now)
+            cancelled = await _cancel_all(conn, account_id, now)
             await _empty_tables(conn, account_id, now)
+        self._tell(cancelled)
         for table in (tracks, generations):
             after: str | None = ""
             while after is not None:
                 after = await self._blank_batch(table, account_id, after, now)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._on_change(change)
 
     async def _close(self, conn: AsyncConnection, account_id: str, now: datetime) -> bool:
         """The account's row is the lock: no generation is accepted and no data key made beside it."""
@@ -108,10 +121,10 @@ async def _is_erased(conn: AsyncConnection, account_id: str) -> bool:
     return (await conn.execute(status)).scalar_one_or_none() == "erased"
 
 
-async def _cancel_all(conn: AsyncConnection, account_id: str, now: datetime) -> None:
+async def _cancel_all(conn: AsyncConnection, account_id: str, now: datetime) -> list[Change]:
     live = select(generations.c.id).where(generations.c.account_id == account_id, generations.c.state.in_(_LIVE))
-    for row in (await conn.execute(live)).all():
-        await states.request_cancel(conn, row.id, account_id, now)
+    asked = [await states.request_cancel(conn, row.id, account_id, now) for row in (await conn.execute(live)).all()]
+    return [change for change in asked if change is not None]
 
 
 async def _empty_tables(conn: AsyncConnection, account_id: str, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +25,7 @@ from api.auth.principal import Principal
 from api.auth.sessions import Session, Sessions, Transport
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
+from api.generations.states import Change
 from api.limits import Limits, quota
 from api.limits.quota import Usage
 from api.limits.tiers import Tiers
@@ -49,6 +50,9 @@ class Grant:
 
 class AccountService:
     """
+    Args:
+        on_change: told of every generation that an erasure has cancelled.
+
     Attributes:
         directory: the accounts themselves.
         keys: their API keys, unchecked.
@@ -62,7 +66,14 @@ class AccountService:
         SettingsError: a tier that the settings name is not in the tiers file.
     """
 
-    def __init__(self, db: Database, settings: Settings, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        clock: Clock,
+        limits: Limits,
+        on_change: Callable[[Change], None] = lambda _change: None,
+    ) -> None:
         _refuse_unknown_tiers(settings, limits.tiers)
         secrets = settings.secrets.secret_keys
         self.development = settings.environment == "development"
@@ -77,7 +88,7 @@ class AccountService:
         self.keys = ApiKeys(db, secrets, clock)
         self.csrf = CsrfGuard(secrets, settings.public_url)
         self.directory = Directory(db, self._passwords, clock, settings.new_account_tier)
-        self.eraser = Eraser(db, clock)
+        self.eraser = Eraser(db, clock, on_change)
         self._authenticator = Authenticator(
             db,
             clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,12 +23,32 @@ from api.settings import Settings
 from api.store.database import Database
 from api.store.errors import StoreError
 from api.streams import keys
+from api.tasks import cancel_later, to_the_end
 from api.tracing import span
 from models.catalog import ModelSpec
 
 MAX_WAIT_S = 60.0
 _LOOK_EVERY_S = 1.0  # while waiting, when no doorbell comes
 _ACCEPTED = 202
+
+
+@dataclass(slots=True)
+class _Call:
+    """A create on its way.
+
+    Attributes:
+        generation_id: all is written; only the commit is left, if there was not one before.
+        replayed: it had been accepted before.
+    """
+
+    principal: Principal
+    wish: CreateGeneration
+    mode: Mode
+    idempotency_key: str | None
+    request_hash: str
+    request_id: str
+    generation_id: str | None = None
+    replayed: bool = False
 
 
 class GenerationService:
@@ -82,55 +103,58 @@ class GenerationService:
             ApiError: quota_exceeded, concurrency_limit_exceeded, system_overloaded, idempotency_key_reused,
                 idempotency_in_flight.
         """
+        call = _Call(principal, wish, mode, idempotency_key, request_hash, request_id)
         with span("admission", mode=mode):
-            return await self._create(principal, wish, mode, idempotency_key, request_hash, request_id)
+            try:
+                return await self._create(call)
+            except asyncio.CancelledError:
+                # The client has left. What is committed is accepted all the same: who asked counts it, and ends it.
+                created = None if call.generation_id is None else await to_the_end(self._committed(call))
+                if created is None:
+                    raise
+                cancel_later()
+                return created
 
-    async def _create(
-        self,
-        principal: Principal,
-        wish: CreateGeneration,
-        mode: Mode,
-        idempotency_key: str | None,
-        request_hash: str,
-        request_id: str,
-    ) -> Created:
-        tier = self._limits.tier(principal.tier)
-        plan = make_plan(wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
+    async def _create(self, call: _Call) -> Created:
+        tier = self._limits.tier(call.principal.tier)
+        plan = make_plan(call.wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
         try:
-            generation_id, replayed = await self._admit(
-                principal, plan, mode, idempotency_key, request_hash, request_id
-            )
+            generation_id = await self._admit(call, plan)
         except ApiError as refusal:
             if refusal.code == ErrorCode.SYSTEM_OVERLOADED:  # what there is no room for is asked for all the same
                 self.arrivals.add(plan.spec.id, plan.audio_s)
             raise
-        if not replayed:
+        if not call.replayed:
             self.arrivals.add(plan.spec.id, plan.audio_s)
             self._ring(doorbells.JOBS, b"")
-        return Created(await self.get(principal, generation_id), replayed)
+        return Created(await self.get(call.principal, generation_id), call.replayed)
 
-    async def _admit(
-        self,
-        principal: Principal,
-        plan: Plan,
-        mode: Mode,
-        idempotency_key: str | None,
-        request_hash: str,
-        request_id: str,
-    ) -> tuple[str, bool]:
-        """Its id, and whether it had been accepted before."""
+    async def _admit(self, call: _Call, plan: Plan) -> str:
+        """Its id."""
         await self._limits.backlogs.refresh(self._db, self._clock())
-        if idempotency_key is None:
-            self._limits.admission.check_early(_newcomer(principal, plan, mode))
+        if call.idempotency_key is None:
+            self._limits.admission.check_early(_newcomer(call.principal, plan, call.mode))
         async with self._db.begin() as conn:
-            claim = await self._claim(conn, principal, idempotency_key, request_hash)
+            claim = await self._claim(conn, call)
             if claim is not None and claim.replay is not None:
-                assert claim.replay.resource_id is not None, "what was stored under a key of this route names it"
-                return claim.replay.resource_id, True
-            generation_id = await self._accept(conn, principal, plan, mode, request_id)
-            if claim is not None:
-                await idempotency.complete(conn, claim, status=_ACCEPTED, body=None, resource_id=generation_id)
-        return generation_id, False
+                generation_id = claim.replay.resource_id
+                assert generation_id is not None, "what was stored under a key of this route names it"
+                call.replayed = True
+            else:
+                generation_id = await self._accept(conn, call, plan)
+                if claim is not None:
+                    await idempotency.complete(conn, claim, status=_ACCEPTED, body=None, resource_id=generation_id)
+            call.generation_id = generation_id
+        return generation_id
+
+    async def _committed(self, call: _Call) -> Created | None:
+        """What has become of a call that was given up; None: it was not committed, or nobody can say."""
+        assert call.generation_id is not None
+        try:
+            view = await self._look(call.generation_id, call.principal.account_id)
+        except StoreError:
+            return None
+        return None if view is None else Created(view, call.replayed)
 
     async def get(self, principal: Principal, generation_id: str) -> GenerationView:
         """
@@ -182,16 +206,14 @@ class GenerationService:
         await asyncio.gather(*self._ringing, return_exceptions=True)
 
     # ------------------------------------------------------------------------------------------- parts
-    async def _claim(
-        self, conn: AsyncConnection, principal: Principal, key: str | None, request_hash: str
-    ) -> Claim | None:
-        if key is None:
+    async def _claim(self, conn: AsyncConnection, call: _Call) -> Claim | None:
+        if call.idempotency_key is None:
             return None
-        return await idempotency.claim(conn, principal.account_id, key, request_hash, self._clock())
+        account_id = call.principal.account_id
+        return await idempotency.claim(conn, account_id, call.idempotency_key, call.request_hash, self._clock())
 
-    async def _accept(
-        self, conn: AsyncConnection, principal: Principal, plan: Plan, mode: Mode, request_id: str
-    ) -> str:
+    async def _accept(self, conn: AsyncConnection, call: _Call, plan: Plan) -> str:
+        principal, mode = call.principal, call.mode
         account_id, tier, now = principal.account_id, plan.tier, self._clock()
         await concurrency.check(conn, account_id, tier, mode)
         await self._limits.admission.check(conn, _newcomer(principal, plan, mode))
@@ -201,7 +223,9 @@ class GenerationService:
             else await quota.reserve(conn, account_id, tier, generations=1, audio_s=plan.audio_s, now=now)
         )
         expiry_s = self._settings.stream_queue_expiry_s if mode == "stream" else tier.queue_expiry_s
-        row, tracks = rows_of(plan, principal, mode, request_id, now, queue_expiry_s=expiry_s, quota_windows=windows)
+        row, tracks = rows_of(
+            plan, principal, mode, call.request_id, now, queue_expiry_s=expiry_s, quota_windows=windows
+        )
         await states.create(conn, row, tracks)
         generation_id: str = row["id"]
         return generation_id

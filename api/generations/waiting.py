@@ -1,13 +1,13 @@
-"""What waits for a replica, by model, as the autoscaler wants to know it: one query a second.
+"""What is under way, by model: one query a second, for the autoscaler and for the gauges of the backlog.
 
-Work that its own account's limit holds back is no reason for another replica: of what an account has queued only the
-part counts that it may have made now.
+Work that its own account's limit holds back is no reason for another replica: of what an account has queued the
+autoscaler counts only the part that it may have made now.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +23,7 @@ from api.store.errors import StoreError
 from api.store.schema import generations
 
 EVERY_S: Final = 1.0
+Owed = Mapping[tuple[str, str, str], float]
 _table = generations.c
 _UNDER_WAY: Final = (
     select(
@@ -100,17 +101,21 @@ class WaitingWork:
     """
     Args:
         tiers: how many generations an account may have made at a time.
+        show: told at every look how many seconds of audio are owed, by model, tier, and queued or running.
     """
 
-    def __init__(self, db: Database, tiers: Tiers, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, tiers: Tiers, clock: Clock, show: Callable[[Owed], None] = lambda _owed: None
+    ) -> None:
         self._db = db
         self._limits = {tier: rule.running for tier, rule in tiers.rules.items()}
         self._clock = clock
+        self._show = show
         self._found: Mapping[str, Waiting] = {}
         self._looked_at: datetime | None = None
 
     async def run(self, every_s: float = EVERY_S) -> None:
-        """Until cancelled; while the database is away what was found grows old, and the autoscaler holds."""
+        """Until cancelled; while the database is away what was found grows old: the autoscaler holds, gauges stay."""
         while True:
             with suppress(StoreError, SQLAlchemyError, OSError):  # the workers' own lines tell of it
                 await self.look()
@@ -131,6 +136,7 @@ class WaitingWork:
             elif row.state == "running":
                 waiting.add_running(row, now)
         self._found, self._looked_at = found, now
+        self._show(_owed(rows))
 
     def stats(self, sent_s: Mapping[str, float]) -> dict[str, float]:
         """``<model>:<name>`` for each name of ``Waiting.stats``, and ``looked_s_ago``; empty before the first look.
@@ -145,6 +151,14 @@ class WaitingWork:
             waiting = self._found.get(model, Waiting())
             stats |= {f"{model}:{name}": float(value) for name, value in waiting.stats(sent).items()}
         return stats
+
+
+def _owed(rows: Any) -> Owed:
+    owed: dict[tuple[str, str, str], float] = {}
+    for row in rows:
+        series = (row.model_id, row.tier, "queued" if row.state == "queued" else "running")
+        owed[series] = owed.get(series, 0.0) + float(row.audio_s)
+    return owed
 
 
 def _by_account(rows: Any, *, queued: bool) -> dict[str, int]:

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.errors import ApiError
 from api.streams.access import Holding, Lost, refusal
-from api.tasks import stop
+from api.tasks import stop, to_the_end
 
 Outcome = Literal["completed", "disconnected", "refused", "cut", "too_slow", "revoked"]
 
@@ -67,8 +67,16 @@ class LiveResponse(Response):
                     await stop(streaming)
                     await self._revoked(why, patient)
         finally:
-            await stop(streaming, leaving)
-            await self._ended(outcome, error)
+            # A server that sees its client leave says so, and then gives the request up: while this is under way.
+            await to_the_end(self._close(streaming, leaving, outcome, error))
+
+    async def _close(
+        self, streaming: asyncio.Task[None], leaving: asyncio.Task[None], outcome: Outcome, error: BaseException | None
+    ) -> None:
+        await stop(streaming, leaving)
+        if outcome == "disconnected" and not streaming.cancelled() and streaming.exception() is None:
+            outcome = "completed"  # the last message was sent before anybody noticed
+        await self._ended(outcome, error)
 
     async def _stream(self, send: Send) -> None:
         raise NotImplementedError

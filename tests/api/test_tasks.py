@@ -1,4 +1,4 @@
-"""Tasks that do not hear a cancellation are ended all the same."""
+"""Tasks that do not hear a cancellation are ended all the same; what must not be left half done is not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api import tasks
-from api.tasks import stop
+from api.tasks import stop, to_the_end
 
 PATIENCE_S = 10.0
 
@@ -88,3 +88,49 @@ async def test_a_way_out_is_not_interrupted_by_who_is_in_a_hurry(monkeypatch: py
 
 async def test_nothing_to_stop() -> None:
     await stop()
+
+
+async def test_what_must_not_be_left_half_done_is_not_and_the_cancellation_comes_afterwards() -> None:
+    begun, go_on, seen = asyncio.Event(), asyncio.Event(), []
+
+    async def work() -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async def caller() -> None:
+        seen.append(await to_the_end(work()))
+        await asyncio.Event().wait()
+
+    calling = asyncio.create_task(caller())
+    await begun.wait()
+    for _ in range(3):
+        calling.cancel()
+        await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+    assert seen == ["done"]
+
+
+async def test_a_time_that_is_up_meanwhile_is_still_told_as_such() -> None:
+    over = asyncio.Event()
+
+    async def caller() -> None:
+        async with asyncio.timeout(0) as limit:
+            asyncio.get_running_loop().call_later(0.01, over.set)
+            await to_the_end(over.wait())
+            assert limit.expired()
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await caller()
+
+
+async def test_what_the_work_raises_is_raised() -> None:
+    async def work() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await to_the_end(work())

@@ -166,7 +166,9 @@ def test_command_takes_addresses(tmp_path: Path) -> None:
     addresses = ["--platform", "http://tutti:8000/", "--prometheus", "p:1", "--alertmanager", "a:2"]
     notify = ["--notify", "http://hook", "--runbooks", "https://wiki/tutti/", "--metrics-token-file", "/run/token"]
     assert main(["slo", "build", "--out", str(tmp_path), *addresses, *notify]) == ExitCode.OK
-    config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    text = (tmp_path / "prometheus.yml").read_text()
+    assert not [sign for sign in ("&id", "*id") if sign in text], "no anchors: people copy from this file"
+    config = yaml.safe_load(text)
     job = config["scrape_configs"][0]
     assert job["http_sd_configs"][0]["url"] == "http://tutti:8000/metrics/targets"
     token = {"credentials_file": "/run/token"}

@@ -10,6 +10,9 @@ from api.generations.arrivals import FIELDS
 from api.generations.view import CreateGeneration
 from api.generations.waiting import WaitingWork
 from api.store.schema import generations
+from api.telemetry.backlog import GAUGE, BacklogGauge
+from api.telemetry.catalogue import TIERS
+from api.telemetry.registry import Registry
 from autoscaling.fairness import Shares, Slots
 from tests.api.generations.conftest import Bench, MakeBench, ManualClock
 from tests.api.generations.test_leases import take
@@ -129,3 +132,29 @@ async def test_a_tier_that_is_gone_has_no_limit(still: Bench, waiting: WaitingWo
         await conn.execute(update(generations).values(tier="gold"))
     await waiting.look()
     assert waiting.stats(IDLE)["tiny:job_s"] == 30.0
+
+
+async def test_the_gauges_of_the_backlog_are_of_the_same_look(still: Bench) -> None:
+    registry = Registry(["sli"], [GAUGE])
+    backlog = BacklogGauge(registry, ["tiny", "small"])
+    waiting = WaitingWork(still.db, still.limits.tiers, still.clock, backlog.show)
+
+    def shown() -> dict[tuple[str, str, str], float]:
+        (family,) = registry.gauge(GAUGE).collect()
+        labels = [(each.labels["model"], each.labels["tier"], each.labels["state"]) for each in family.samples]
+        found = dict(zip(labels, (each.value for each in family.samples), strict=True))
+        assert len(found) == 2 * len(TIERS) * 2
+        return {series: audio_s for series, audio_s in found.items() if audio_s}
+
+    await still.create(await still.account("free"), duration_s=4.0)
+    await waiting.look()
+    assert shown() == {("tiny", "free", "queued"): 4.0}
+    assert len(await take(still)) == 1
+    owner = await still.account()
+    late = await still.create(owner, duration_s=5.0, num_tracks=2)
+    await still.create(owner, duration_s=6.0, mode="stream")
+    await waiting.look()
+    assert shown() == {("tiny", "free", "running"): 4.0, ("tiny", "pro", "queued"): 16.0}
+    await still.expire_now(late.id)
+    await waiting.look()
+    assert shown() == {("tiny", "free", "running"): 4.0, ("tiny", "pro", "queued"): 6.0}

@@ -184,6 +184,19 @@ async def test_repetitions_are_no_requests(platform: Platform) -> None:
     assert sum(requested.values()) == 2.0
 
 
+async def test_what_an_erasure_cancels_is_counted(platform: Platform, generator: FakeGenerator) -> None:
+    account_id = await platform.account(tier="free")
+    http = await platform.connect(await platform.key(account_id))
+    generator.hold(0)  # the free tier has 1 running and 4 queued at once
+    for _ in range(5):
+        assert (await http.post("/api/v1/generate", json=BODY)).status_code == 202
+    await generator.reached[0].wait()
+    await platform.services.accounts.eraser.erase(account_id)
+    truth: Truth = Counter({("free", "async", "cancelled"): 5})
+    await eventually(lambda: _agree(platform, truth))
+    assert await outcomes(platform) == truth
+
+
 class Silent(FakeGenerator):
     """Plays digital silence."""
 
