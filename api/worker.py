@@ -43,6 +43,7 @@ from api.telemetry.zeros import begin_at_zero
 from api.tracing import Tracing
 from api.uploads.service import Uploads
 from api.webhooks.service import WebhookService
+from autoscaling.fairness import Places
 from models.catalog import ModelSpec
 
 PURGE_EVERY_S = 3600.0
@@ -55,6 +56,7 @@ def create_worker(
     settings: Settings | None = None,
     *,
     slots: Mapping[str, int] | None = None,
+    per_replica: Mapping[str, Places] | None = None,
     base: Foundation | None = None,
     log: FilteringBoundLogger | None = None,
     tracing: Tracing | None = None,
@@ -66,6 +68,7 @@ def create_worker(
         models: model id → what it is; the same ids.
         settings: left out: from the environment.
         slots: model id → tracks that this worker has made at once; left out: ``settings.worker_slots`` of each.
+        per_replica: model id → what one replica takes; no more than the ready ones take are then made at once.
         base: left out: built from the settings; closed when the worker has stopped.
         log: left out: JSON lines on standard error.
         tracing: left out: as the settings say; closed when the worker has stopped.
@@ -77,7 +80,8 @@ def create_worker(
     log = log or make_logger(settings.log_level, log_prompts=settings.log_prompts, service=WORKER_SERVICE)
     base = base or Foundation.build(settings)
     places = {name: (slots or {}).get(name, settings.worker_slots) for name in models}
-    return WorkerProcess(base, backends, models, places, log, tracing or Tracing.start(settings, WORKER_SERVICE))
+    tracing = tracing or Tracing.start(settings, WORKER_SERVICE)
+    return WorkerProcess(base, backends, models, places, log, tracing, per_replica or {})
 
 
 class WorkerProcess:
@@ -91,6 +95,7 @@ class WorkerProcess:
         slots: Mapping[str, int],
         log: FilteringBoundLogger,
         tracing: Tracing,
+        per_replica: Mapping[str, Places],
     ) -> None:
         self._base, self._log, self._tracing = base, log, tracing
         self._telemetry = make_telemetry("worker", base.clock, also=[BACKLOG])
@@ -114,7 +119,7 @@ class WorkerProcess:
         self._worker = Worker(
             base.db, base.bus, feed, base.audio, backends, slots, base.limits.tiers, base.clock, log,
             timing=Timing(drain_s=base.settings.worker_drain_s), on_end=self._relay.wake, tracing=tracing,
-            counts=counts,
+            counts=counts, per_replica=per_replica,
         )  # fmt: skip
 
     async def run(self) -> None:

@@ -120,6 +120,28 @@ class Slots:
         return head.num_tracks + kept + self.at_hand <= self.free or owed_s >= (1 + kept) * head.audio_s
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What one replica takes.
+
+    Attributes:
+        tracks: at once.
+        at_hand: of them, beyond what it plays at once.
+    """
+
+    tracks: int
+    at_hand: int = 0
+
+    def slots(self, replicas: int, most: int, taken: int) -> Slots:
+        """Of so many replicas, some taken.
+
+        Args:
+            most: tracks, whatever replicas there are.
+        """
+        total = min(most, replicas * self.tracks)
+        return Slots(total, max(0, total - taken), min(total - 1, replicas * self.at_hand))
+
+
 class Shares:
     """What each tier is owed of one model, in audio-seconds.
 

@@ -34,7 +34,8 @@ def build(args: AppArgs) -> Application:
     models = describe_models(args)
     replicas = {model_id: _bind(model_id, model) for model_id, model in args.enabled.items()}
     slots = {model_id: model.slots for model_id, model in args.enabled.items()}
-    worker = _named(GenerationWorker, WORKER_NAME).bind(replicas, models, slots)
+    places = {model_id: model.places for model_id, model in args.enabled.items()}
+    worker = _named(GenerationWorker, WORKER_NAME).bind(replicas, models, slots, places)
     return _named(Gateway, GATEWAY_NAME).bind(replicas, models, worker)
 
 

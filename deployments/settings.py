@@ -14,6 +14,7 @@ from ray.serve._private.constants import DEFAULT_MAX_ONGOING_REQUESTS
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, RayActorOptionsSchema
 
+from autoscaling.fairness import Places
 from models.engine_config import EngineConfig
 from models.errors import TuttiError
 
@@ -50,8 +51,13 @@ class ModelArgs(BaseModel):
         """Requests that all replicas together take at most: what a worker hands over; the rest waits in fair order."""
         scaling = _autoscaling(self.deployment)
         replicas = scaling.max_replicas if scaling is not None else self.deployment.get("num_replicas") or 1
-        per_replica = self.deployment.get("max_ongoing_requests", DEFAULT_MAX_ONGOING_REQUESTS)
-        return int(replicas) * int(per_replica)
+        return int(replicas) * self.places.tracks
+
+    @property
+    def places(self) -> Places:
+        """What one replica takes, and how much of that beyond the guided requests that it plays at once."""
+        per_replica = int(self.deployment.get("max_ongoing_requests", DEFAULT_MAX_ONGOING_REQUESTS))
+        return Places(per_replica, max(0, per_replica - max(1, self.engine_config().max_rows // 2)))
 
     def engine_config(self) -> EngineConfig:
         """The engine's own settings.

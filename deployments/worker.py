@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from ray.serve.handle import DeploymentHandle
 
+from autoscaling.fairness import Places
 from deployments.client import GeneratorClient
 from deployments.composing import composed
 from models.catalog import ModelSpec
@@ -55,14 +56,21 @@ class GenerationWorker:
     Args:
         handles: model id → handle of its deployment.
         models: model id → what it is.
-        slots: model id → tracks to have made at once.
+        slots: model id → tracks to have made at once, at most.
+        per_replica: model id → what one replica takes; left out: always as many as there are slots.
     """
 
     def __init__(
-        self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec], slots: Mapping[str, int]
+        self,
+        handles: dict[str, DeploymentHandle],
+        models: dict[str, ModelSpec],
+        slots: Mapping[str, int],
+        per_replica: Mapping[str, Places] | None = None,
     ) -> None:
         self._backends = {model_id: CountingClient(handle) for model_id, handle in handles.items()}
-        self._worker: Any = composed(WORKER_FACTORY, "WORKER_SERVICE", self._backends, models, slots=slots)
+        self._worker: Any = composed(
+            WORKER_FACTORY, "WORKER_SERVICE", self._backends, models, slots=slots, per_replica=per_replica
+        )
         self._running: asyncio.Task[None] | None = None
 
     async def check_health(self) -> None:

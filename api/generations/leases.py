@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -91,7 +91,7 @@ async def acquire(
             misses += 1
             continue
         shares.served(tenant.tier, waiting.audio_s, {each.tier for each in tenants})
-        slots = Slots(slots.total, max(0, slots.free - waiting.num_tracks))
+        slots = replace(slots, free=max(0, slots.free - waiting.num_tracks))
         taken.append(lease)
     return taken
 

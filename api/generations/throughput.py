@@ -16,6 +16,10 @@ class Throughput:
         self._steps: dict[str, float] = {}
         self._busy_s: dict[str, float] = {}
 
+    def resize(self, model_id: str, slots: int) -> None:
+        """So many tracks at once from now on."""
+        self._slots[model_id] = slots
+
     def finished(self, model_id: str, steps: int, took_s: float) -> None:
         """A track is done.
 

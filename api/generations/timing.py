@@ -19,6 +19,7 @@ class Timing:
         drain_s: what running generations get when the worker is told to stop.
         retry_s: between attempts to write down a result while the database is away.
         report_s: between signs of life of a worker that has nothing to do.
+        replicas_s: between looks at how many replicas are ready.
     """
 
     lease_s: float = LEASE_S
@@ -28,3 +29,4 @@ class Timing:
     drain_s: float = 120.0
     retry_s: float = 0.25
     report_s: float = 3.0
+    replicas_s: float = 2.0

@@ -20,6 +20,7 @@ from api.generations.execution import Execution
 from api.generations.heartbeat import Heartbeat
 from api.generations.housekeeping import Housekeeping
 from api.generations.patience import Patience, until
+from api.generations.places import ReadyPlaces
 from api.generations.run import Run
 from api.generations.states import Change, Lease
 from api.generations.throughput import Throughput
@@ -35,7 +36,7 @@ from api.streams.writer import FeedWriter
 from api.tasks import stop
 from api.telemetry.work import WorkCounts
 from api.tracing import OpenSpan, Tracing
-from autoscaling.fairness import Shares, Slots
+from autoscaling.fairness import Places, Shares, Slots
 from models.errors import TuttiError
 
 
@@ -44,7 +45,8 @@ class Worker:
 
     Args:
         backends: model id → what makes its audio.
-        slots: model id → tracks at once; only these models are served.
+        slots: model id → tracks at once, at most; only these models are served.
+        per_replica: model id → what each of its replicas takes: as many are leased as the ready ones do.
         on_end: called after generations have ended, such as the outbox's ``wake``.
         counts: told of every change that was committed here.
     """
@@ -65,10 +67,12 @@ class Worker:
         on_end: Callable[[], None] = lambda: None,
         tracing: Tracing | None = None,
         counts: WorkCounts | None = None,
+        per_replica: Mapping[str, Places] | None = None,
     ) -> None:
         self.id = new_id("wrk")
         self._db, self._bus, self._feed, self._audio = db, bus, feed, audio
         self._backends, self._slots = dict(backends), dict(slots)
+        self._places = ReadyPlaces(slots, per_replica or {}, self._backends)
         self._clock, self._log = clock, log.bind(worker=self.id)
         self._timing = timing or Timing()
         self._on_end = on_end
@@ -97,6 +101,7 @@ class Worker:
                     group.create_task(self._housekeeping.run(self._timing.housekeeping_s)),
                     group.create_task(self._listen(doorbells.JOBS, self._look)),
                     group.create_task(self._listen(doorbells.CANCEL, self._heartbeat.wanted)),
+                    group.create_task(self._places.follow(self._timing.replicas_s, self._resized)),
                 ]
                 try:
                     await self._take_leases()
@@ -131,8 +136,12 @@ class Worker:
         for run in self._runs:
             model_id = run.lease.view.model_id
             taken[model_id] = taken.get(model_id, 0) + run.num_tracks
-        found = {name: Slots(total, max(0, total - taken.get(name, 0))) for name, total in self._slots.items()}
+        found = {name: self._places.slots(name, taken.get(name, 0)) for name in self._slots}
         return {name: slots for name, slots in found.items() if slots.free > 0}
+
+    def _resized(self, model_id: str) -> None:
+        self._throughput.resize(model_id, self._places.slots(model_id, 0).total)
+        self._look.set()
 
     async def _fill(self, model_id: str, slots: Slots) -> None:
         async with self._db.read() as conn:

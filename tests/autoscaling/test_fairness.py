@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaling.fairness import Shares, Slots, Tenant, TierRule, Waiting, choose
+from autoscaling.fairness import Places, Shares, Slots, Tenant, TierRule, Waiting, choose
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 RULES = {
@@ -85,6 +85,18 @@ def test_a_copy_of_the_books_leaves_the_original_alone() -> None:
     shares = Shares(RULES)
     shares.copy().served("pro", 10.0, {"pro", "free"})
     assert shares.owed("free") == 0.0
+
+
+def test_slots_are_those_of_the_replicas_that_are_ready() -> None:
+    places = Places(10, at_hand=2)
+    assert places.slots(1, most=100, taken=3) == Slots(10, 7, 2)
+    assert places.slots(3, most=100, taken=3) == Slots(30, 27, 6)
+    assert places.slots(3, most=25, taken=30) == Slots(25, 0, 6)
+
+
+@pytest.mark.parametrize(("leaves", "slots", "kept"), [(0.12, 8, 0), (0.12, 16, 1), (0.29, 100, 29), (0, 100, 0)])
+def test_slots_are_left_free_by_whole_ones(leaves: float, slots: int, kept: int) -> None:
+    assert TierRule(0.1, 1.0, 1, leaves).reserve(slots) == kept
 
 
 def test_a_charge_is_divided_by_the_weight() -> None:

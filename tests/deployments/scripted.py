@@ -40,8 +40,10 @@ class Replica:
 class ScriptedWorker:
     """Stands where ``api.worker`` puts the real one: runs until it is stopped, or until its script breaks it."""
 
-    def __init__(self, backends: Mapping[str, Any], models: Mapping[str, Any], slots: Mapping[str, int]) -> None:
-        self.backends, self.models, self.slots = backends, models, slots
+    def __init__(
+        self, backends: Mapping[str, Any], models: Mapping[str, Any], slots: Mapping[str, int], per_replica: Any
+    ) -> None:
+        self.backends, self.models, self.slots, self.per_replica = backends, models, slots, per_replica
         self.started = asyncio.Event()
         self.ended = False
         self._stopped = asyncio.Event()
@@ -59,10 +61,16 @@ class ScriptedWorker:
 
 
 def create_worker(
-    backends: Mapping[str, Any], models: Mapping[str, Any], settings: Any, *, slots: Mapping[str, int], log: Any
+    backends: Mapping[str, Any],
+    models: Mapping[str, Any],
+    settings: Any,
+    *,
+    slots: Mapping[str, int],
+    per_replica: Any,
+    log: Any,
 ) -> ScriptedWorker:
     log.info("composed", data_dir=str(settings.data_dir))
-    return ScriptedWorker(backends, models, slots)
+    return ScriptedWorker(backends, models, slots, per_replica)
 
 
 def create_app(backends: Mapping[str, Any], models: Mapping[str, Any], settings: Any, *, log: Any) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
+from autoscaling.fairness import Places
 from deployments.gateway import Gateway
 from deployments.platform import DEFAULT_CONFIG
 from deployments.settings import AppArgs, ModelArgs
@@ -109,6 +110,12 @@ def test_a_wrong_value_is_refused_by_name(place: tuple[str, ...], key: str, valu
 def test_slots_are_what_all_replicas_take_at_most(options: dict[str, Any], slots: int) -> None:
     args = shipped_args()["models"]["tiny"]
     assert ModelArgs.model_validate({**args, "deployment": options}).slots == slots
+
+
+def test_places_are_those_of_one_replica_and_what_is_at_hand_beyond_the_guided_ones_that_it_plays() -> None:
+    args = {"checkpoint": "tiny", "engine": {"max_rows": 16}}
+    assert ModelArgs.model_validate({**args, "deployment": {"max_ongoing_requests": 10}}).places == Places(10, 2)
+    assert ModelArgs.model_validate({**args, "deployment": {"max_ongoing_requests": 6}}).places == Places(6, 0)
 
 
 @pytest.mark.parametrize("options", [{}, {"autoscaling_config": {"max_replicas": 4}}])

@@ -12,6 +12,7 @@ from typing import Any, cast
 import httpx2
 import pytest
 
+from autoscaling.fairness import Places
 from deployments import worker as worker_module
 from deployments.platform import Platform
 from deployments.worker import GenerationWorker, WorkerStoppedError
@@ -24,7 +25,7 @@ GENERATE = "/api/v1/generate"
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch, standard_loggers: None) -> Iterator[GenerationWorker]:
     monkeypatch.setattr(worker_module, "WORKER_FACTORY", "tests.deployments.scripted:create_worker")
-    yield GenerationWorker({}, {}, {"tiny": 3})
+    yield GenerationWorker({}, {}, {"tiny": 3}, {"tiny": Places(2, 1)})
     gc.collect()  # its __del__ must leave no coroutine that nobody awaits
 
 
@@ -34,7 +35,7 @@ def scripted(worker: GenerationWorker) -> ScriptedWorker:
 
 async def test_the_first_health_check_starts_the_work_and_the_next_ones_look_at_it(worker: GenerationWorker) -> None:
     inside = scripted(worker)
-    assert inside.slots == {"tiny": 3}
+    assert (inside.slots, inside.per_replica) == ({"tiny": 3}, {"tiny": Places(2, 1)})
     await worker.check_health()
     await inside.started.wait()
     await worker.check_health()

@@ -19,7 +19,7 @@ from api.generations import leases, states
 from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, overdue
 from api.generations.view import GenerationView, State
 from api.store.schema import accounts, generations
-from autoscaling.fairness import Shares, Slots, Tenant, Waiting, choose
+from autoscaling.fairness import Places, Shares, Slots, Tenant, Waiting, choose
 from tests.api.generations.conftest import Bench, MakeBench, ManualClock, eventually
 
 ROOMY = Slots(1000, 1000)
@@ -76,6 +76,18 @@ async def test_slots_are_filled_and_no_more(still: Bench) -> None:
     assert len(await take(still, slots=Slots(8, 5))) == 2
     assert len(await take(still, slots=Slots(8, 1))) == 0
     assert len(await take(still, slots=Slots(8, 8))) == len(made) - 2
+
+
+async def test_a_tier_leaves_slots_of_the_ready_replicas_free_for_those_above(still: Bench) -> None:
+    """Two replicas that play eight and have two at hand: of 16 that play, free leaves one, and nothing at hand."""
+    for _ in range(20):
+        await still.create(await still.account("free"))
+    two = Places(10, at_hand=2)
+    assert len(await take(still, slots=two.slots(2, 40, taken=0))) == 15
+    assert await take(still, slots=two.slots(2, 40, taken=15)) == []
+    above = await still.create(await still.account("enterprise"))
+    assert await take(still, slots=two.slots(2, 40, taken=15)) == [above.id]
+    assert len(await take(still, slots=two.slots(3, 40, taken=16))) == 5  # a third replica: 24 play, 2 are left free
 
 
 async def test_a_lease_is_charged_with_the_tiers_weight(still: Bench) -> None:
