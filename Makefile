@@ -15,7 +15,7 @@ TRITON := triton==3.9.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest crash two-nodes deploy openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest crash two-nodes manifest openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,7 +67,7 @@ crash: install ## The crash harness, long form: 1,000 operations under 50 faults
 two-nodes: install ## A cluster of two nodes of which one is killed, long form: 200 operations (ARGS="--long 32")
 	$(VENV)/bin/python -m tests.crash.two_nodes $(ARGS)
 
-deploy: install ## Write deploy/rayservice.yaml anew from the chart (deploy/README.md)
+manifest: install ## Write deploy/rayservice.yaml anew from the chart (deploy/README.md)
 	$(VENV)/bin/python -m deploy.render
 
 slo-test: install ## Service levels proved: real Prometheus and Alertmanager, load, faults (ARGS="--out FOLDER")

@@ -96,7 +96,7 @@ def test_selectors_find_their_pods(rendered: Objects) -> None:
 
 
 def test_the_plain_manifest_is_the_charts() -> None:
-    assert RAY_SERVICE.read_text() == ray_service(), "make deploy"
+    assert RAY_SERVICE.read_text() == ray_service(), "make manifest"
 
 
 def test_disruption_budgets_name_a_smallest_number(rendered: Objects) -> None:

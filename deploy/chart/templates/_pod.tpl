@@ -24,8 +24,15 @@ spec:
     - name: migrate
       image: {{ include "tutti.image" .ctx }}
       imagePullPolicy: {{ .ctx.Values.image.pullPolicy }}
-      # KubeRay makes the job that clears Ray's state of a deleted cluster from this pod, old image and all.
-      command: [sh, -c, '[ "$NODE_TYPE" = redis-cleanup ] || exec tutti db upgrade']
+      # The database may come up later than this pod, which KubeRay never restarts. And KubeRay makes the job that clears
+      # Ray's state of a deleted cluster from the head's pod, old image and all: that one must not migrate.
+      command:
+        - sh
+        - -c
+        - |
+          [ "$NODE_TYPE" = redis-cleanup ] && exit 0
+          for _ in $(seq 24); do tutti db upgrade && exit 0; sleep 5; done
+          exit 1
       env:
         - { name: NODE_TYPE, valueFrom: { fieldRef: { fieldPath: "metadata.labels['ray.io/node-type']" } } }
         {{- include "tutti.env" .ctx | nindent 8 }}
