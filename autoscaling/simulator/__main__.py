@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"simulator: {error}", file=sys.stderr)
         return 2
     rows: list[Row] = []
-    for row in study(arrivals, profile, arguments.cold_start, arguments.seed, grid=arguments.grid):
+    for row in study(arrivals, profile, arguments.cold_start, arguments.seed, grid=arguments.grid,
+                     leaving=arguments.leaving):  # fmt: skip
         print(f"{row.workload}, cold start {row.cold_start_s:g} s, {row.policy}: {row.report.gpu_hours:.1f} GPU-hours",
               file=sys.stderr, flush=True)  # fmt: skip
         rows.append(row)
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", action="append", default=[], metavar="NAME=CSV", help="column arrival_s, seconds")
     parser.add_argument("--hours", type=float, default=24, help="of the day that is drawn; 0: none")
     parser.add_argument("--rate", type=float, default=1.5, help="requests per second of that day, on average")
+    parser.add_argument("--leaving", type=float, default=0.0, help="fraction whose client leaves before the end")
     parser.add_argument("--poisson", type=float, default=0.0, help="also so many requests a second for an hour")
     parser.add_argument("--cold-start", type=float, nargs="+", default=[15, 30, 60, 120], help="seconds")
     parser.add_argument("--streams", type=int, default=8, help="that a replica serves at once")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -42,8 +43,9 @@ class Outcome:
     """What became of the requests, and what it cost.
 
     Attributes:
-        jobs: admitted ones, in the order of their admission.
+        jobs: admitted ones that came to a replica, in that order.
         refused: at the door.
+        left: admitted ones whose client left while they waited.
         replica_s: model → seconds that replicas existed, starting and draining included.
         gpu_s: the same times their shares of a GPU.
         held_gpu_s: seconds that GPUs were held, whole ones, with a replica or several on each.
@@ -54,6 +56,7 @@ class Outcome:
 
     jobs: list[Job] = field(default_factory=list)
     refused: list[Request] = field(default_factory=list)
+    left: list[Request] = field(default_factory=list)
     replica_s: dict[str, float] = field(default_factory=dict)
     gpu_s: float = 0.0
     held_gpu_s: float = 0.0
@@ -90,7 +93,8 @@ class Cluster:
             for name, profile in profiles.items()
         }
         self._autoscaler = autoscaler
-        self._events: list[tuple[float, int, Size | None, Replica | None, int]] = []
+        self._events: list[tuple[float, int, Size | None, Replica | Request | None, int]] = []
+        self._impatient: dict[int, tuple[Job, Replica]] = {}  # those in replicas whose clients will leave
         self._seq = itertools.count()
         self.events = 0
         self.outcome = Outcome()
@@ -117,14 +121,16 @@ class Cluster:
                 self._arrive(request, now)
                 request = next(arrivals, None)
                 continue
-            now, _, size, replica, version = heapq.heappop(self._events)
-            if size is None or replica is None:
+            now, _, size, who, version = heapq.heappop(self._events)
+            if size is None or who is None:
                 self._tick(now, until_s)
-            elif replica.stage is Stage.STARTING:
+            elif isinstance(who, Request):
+                self._leave(size, who, now)
+            elif who.stage is Stage.STARTING:
                 self._await(size, size.replicas.serve())
                 self._dispatch(size, now)
-            elif replica.version == version and replica.stage is not Stage.GONE:
-                self._happen(size, replica, now)
+            elif who.version == version and who.stage is not Stage.GONE:
+                self._happen(size, who, now)
         self._close(now)
         return self.outcome
 
@@ -139,6 +145,19 @@ class Cluster:
             self.outcome.refused.append(request)
             return
         size.arrive(request)
+        if request.stays_s < math.inf:
+            heapq.heappush(self._events, (now + request.stays_s, next(self._seq), size, request, 0))
+        self._dispatch(size, now)
+
+    def _leave(self, size: Size, request: Request, now: float) -> None:
+        """What waits is cancelled, what is made is stopped, what is done stays."""
+        if size.leave(request):
+            self.outcome.left.append(request)
+        elif request.id in self._impatient:
+            job, replica = self._impatient.pop(request.id)
+            size.stopped(job, size.replicas.leave(replica, job, now))
+            if replica.stage is not Stage.GONE:
+                self._await(size, replica)
         self._dispatch(size, now)
 
     def _dispatch(self, size: Size, now: float) -> None:
@@ -147,6 +166,8 @@ class Cluster:
             assert replica is not None, "one that has room"
             self.outcome.jobs.append(job)
             size.replicas.admit(replica, job, now)
+            if job.request.stays_s < math.inf:
+                self._impatient[job.request.id] = (job, replica)
             self._await(size, replica)
 
     def _await(self, size: Size, replica: Replica) -> None:
@@ -158,6 +179,7 @@ class Cluster:
     def _happen(self, size: Size, replica: Replica, now: float) -> None:
         done = size.replicas.happen(replica, now)
         for job in done:
+            self._impatient.pop(job.request.id, None)
             size.done(job)
         if replica.stage is not Stage.GONE:
             self._await(size, replica)

@@ -79,12 +79,13 @@ class Stage(Enum):
 
 @dataclass(slots=True)
 class Job:
-    """A request in a replica: when it was admitted, heard, and done (seconds)."""
+    """A request in a replica: when it was admitted, heard, done, or left by its client (seconds)."""
 
     request: Request
     admitted_s: float
     heard_s: float | None = None
     done_s: float | None = None
+    left_s: float | None = None
 
 
 class Replica:
@@ -148,6 +149,17 @@ class Replica:
                 job.heard_s = now + self.profile.latency_s
         self.version += 1
         return done
+
+    def leave(self, job: Job, now: float) -> float:
+        """Its client has left; returns the audio-seconds that are not made."""
+        self.advance(now)
+        job.left_s = now
+        left_s = next(due - self.progress for due, _, is_end, each in self._due if is_end and each is job)
+        self._due = [each for each in self._due if each[3] is not job]
+        heapq.heapify(self._due)
+        self.jobs -= 1
+        self.version += 1
+        return left_s
 
     def left_audio_s(self, now: float) -> float:
         """Audio-seconds that its jobs have left."""

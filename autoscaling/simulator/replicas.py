@@ -143,6 +143,22 @@ class Replicas:
             self._end(replica, now)
         return done
 
+    def leave(self, replica: Replica, job: Job, now: float) -> float:
+        """The job's client has left; returns the audio-seconds that are not made."""
+        if replica.stage is Stage.READY:
+            self.left_audio_s(now)
+            self._take(replica)
+            left_s = replica.leave(job, now)
+            self._left_s -= left_s
+            self._put(replica)
+            self._count(replica.jobs + 1, replica.jobs)
+            return left_s
+        left_s = replica.leave(job, now)
+        if not replica.jobs:
+            del self._draining[replica]
+            self._end(replica, now)
+        return left_s
+
     # --------------------------------------------------------------------------------------- bookkeeping
     def _count(self, before: int, after: int) -> None:
         self.running += after - before

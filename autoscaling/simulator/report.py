@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -12,7 +13,8 @@ from autoscaling.simulator.tiers import TierService
 
 @dataclass(frozen=True, slots=True)
 class TierReport:
-    """
+    """Of clients that leave before they were due nothing is counted but that they were admitted.
+
     Attributes:
         asked: requests that came.
         admitted: fraction that was not refused at the door.
@@ -53,6 +55,8 @@ def summarise(outcome: Outcome, tiers: Mapping[str, TierService], clairvoyant_gp
     jobs: dict[str, list[Job]] = {name: [] for name in tiers}
     for job in outcome.jobs:
         jobs[job.request.tier].append(job)
+    for request in outcome.left:
+        jobs[request.tier].append(Job(request, math.inf, left_s=request.arrival_s + request.stays_s))
     refused = dict.fromkeys(tiers, 0)
     for request in outcome.refused:
         refused[request.tier] += 1
@@ -63,14 +67,14 @@ def summarise(outcome: Outcome, tiers: Mapping[str, TierService], clairvoyant_gp
 
 def _tier(jobs: list[Job], refused: int, service: TierService) -> TierReport:
     waits = sorted(
-        (job.heard_s if job.heard_s is not None else float("inf")) - job.request.arrival_s
+        (job.heard_s if job.heard_s is not None else math.inf) - job.request.arrival_s
         for job in jobs
-        if job.request.mode == "stream"
+        if job.request.mode == "stream" and not (job.heard_s is None and _gave_up(job, service))
     )
     lates = [
         job.done_s is not None and job.done_s - job.request.arrival_s <= service.due_s(job.request)
         for job in jobs
-        if job.request.mode != "stream"
+        if job.request.mode != "stream" and not _gave_up(job, service)
     ]
     return TierReport(
         len(jobs) + refused,
@@ -79,3 +83,8 @@ def _tier(jobs: list[Job], refused: int, service: TierService) -> TierReport:
         waits[max(0, -(-95 * len(waits) // 100) - 1)] if waits else None,
         sum(lates) / len(lates) if lates else None,
     )
+
+
+def _gave_up(job: Job, service: TierService) -> bool:
+    """Before anything was due."""
+    return job.left_s is not None and job.left_s - job.request.arrival_s < service.due_s(job.request)

@@ -51,11 +51,9 @@ class Size:
 
     def arrive(self, request: Request) -> None:
         """It waits from now on."""
-        due_s = self._due_at(request)
-        due = _EPOCH + timedelta(seconds=due_s)
-        waiting = Waiting(f"{request.id:09d}", 1, request.audio_s, request.mode, due)
+        waiting = self._waiting(request)
         self._requests[waiting.generation_id] = request
-        each = self._dues.setdefault(round(due_s), _Due())
+        each = self._dues.setdefault(round(self._due_at(request)), _Due())
         each.audio_s += request.audio_s
         each.requests += 1
         self.queue.push(request.tenant, request.tier, waiting)
@@ -68,17 +66,46 @@ class Size:
         request = self._handed.popleft()
         self._handed_s -= request.audio_s
         self._running += 1
+        self._waits_no_longer(request)
+        return Job(request, now)
+
+    def done(self, job: Job) -> None:
+        self._running -= 1
+        self.queue.finished(job.request.tenant)
+
+    def leave(self, request: Request) -> bool:
+        """Its client has left; False: it does not wait any more, so that it is a replica's, or done."""
+        if self._requests.pop(_name(request), None) is not None:
+            self.queue.cancel(request.tenant, self._waiting(request))
+        elif request in self._handed:
+            self._handed.remove(request)
+            self._handed_s -= request.audio_s
+            self._give_back(request, request.audio_s)
+        else:
+            return False
+        self._waits_no_longer(request)
+        return True
+
+    def stopped(self, job: Job, left_s: float) -> None:
+        """Its client has left while it was made: what was not is given back, in audio-seconds."""
+        self._running -= 1
+        self._give_back(job.request, min(left_s, job.request.audio_s))
+
+    def _give_back(self, request: Request, audio_s: float) -> None:
+        self.queue.finished(request.tenant)
+        self.queue.refund(request.tenant, audio_s)
+
+    def _waits_no_longer(self, request: Request) -> None:
         second = round(self._due_at(request))
         due = self._dues[second]
         due.audio_s -= request.audio_s
         due.requests -= 1
         if not due.requests:
             del self._dues[second]
-        return Job(request, now)
 
-    def done(self, job: Job) -> None:
-        self._running -= 1
-        self.queue.finished(job.request.tenant)
+    def _waiting(self, request: Request) -> Waiting:
+        due = _EPOCH + timedelta(seconds=self._due_at(request))
+        return Waiting(_name(request), 1, request.audio_s, request.mode, due)
 
     def _hand_over(self) -> None:
         """In the order of the queue, as far as there are slots."""
@@ -136,3 +163,7 @@ class Size:
             (DueWork(late_s, 0.0), *dues) if late_s > 0 else tuple(dues),
             self.meter.read(now),
         )
+
+
+def _name(request: Request) -> str:
+    return f"{request.id:09d}"

@@ -71,6 +71,7 @@ def study(
     seed: int = 0,
     *,
     grid: bool = False,
+    leaving: float = 0.0,
 ) -> Iterator[Row]:
     """Every workload with every cold start, under each policy, as soon as it is known.
 
@@ -78,8 +79,9 @@ def study(
         arrivals: workload → arrival times (s, ascending).
         grid: also search Ray's settings for the cheapest that keep all promises on that very workload, which nobody can
             do before the day is over.
+        leaving: fraction of the requests whose client leaves before the end.
     """
-    mix = Mix({MODEL: 1.0})
+    mix = Mix({MODEL: 1.0}, leaving=leaving)
     for name, times in arrivals.items():
         requests = mix.requests(times, seed)
         for cold_start_s in cold_starts_s:

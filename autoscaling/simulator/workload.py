@@ -24,6 +24,7 @@ class Request:
     Attributes:
         arrival_s: seconds since the beginning.
         audio_s: its length.
+        stays_s: seconds after its arrival at which its client leaves, if it is not done by then.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Request:
     tenant: str
     mode: Mode
     audio_s: float
+    stays_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Mix:
         tenants: tier → how many accounts.
         skew: the k-th account of a tier asks ``k ** -skew`` times as often as the first; 0: all alike, 1: Zipf's law.
         streamed: fraction that is listened to while it is made.
+        leaving: fraction whose client leaves before its end, after a time that is drawn (exponential).
+        stays_s: mean of that.
     """
 
     models: Mapping[str, float]
@@ -53,10 +57,12 @@ class Mix:
     tenants: Mapping[str, int] = field(default_factory=lambda: {"free": 20_000, "pro": 2_000, "enterprise": 50})
     skew: float = 0.0
     streamed: float = 0.7
+    leaving: float = 0.0
+    stays_s: float = 5.0
 
     def requests(self, arrivals: Sequence[float], seed: int = 0) -> list[Request]:
         """One request for each arrival time (ascending, seconds)."""
-        rng = random.Random(seed)
+        rng, patience = random.Random(seed), random.Random(~seed)
         model, tier, audio_s = (_draw(rng, each) for each in (self.models, self.tiers, self.durations_s))
         names = {name: [f"{name}-{index}" for index in range(number)] for name, number in self.tenants.items()}
         tenant = {
@@ -67,7 +73,9 @@ class Mix:
         for index, at in enumerate(arrivals):
             of = tier()
             mode: Mode = "stream" if rng.random() < self.streamed else "async"
-            made.append(Request(index, at, model(), of, tenant[of](), mode, audio_s()))
+            leaves = patience.random() < self.leaving
+            stays_s = patience.expovariate(1 / self.stays_s) if leaves else math.inf
+            made.append(Request(index, at, model(), of, tenant[of](), mode, audio_s(), stays_s))
         return made
 
 

@@ -103,6 +103,66 @@ def test_who_would_wait_too_long_is_refused_at_the_door() -> None:
     assert [each.id for each in outcome.refused] == [3, 4, 5]
 
 
+# -------------------------------------------------------------------------------- clients that leave
+def test_who_leaves_while_it_waits_is_cancelled_and_the_next_one_goes_first() -> None:
+    waits, next_one = replace(request(3, 0.1), stays_s=2.0), request(4, 0.2)
+    outcome = simulate([request(1, 0.0), request(2, 0.0), waits, next_one])
+    assert outcome.left == [waits]
+    assert times(outcome).keys() == {1, 2, 4}
+    assert times(outcome)[4][0] == pytest.approx(4.0)  # both are done at 30 / 7.5
+
+
+def test_who_leaves_while_it_is_made_frees_its_place_and_is_refunded() -> None:
+    """Made for a second at 7.5 times real time, its account gets back 22.5 of 30 s, and so its next one is first."""
+    requests = [
+        replace(request(1, 0.0), stays_s=1.0, tenant="left"), replace(request(2, 0.0), tenant="stayed"),
+        replace(request(3, 0.1), tenant="stayed"), replace(request(4, 0.2), tenant="left"),
+    ]  # fmt: skip
+    outcome = simulate(requests)
+    job = next(job for job in outcome.jobs if job.request.id == 1)
+    assert (job.left_s, job.done_s) == (1.0, None)
+    seen = times(outcome)
+    assert seen[4][0] == 1.0
+    assert seen[3][0] > 1.0
+
+
+def test_who_leaves_after_the_end_has_left_nothing() -> None:
+    outcome = simulate([replace(request(1, 0.0), stays_s=50.0)])
+    assert times(outcome)[1][2] == pytest.approx(3.0)
+    assert not outcome.left
+
+
+def test_who_leaves_before_anything_was_due_is_no_broken_promise() -> None:
+    def first_audio(stays_s: float) -> float | None:
+        requests = [request(1, 0.0, 300.0), request(2, 0.0, 300.0), replace(request(3, 0.1), stays_s=stays_s)]
+        return summarise(simulate(requests), TIERS).tiers["free"].first_audio
+
+    assert first_audio(9.0) == 1.0
+    assert first_audio(11.0) == pytest.approx(2 / 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.2, 3.0), st.floats(0, 30), st.integers(1, 4))
+def test_clients_come_and_leave_and_the_books_are_even(seed: int, rate: float, cold_s: float, handed: int) -> None:
+    """Wherever they are when they leave: in the line, handed over, in a replica that serves or drains."""
+    policy = ModelPolicy(2, PROFILE.rate(2), cold_s, max_replicas=20, break_even_s=1)
+    requests = replace(MIX, leaving=0.5).requests(poisson(rate, 120, seed), seed)
+    cluster = Cluster(
+        {"m": replace(PROFILE, cold_start_s=cold_s)}, TIERS, DemandPolicy({"m": policy}), handed_over={"m": handed}
+    )
+    outcome = cluster.run(requests, 200)
+    jobs = {job.request.id: job for job in outcome.jobs}
+    assert sorted([*jobs, *(each.id for each in outcome.left)]) == [each.id for each in requests]
+    for job in jobs.values():
+        assert (job.done_s is None) == (job.left_s is not None)
+        if job.left_s is not None:
+            assert job.left_s == pytest.approx(job.request.arrival_s + job.request.stays_s)
+    size = cluster._sizes["m"]
+    assert (size.waiting, size.replicas.running, len(size.queue)) == (0, 0, 0)
+    assert size.queue.waiting_audio_s("free") == pytest.approx(0, abs=1e-6)
+    assert not any(account.running for account in size.queue._accounts.values())
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.2, 3.0), st.floats(0, 60))
 def test_nothing_is_lost_nothing_is_early_and_no_replica_is_overfull(seed: int, rate: float, cold_s: float) -> None:
