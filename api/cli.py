@@ -15,6 +15,7 @@ from api.cli_bench import bench
 from api.cli_db import db
 from api.cli_doctor import doctor
 from api.cli_generate import generate
+from api.cli_models import models
 from api.cli_output import ExitCode, report_error, stderr
 from api.cli_plan import plan
 from api.cli_serve import serve
@@ -35,6 +36,7 @@ app.command()(serve)
 app.command()(generate)
 app.command()(doctor)
 app.command()(plan)
+app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")
 app.add_typer(admin, name="admin")

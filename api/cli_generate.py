@@ -15,11 +15,12 @@ from typing import Annotated, cast
 import typer
 
 from api.cli_client import ServerGenerator
+from api.cli_continue import OPTION, read_prompt
 from api.cli_files import FORMATS, TrackFiles, check_target
 from api.cli_output import CliError, print_json, stderr, usage_error
 from api.cli_progress import StreamProgress
 from models.errors import InvalidRequestError
-from models.types import AudioChunk, GenerationRequest, Generator, SamplingParams
+from models.types import DEFAULT_EXTEND_STRIDE_S, AudioChunk, GenerationRequest, Generator, SamplingParams
 
 DEFAULTS = SamplingParams()
 API_KEY_VARIABLE = "TUTTI_API_KEY"
@@ -59,7 +60,9 @@ class Made:
 def generate(
     prompt: Annotated[str, typer.Argument(help='What to play; "" is music without a prompt.', show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .wav, .flac or .mp3.")],
-    model: Annotated[str | None, typer.Option(help="tiny, or a checkpoint folder; with --url a model id.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="tiny, a name of the catalog, or a folder; with --url an id.")
+    ] = None,
     duration: Annotated[float, typer.Option(help="Seconds of music.")] = 10.0,
     seed: Annotated[int | None, typer.Option(help="The same seed makes the same music; default: a new one.")] = None,
     guidance: Annotated[float, typer.Option(help="How closely to follow the prompt.")] = DEFAULTS.guidance,
@@ -68,6 +71,12 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Draw among this much probability; replaces top_k.")] = DEFAULTS.top_p,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
     tokens_out: Annotated[Path | None, typer.Option(help="Also write the codes: int64 [K, frames], .npy.")] = None,
+    continue_: Annotated[
+        Path | None, typer.Option(OPTION, help="Go on from this: codes (.npy) or audio, which begins the track.")
+    ] = None,
+    extend_stride: Annotated[
+        float, typer.Option(help="Beyond 30 s: seconds from one window to the next.")
+    ] = DEFAULT_EXTEND_STRIDE_S,
     url: Annotated[str | None, typer.Option(help="Let the server at this address make it.")] = None,
     key: Key = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")] = False,
@@ -78,6 +87,8 @@ def generate(
         check_target(tokens_out, (".npy",), "--tokens-out")
         if url is not None:
             raise usage_error("--tokens-out needs the engine in this process: a server streams audio only. Drop --url")
+    if url is not None and (continue_ is not None or extend_stride != DEFAULT_EXTEND_STRIDE_S):
+        raise usage_error(f"{OPTION} and --extend-stride need the engine in this process. Drop --url")
     if prompt and not prompt.strip():
         raise usage_error('the prompt is blank: say what to play, or give "" for music without a prompt')
     request = GenerationRequest(
@@ -86,6 +97,8 @@ def generate(
         duration_s=duration,
         seed=secrets.randbelow(2**32) if seed is None else seed,
         sampling=SamplingParams(guidance, temperature, top_k, top_p, greedy),
+        continues=None if continue_ is None else read_prompt(continue_),
+        extend_stride_s=extend_stride,
     )
     if url is None:
         made = _make_here(request, model or "tiny", output, tokens_out)
@@ -99,11 +112,11 @@ def generate(
 
 def _make_here(request: GenerationRequest, model: str, output: Path, tokens_out: Path | None) -> Made:
     """Run the engine in this process; torch is loaded here and not before."""
-    from models.catalog import describe, resolve
+    from models.catalog import describe, locate
     from models.engine_config import EngineConfig
 
-    folder = resolve(model)
-    spec = describe(folder)
+    files = locate(model)
+    spec = describe(files)
     if request.duration_s > spec.max_duration_s:
         raise InvalidRequestError(
             f"duration is {request.duration_s:g} s, {model} makes at most {spec.max_duration_s:g} s", param="duration"
@@ -112,7 +125,7 @@ def _make_here(request: GenerationRequest, model: str, output: Path, tokens_out:
     with stderr.status(f"Loading {model} …"):
         from models.engine.async_engine import AsyncEngine
 
-        engine = AsyncEngine.from_path(folder, EngineConfig(max_rows=2, return_codes=tokens_out is not None))
+        engine = AsyncEngine.from_path(files, EngineConfig(max_rows=2, return_codes=tokens_out is not None))
     load_s = time.perf_counter() - started
     try:
         files = TrackFiles(output, tokens_out, num_codebooks=spec.num_codebooks)

@@ -196,6 +196,10 @@ class Settings(BaseSettings):
         default=None, description="Folder that keeps the compiled CPU kernel; unset: tutti/kernels in the user's cache"
     )
 
+    model_catalog: Path | None = Field(
+        default=None, description="File of `tutti models`: which models there are; unset: checkpoints/catalog.json"
+    )
+
     metrics_host: MetricsHost = "127.0.0.1"
     metrics_token: MetricsToken = None
     tracing_exporter: Exporter = "none"

@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from deployments.gateway import Gateway
 from deployments.generator import MusicGenerator
-from deployments.preflight import checkpoint_path, describe_models
+from deployments.preflight import checkpoint_files, describe_models
 from deployments.settings import AppArgs, ModelArgs
 from deployments.worker import GenerationWorker
 
@@ -45,4 +45,4 @@ def _named(cls: type[Any], name: str) -> serve.Deployment:
 
 def _bind(model_id: str, model: ModelArgs) -> Application:
     deployment = serve.deployment(MusicGenerator).options(name=deployment_name(model_id), **model.deployment)
-    return deployment.bind(model_id, str(checkpoint_path(model)), model.engine)
+    return deployment.bind(model_id, checkpoint_files(model), model.engine)

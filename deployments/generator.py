@@ -23,6 +23,7 @@ from models.errors import TuttiError
 from models.types import AudioChunk, GenerationRequest
 
 if TYPE_CHECKING:
+    from models.checkpoint_files import CheckpointFiles
     from models.engine.async_engine import AsyncEngine
 
 LOGS = "api.logs"  # above this package, so it is named as text
@@ -113,14 +114,14 @@ class MusicGenerator:
 
     Args:
         model_id: for messages.
-        checkpoint: folder of the checkpoint.
+        checkpoint: its folder, or its files where they lie in several.
         engine: keyword arguments of EngineConfig.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded; Serve then reports the deployment as failed.
     """
 
-    def __init__(self, model_id: str, checkpoint: str, engine: dict[str, Any]) -> None:
+    def __init__(self, model_id: str, checkpoint: str | CheckpointFiles, engine: dict[str, Any]) -> None:
         began_at = time.perf_counter()
         from models.engine.async_engine import AsyncEngine
 

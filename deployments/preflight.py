@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deployments.settings import AppArgs, ModelArgs
-from models.catalog import ModelSpec, describe, resolve
+from models.catalog import ModelSpec, describe, locate
+from models.catalog_file import Catalog
+from models.checkpoint_files import CheckpointFiles, Format, parts_of
 from models.errors import CheckpointError, ModelNotFoundError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -23,22 +25,26 @@ def describe_models(args: AppArgs) -> dict[str, ModelSpec]:
     return {model_id: _describe(model_id, model) for model_id, model in args.enabled.items()}
 
 
-def checkpoint_path(model: ModelArgs) -> Path:
-    """Where the model's checkpoint lies.
+def checkpoint_files(model: ModelArgs) -> CheckpointFiles:
+    """Where the model's checkpoint lies: "tiny", a name of the catalog, or a folder.
 
     Raises:
         ModelNotFoundError: there is none.
+        CheckpointError: the catalog is broken.
     """
     checkpoint = model.checkpoint or ""
     inside = REPOSITORY / checkpoint
-    return resolve(str(inside) if inside.is_dir() else checkpoint)
+    known = checkpoint in Catalog.load().entries
+    return locate(str(inside) if inside.is_dir() and not known else checkpoint)
 
 
 def _describe(model_id: str, model: ModelArgs) -> ModelSpec:
     try:
-        folder = checkpoint_path(model)
-        spec = describe(folder, model_id)
-        _check_weights(folder)
+        files = checkpoint_files(model)
+        spec = describe(files, model_id)
+        for folder, kind in parts_of(files):
+            if kind is Format.TRANSFORMERS:  # the other format's files were looked into to describe the model
+                _check_weights(folder)
         _check_drain(model, spec)
     except (CheckpointError, ModelNotFoundError) as error:
         raise CheckpointError(

@@ -26,7 +26,7 @@ class ModelArgs(BaseModel):
 
     Attributes:
         enabled: false switches the size off; its checkpoint is then not looked at.
-        checkpoint: "tiny" or a folder; a relative path is taken from the repository root.
+        checkpoint: "tiny", a name of `tutti models list`, or a folder; relative to the repository root.
         engine: keyword arguments of ``models.engine_config.EngineConfig``.
         deployment: options of one Serve deployment (``ray.serve.schema.DeploymentSchema``, without its name).
     """

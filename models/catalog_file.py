@@ -10,17 +10,18 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint_files import CheckpointFiles, Format, files_that_matter
+from models.checkpoint_files import CheckpointFiles, files_that_matter, parts_of
 from models.config_file import read_json
 from models.errors import CheckpointError, InvalidRequestError
 
 CATALOG_VARIABLE = "TUTTI_MODEL_CATALOG"
-DEFAULT_CATALOG = Path(__file__).resolve().parents[1] / "checkpoints" / "catalog.json"
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEFAULT_CATALOG = Path("checkpoints", "catalog.json")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _READ_BYTES = 1 << 22
@@ -101,7 +102,7 @@ class Catalog:
     @classmethod
     def load(cls, file: Path | None = None) -> Catalog:
         """The catalog of that file; without one that of TUTTI_MODEL_CATALOG, or checkpoints/catalog.json."""
-        file = file or Path(os.environ.get(CATALOG_VARIABLE) or DEFAULT_CATALOG)
+        file = file or REPOSITORY / (os.environ.get(CATALOG_VARIABLE) or DEFAULT_CATALOG)
         if not file.exists():
             return cls(file, {})
         content = read_json(file)
@@ -124,10 +125,6 @@ class Catalog:
         """The same with this model."""
         return replace(self, entries={**self.entries, name: entry})
 
-    def without(self, name: str) -> Catalog:
-        """The same without this model."""
-        return replace(self, entries={other: entry for other, entry in self.entries.items() if other != name})
-
     def files_of(self, name: str) -> CheckpointFiles:
         """Where that model's checkpoint lies."""
         entry = self.entries[name]
@@ -143,9 +140,10 @@ class Catalog:
         place, folder = place.absolute(), self.file.parent.absolute()  # a link is a place of its own
         return str(place.relative_to(folder)) if place.is_relative_to(folder) else str(place)
 
-    def record(self, files: Iterable[Path], progress: Progress | None = None) -> dict[str, FileRecord]:
-        """Read all these files."""
-        return {self.path_to(file): FileRecord.of(file, progress) for file in files}
+    def record(self, files: CheckpointFiles, progress: Progress | None = None) -> dict[str, FileRecord]:
+        """Read all files of a checkpoint, those of its codec and text encoder included."""
+        found = [file for part in parts_of(files) for file in files_that_matter(*part)]
+        return {self.path_to(file): FileRecord.of(file, progress) for file in found}
 
     def state(self, name: str) -> str:
         """What is known of that model's files without reading them: "checked", "recorded" (never checked), "touched"
@@ -191,22 +189,6 @@ def check_name(name: str) -> str:
             param="name",
         )
     return name
-
-
-def files_of(files: CheckpointFiles) -> list[Path]:
-    """All files that the model is made of, those of its codec and text encoder included.
-
-    Raises:
-        CheckpointError: the folder is no checkpoint, or its parts are nowhere.
-    """
-    found = files_that_matter(files.folder, files.format)
-    if files.format is Format.AUDIOCRAFT:
-        from models.audiocraft.config import read_audiocraft
-
-        model = read_audiocraft(files)
-        for folder in (model.codec, model.text_encoder):
-            found += [] if folder is None else files_that_matter(folder, Format.TRANSFORMERS)
-    return found
 
 
 def _entry(file: Path, name: str, values: Any) -> Entry:

@@ -55,7 +55,7 @@ class CheckpointFiles:
 
     @property
     def format(self) -> Format:
-        """transformers, where both lie in one folder: it holds codec and text encoder as well.
+        """transformers, where both lie in one folder with weights: it holds codec and text encoder as well.
 
         Raises:
             CheckpointError: the folder is neither.
@@ -64,14 +64,35 @@ class CheckpointFiles:
             raise CheckpointError(
                 f"{self.folder} is not a folder: a checkpoint is a folder in transformers or audiocraft format"
             )
-        if (self.folder / CONFIG).is_file():
+        has_language_model = (self.folder / LANGUAGE_MODEL).is_file()
+        if (self.folder / CONFIG).is_file() and (has_weights(self.folder) or not has_language_model):
             return Format.TRANSFORMERS
-        if (self.folder / LANGUAGE_MODEL).is_file():
+        if has_language_model:
             return Format.AUDIOCRAFT
         raise CheckpointError(
             f"{self.folder / CONFIG} is missing, and so is {LANGUAGE_MODEL}: a checkpoint is a folder in transformers "
             "or audiocraft format"
         )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder in transformers format has weights that can be read without running code."""
+    return any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+
+
+def parts_of(files: CheckpointFiles) -> tuple[tuple[Path, Format], ...]:
+    """Every folder that a checkpoint consists of, and the format of what is meant in it.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, or its parts are nowhere.
+    """
+    if files.format is Format.TRANSFORMERS:
+        return ((files.folder, Format.TRANSFORMERS),)
+    from models.audiocraft.config import read_audiocraft
+
+    model = read_audiocraft(files)
+    others = [folder for folder in (model.codec, model.text_encoder) if folder is not None]
+    return ((files.folder, Format.AUDIOCRAFT), *((folder, Format.TRANSFORMERS) for folder in others))
 
 
 def files_that_matter(folder: Path, format: Format) -> list[Path]:  # noqa: A002 the field's own name

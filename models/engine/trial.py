@@ -1,0 +1,90 @@
+"""Two seconds of music: whether a model makes sound at all, and how fast."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.checkpoint_files import CheckpointFiles
+from models.engine.async_engine import AsyncEngine
+from models.engine_config import EngineConfig
+from models.errors import CheckpointError
+from models.types import AudioChunk, GenerationRequest
+
+TRIAL_S = 2.0
+PROMPT = "calm piano"
+_SILENCE = 1e-4  # of full scale; −80 dB
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """
+    Attributes:
+        load_s: until the model was ready.
+        generation_s: for ``TRIAL_S`` of music, alone in the engine.
+        real_time_factor: seconds of music per second.
+        peak, rms: of the samples, full scale is 1.
+    """
+
+    load_s: float
+    generation_s: float
+    real_time_factor: float
+    peak: float
+    rms: float
+    sample_rate: int
+    channels: int
+
+
+def try_out(files: CheckpointFiles, config: EngineConfig | None = None) -> Trial:
+    """Load a checkpoint, every tensor checked, and let it play.
+
+    Raises:
+        CheckpointError: a file, tensor or value is wrong, or what comes out is no music: too few samples, no numbers,
+            or silence.
+    """
+    began_at = time.perf_counter()
+    engine = AsyncEngine.from_path(files, config or EngineConfig(max_rows=2))
+    loaded_at = time.perf_counter()
+    try:
+        request = GenerationRequest(request_id="trial", prompt=PROMPT, duration_s=TRIAL_S)
+        chunks = asyncio.run(_collect(engine, request))
+    finally:
+        engine.shutdown()
+    generation_s = time.perf_counter() - loaded_at
+    samples = np.frombuffer(b"".join(chunk.pcm for chunk in chunks), dtype="<f4")
+    first = chunks[0]
+    peak, rms = check_audio(samples, first.total_samples * first.channels)
+    seconds = first.total_samples / first.sample_rate
+    return Trial(
+        load_s=loaded_at - began_at,
+        generation_s=generation_s,
+        real_time_factor=seconds / generation_s,
+        peak=peak,
+        rms=rms,
+        sample_rate=first.sample_rate,
+        channels=first.channels,
+    )
+
+
+def check_audio(samples: NDArray[np.float32], expected: int) -> tuple[float, float]:
+    """Peak and root mean square of music that can be listened to.
+
+    Raises:
+        CheckpointError: it can not.
+    """
+    if len(samples) != expected:
+        raise CheckpointError(f"it made {len(samples)} samples instead of {expected}")
+    if not np.isfinite(samples).all():
+        raise CheckpointError(f"{np.count_nonzero(~np.isfinite(samples))} of {expected} samples are no numbers")
+    peak, rms = float(np.abs(samples).max()), float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    if peak < _SILENCE:
+        raise CheckpointError(f"it made silence: no sample is above {_SILENCE:g} of full scale")
+    return peak, rms
+
+
+async def _collect(engine: AsyncEngine, request: GenerationRequest) -> list[AudioChunk]:
+    return [chunk async for chunk in engine.generate(request)]
