@@ -10,7 +10,6 @@ from models.checkpoint_files import CONFIG, LANGUAGE_MODEL, CheckpointFiles
 from models.config import ModelConfig
 from models.config_file import read_json
 from models.errors import CheckpointError, ModelNotFoundError
-from models.types import LONGEST_TRACK_S
 from models.variants import LICENCE, recognise, require_runnable
 
 TINY = "tiny"
@@ -26,7 +25,6 @@ class ModelSpec:
 
     Attributes:
         licence: of the weights; "unknown" where nobody says.
-        max_duration_s: of one track.
         sample_rate: Hz.
         frame_rate: codec frames per second.
         num_codebooks: K, over all channels.
@@ -85,7 +83,7 @@ def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> Mode
         path=files.folder,
         licence=licence_of(files, config),
         description=card.get("description", ""),
-        max_duration_s=LONGEST_TRACK_S,
+        max_duration_s=config.max_duration_s,
         sample_rate=config.sample_rate,
         channels=config.channels,
         frame_rate=config.frame_rate,
