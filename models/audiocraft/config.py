@@ -34,6 +34,8 @@ _TRANSFORMER: Mapping[str, object] = {
     "bias_proj": False,
     "activation": "gelu",
     "positional_embedding": "sin",
+    "positional_scale": 1.0,
+    "max_period": 10_000,
     "norm": "layer_norm",
     "past_context": None,
     "layer_scale": None,
@@ -45,6 +47,7 @@ _TRANSFORMER: Mapping[str, object] = {
 _TRAINING = frozenset([
     "dropout", "emb_lr", "custom", "memory_efficient", "attention_as_float32", "checkpointing", "weight_init",
     "depthwise_init", "zero_bias_init", "attention_dropout", "two_step_cfg", "cross_attention", "q_modeling", "xpos",
+    "lr", "weight_decay",
 ])
 # fmt: on
 

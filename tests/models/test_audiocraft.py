@@ -222,6 +222,7 @@ def test_a_part_without_weights_is_named(folder: Path, where: str) -> None:
         ("transformer_lm.dim", 16, "transformer_lm.dim = 16 is the text encoder's width"),
         ("transformer_lm.norm_first", False, "transformer_lm.norm_first = False"),
         ("transformer_lm.positional_embedding", "rope", "positional_embedding = 'rope'"),
+        ("transformer_lm.max_period", 9, "transformer_lm.max_period = 9"),
         ("transformer_lm.novelty", 1, "transformer_lm.novelty = 1 is not a known setting"),
         ("transformer_lm.n_q", 8, "codebooks_pattern.delay.delays = [0, 1, 2, 3]"),
         ("transformer_lm.n_q", "${transformer_lm.n_q}", "refers to itself"),
