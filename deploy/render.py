@@ -1,6 +1,6 @@
 """Renders the chart with Helm's own engine, without a cluster.
 
-``python -m deploy.render`` (``make manifest``) writes ``rayservice.yaml``, the RayService of ``values/trial.yaml`` alone:
+``python -m deploy.render`` (``make manifest``) writes ``rayservice.yaml``, the RayService of ``values/trial.yaml``:
 for who wants to read it, or to do without Helm. A test compares it with the chart.
 """
 
@@ -19,7 +19,7 @@ CHART = FOLDER / "chart"
 RAY_SERVICE = FOLDER / "rayservice.yaml"
 RELEASE, NAMESPACE = "tutti", "tutti"
 _HEAD = (
-    "# Made from the chart by `make manifest`: change that, or deploy/values/trial.yaml. Without Helm: the Secret that\n"
+    "# Made from the chart by `make manifest`: change that, or values/trial.yaml. Without Helm: the Secret that\n"
     "# chart/values.yaml describes, a Valkey and a PostgreSQL under the names below, then kubectl apply.\n"
 )
 

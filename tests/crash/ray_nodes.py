@@ -89,16 +89,23 @@ class RayCluster:
         )
 
     def running(self) -> set[tuple[str, str]]:
-        """Deployment and node's address of every replica that serves, as the dashboard tells it."""
+        """Deployment and node's address of every replica that serves, as the dashboard tells it.
+
+        Raises:
+            RuntimeError: the application cannot be deployed; the message says why.
+        """
         request = urllib.request.Request(
             f"{self.dashboard}/api/serve/applications/",
             headers={"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"},
         )
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            applications = json.load(answer)["applications"]
+            applications = json.load(answer)["applications"].values()
+        failed = [application["message"] for application in applications if application["status"] == "DEPLOY_FAILED"]
+        if failed:
+            raise RuntimeError(failed[0])
         return {
             (name, replica["node_ip"])
-            for application in applications.values()
+            for application in applications
             for name, deployment in application["deployments"].items()
             for replica in deployment["replicas"]
             if replica["state"] == "RUNNING"

@@ -67,3 +67,12 @@
 {{- end -}}
 {{- first $enabled -}}
 {{- end -}}
+
+{{/* Seconds after which nothing plays any more on a cluster that gets no new requests. */}}
+{{- define "tutti.longestDrain" -}}
+{{- $app := first (include "tutti.serveConfig" . | fromYaml).applications -}}
+{{- $longest := 0 -}}
+{{- range $app.deployments -}}{{- $longest = max $longest (int .graceful_shutdown_timeout_s) -}}{{- end -}}
+{{- range $app.args.models -}}{{- $longest = max $longest (int .deployment.graceful_shutdown_timeout_s) -}}{{- end -}}
+{{- add $longest 60 -}}
+{{- end -}}
