@@ -17,7 +17,7 @@ main { max-width: 1200px; padding-bottom: 24px; } article { margin: 0 0 12px; } 
 svg .grid { display: inline; stroke: var(--grid); } svg .faint { opacity: 0.55; }
 article > p { margin: 0 0 8px; color: var(--faint); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 12px 0; }
-.cards article { margin: 0; padding: 12px; } .cards b { display: block; font-size: 24px; line-height: 1.25; }
+.cards article { margin: 0; padding: 12px; } .cards b { display: block; font-size: 20px; line-height: 1.25; }
 .cards span { color: var(--faint); font-size: 12.5px; } .halves { display: grid; gap: 12px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
 table { margin-bottom: 4px; } tr.best td { font-weight: 600; } .bars { row-gap: 10px; padding: 8px 0; }

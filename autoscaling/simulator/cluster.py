@@ -128,6 +128,7 @@ class Cluster:
                 self._leave(size, who, now)
             elif who.stage is Stage.STARTING:
                 self._await(size, size.replicas.serve())
+                self._adjust(size, now)
                 self._dispatch(size, now)
             elif who.version == version and who.stage is not Stage.GONE:
                 self._happen(size, who, now)
@@ -203,6 +204,11 @@ class Cluster:
             self._start(size, now, ready_s=now + size.replicas.profile.cold_start_s)
         for _ in range(size.replicas.planned - wanted):
             size.replicas.remove(now)
+        self._adjust(size, now)
+
+    def _adjust(self, size: Size, now: float) -> None:
+        for replica in size.replicas.adjust(now):
+            self._await(size, replica)
 
     def _start(self, size: Size, now: float, *, ready_s: float) -> None:
         self.outcome.starts += ready_s > now

@@ -22,6 +22,8 @@ class Profile:
             the codec's look-ahead included.
         overhead_s: seconds for which a request has its place without being in a step: text encoding, handing over.
         latency_s: seconds of a request before and after that: the gateway, the queue, the way back to the listener.
+        beside_start: of their rate that replicas keep while another one of the size starts; below 1 on a machine whose
+            cores they share with it.
         gpu: share of a GPU.
         cold_start_s: seconds from asking for a replica until it serves.
     """
@@ -35,10 +37,15 @@ class Profile:
     cold_start_s: float = 30.0
     frame_s: float = 0.02
     latency_s: float = 0.0
+    beside_start: float = 1.0
 
     def __post_init__(self) -> None:
         if self.streams < 1 or self.base_s + self.stream_s <= 0 or min(self.base_s, self.stream_s) < 0:
             raise ValueError(f"a replica serves at least one stream and its steps take time, got {self}")
+        if not 0 < self.beside_start <= 1:
+            raise ValueError(
+                f"beside a start replicas keep a part of their rate, above 0 to 1, got {self.beside_start:g}"
+            )
         if not 0 <= self.gpu <= 1:
             raise ValueError(f"a replica takes a share of one GPU, from 0 to 1, got {self.gpu:g}")
 
@@ -93,8 +100,8 @@ class Replica:
     made, so each job is due at a fixed progress and nothing is touched when the pace changes."""
 
     __slots__ = (
-        "_due", "_seq", "_updated_s", "asked_s", "gpu", "jobs", "place", "profile", "progress", "ready_s", "stage",
-        "version",
+        "_due", "_seq", "_updated_s", "asked_s", "gpu", "jobs", "place", "profile", "progress", "ready_s", "speed",
+        "stage", "version",
     )  # fmt: skip
 
     def __init__(self, profile: Profile, asked_s: float, ready_s: float, gpu: int = -1) -> None:
@@ -106,6 +113,7 @@ class Replica:
         self.stage = Stage.STARTING
         self.jobs = 0
         self.progress = 0.0
+        self.speed = 1.0
         self.version = 0
         self._updated_s = ready_s
         self._due: list[tuple[float, int, bool, Job]] = []
@@ -113,7 +121,7 @@ class Replica:
 
     def advance(self, now: float) -> None:
         if self.jobs:
-            self.progress += (now - self._updated_s) * self.profile.rate(self.jobs)
+            self.progress += (now - self._updated_s) * self.speed * self.profile.rate(self.jobs)
         self._updated_s = now
 
     def admit(self, job: Job, now: float) -> float:
@@ -128,11 +136,17 @@ class Replica:
         self.version += 1
         return lead + job.request.audio_s
 
+    def slow(self, speed: float, now: float) -> None:
+        """From now on all of it goes at this part of its rate."""
+        self.advance(now)
+        self.speed = speed
+        self.version += 1
+
     def next_s(self) -> float | None:
         """When something happens next, if nobody joins before; None: nothing will."""
         if not self._due:
             return None
-        wait = max(0.0, self._due[0][0] - self.progress) / self.profile.rate(self.jobs)
+        wait = max(0.0, self._due[0][0] - self.progress) / (self.speed * self.profile.rate(self.jobs))
         return self._updated_s + wait
 
     def happen(self, now: float) -> list[Job]:

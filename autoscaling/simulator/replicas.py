@@ -47,6 +47,7 @@ class Replicas:
         self._pace = 0.0
         self._left_s = 0.0
         self._left_at = 0.0
+        self._speed = 1.0
 
     def __len__(self) -> int:
         return self.planned + len(self._draining)
@@ -64,7 +65,7 @@ class Replicas:
         """Audio-seconds that the ready ones have left."""
         if not self.running:
             self._left_s = self._pace = 0.0  # sums of many small numbers are rounded
-        self._left_s = max(0.0, self._left_s - self._pace * (now - self._left_at))
+        self._left_s = max(0.0, self._left_s - self._speed * self._pace * (now - self._left_at))
         self._left_at = now
         return self._left_s
 
@@ -83,7 +84,7 @@ class Replicas:
         """The one that was asked for first is ready."""
         replica = self._starting.popleft()
         self._one_less(0)
-        replica.stage = Stage.READY
+        replica.stage, replica.speed = Stage.READY, self._speed
         self.ready += 1
         self.room += self.profile.streams
         self._put(replica)
@@ -113,6 +114,19 @@ class Replicas:
         """All of them are gone."""
         for replica in [*self._starting, *(each for some in self._by_jobs for each in some), *self._draining]:
             self._end(replica, now)
+
+    def adjust(self, now: float) -> list[Replica]:
+        """To whether one starts: those whose next event comes at another time now. Where starting takes nothing from
+        those that serve there are none."""
+        speed = self.profile.beside_start if self._starting else 1.0
+        if speed == self._speed:
+            return []
+        self.left_audio_s(now)
+        self._speed = speed
+        serving = [*(each for equal in self._by_jobs for each in equal), *self._draining]
+        for replica in serving:
+            replica.slow(speed, now)
+        return serving
 
     # -------------------------------------------------------------------------------------------- work
     def emptiest(self) -> Replica | None:

@@ -25,7 +25,7 @@ from benchmarks.serve_load.plan import Schedule, Workload, build
 from benchmarks.serve_load.preflight import known_keys
 from benchmarks.serve_load.started import started
 from benchmarks.simulator_check.compare import Before, Seen, holds, lines, simulated, table
-from benchmarks.simulator_check.fit import FitError, latency_s, profile_of
+from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of
 from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
 from benchmarks.simulator_check.scenario import LENGTHS_S, TIERS, Scenario
 from deployments.platform import DEFAULT_CONFIG
@@ -54,15 +54,37 @@ class Run:
         return Seen(heard, total, len(self.watch.seen), ups, downs)
 
     @property
-    def cold_start_s(self) -> float:
-        """From the decision to have one more until it began its first track."""
+    def start(self) -> tuple[float, float]:
+        """From the decision to have one more until it began its first track.
+
+        Raises:
+            FitError: there was none.
+        """
         ups = [each.at for each in self.changes if each.replicas > each.before]
-        if not ups:
-            raise FitError("the policy never asked for a second replica: give a higher --high")
         first: dict[str, float] = {}
         for track in self.tracks:
             first.setdefault(track.replica, track.began_at)
-        return min((at - ups[0] for at in first.values() if at > ups[0]), default=0.0)
+        later = [at for at in first.values() if ups and at > ups[0]]
+        if not later:
+            raise FitError("no second replica was asked for and used: give a higher --high")
+        return ups[0], min(later)
+
+    def profile(self, calm_s: float) -> Profile:
+        """What the log says of a replica.
+
+        Args:
+            calm_s: of the schedule, in which requests find the replica idle.
+
+        Raises:
+            FitError: it says too little.
+        """
+        asked, served = self.start
+        during = [track for track in self.tracks if track.began_at >= asked and track.ended_at <= served]
+        others = [track for track in self.tracks if track.ended_at < asked or track.began_at > served]
+        found = profile_of(others, served - asked, during)
+        heard = [each.first_audio_s for each in self.outcomes if each.planned.at_s < calm_s]
+        latency = latency_s([each for each in heard if each is not None], found)
+        return replace(found, latency_s=latency, beside_start=beside_start(during, self.tracks, found))
 
 
 def observe(scenario: Scenario, schedule: Schedule, folder: Path, settle_s: float) -> Run:
@@ -96,16 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         schedule = scenario.schedule(Path(folder))
         seen = observe(scenario, schedule, Path(folder), given.settle)
     try:
-        profile = profile_of(seen.tracks, seen.cold_start_s)
+        profile = seen.profile(scenario.calm_s)
     except FitError as error:
         print(f"simulator_check: {error}", file=sys.stderr)
         return 2
-    calm = [
-        each.first_audio_s
-        for each in seen.outcomes
-        if each.first_audio_s is not None and each.planned.at_s < scenario.calm_s
-    ]
-    profile = replace(profile, latency_s=latency_s(calm, profile) if calm else 0.0)
     real, told = seen.seen(scenario), simulated(scenario, schedule, profile, ACCOUNTS, seen.before)
     found = lines(schedule, real, told)
     is_within = holds(found, real, told)
@@ -142,7 +158,10 @@ def in_words(requests: int, profile: Profile) -> str:
     rates = f"a stream alone is made at {profile.rate(1):.1f} times real time, two at {profile.rate(2):.1f} each"
     inside_ms, outside_ms = 1000 * profile.overhead_s, 1000 * profile.latency_s
     overheads = f"overhead {inside_ms:.0f} ms in the replica and {outside_ms:.0f} ms before and after it"
-    return f"{requests} requests; {rates}; cold start {profile.cold_start_s:.1f} s, {overheads}"
+    start = (
+        f"cold start {profile.cold_start_s:.1f} s, beside which the other keeps {profile.beside_start:.0%} of its rate"
+    )
+    return f"{requests} requests; {rates}; {start}; {overheads}"
 
 
 def _parser() -> argparse.ArgumentParser:

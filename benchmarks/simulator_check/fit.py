@@ -23,9 +23,12 @@ class FitError(ValueError):
     """The run says too little of the engine; the message says what is missing."""
 
 
-def profile_of(tracks: Sequence[Track], cold_start_s: float) -> Profile:
+def profile_of(tracks: Sequence[Track], cold_start_s: float, others: Sequence[Track] = ()) -> Profile:
     """Least squares over the tracks: each takes an overhead, and for each frame a step whose time grows with the
     streams beside it.
+
+    Args:
+        others: that kept them company and say nothing of the rates themselves.
 
     Raises:
         FitError: there are too few tracks, or none had company.
@@ -34,7 +37,7 @@ def profile_of(tracks: Sequence[Track], cold_start_s: float) -> Profile:
         raise FitError(f"{len(tracks)} tracks say nothing of the engine's rates: at least 10 are wanted")
     frames = np.array([track.audio_s / _FRAME_S for track in tracks])
     took = np.array([track.ended_at - track.began_at for track in tracks])
-    spent = [_spent(track, tracks) for track in tracks]
+    spent = [_spent(track, [*tracks, *others]) for track in tracks]
     if len({max(each) for each in spent}) == 1 and len({min(each) for each in spent}) == 1:
         raise FitError("every track had the same company: the time of a step cannot be told from that of a stream")
     overhead_s, base_s, stream_s = 0.0, 1.0, 0.0
@@ -47,6 +50,21 @@ def profile_of(tracks: Sequence[Track], cold_start_s: float) -> Profile:
     return Profile(
         STREAMS, base_s, stream_s, FIRST_AUDIO_S, min(overhead_s, _MOST_OVERHEAD_S), cold_start_s=cold_start_s, gpu=0.0
     )
+
+
+def beside_start(during: Sequence[Track], others: Sequence[Track], profile: Profile) -> float:
+    """Of the rate of a replica that which is left while another one starts on the same cores.
+
+    Args:
+        during: tracks that were made meanwhile.
+        others: all.
+    """
+    took = sum(track.ended_at - track.began_at for track in during)
+    alone = 0.0
+    for track in during:
+        beside = _company(_spent(track, others), profile.base_s, profile.stream_s)
+        alone += profile.overhead_s + track.audio_s / _FRAME_S * (profile.base_s + profile.stream_s * beside)
+    return min(1.0, alone / took) if took else 1.0
 
 
 def latency_s(heard_s: Sequence[float], profile: Profile) -> float:

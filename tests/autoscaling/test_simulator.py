@@ -295,3 +295,13 @@ def test_the_course_holds_everybody_once() -> None:
     assert len(course.hours) == len(course.gpus) == len(course.replicas["m"]) <= 288
     assert set(course.heard) == {"enterprise", "free"}
     assert all(share is None or 0 <= share <= 1 for shares in course.heard.values() for share in shares)
+
+
+def test_a_start_on_the_same_cores_slows_those_that_serve_until_it_serves() -> None:
+    # 5 s at 10 times real time, then half of it until 25 s, then 10 times again.
+    profile = replace(PROFILE, beside_start=0.5)
+    cluster = Cluster({"m": profile}, TIERS, Steps((0, 1), (5, 2)), {"m": 1})
+    outcome = cluster.run([request(1, 0.0, 200.0)], 40.0)
+    assert times(outcome)[1][2] == pytest.approx(25 + (200 - 50 - 100) / 10)
+    with pytest.raises(ValueError, match="keep a part of their rate"):
+        replace(PROFILE, beside_start=0.0)

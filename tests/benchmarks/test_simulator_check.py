@@ -14,7 +14,7 @@ from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.rivals import Fixed
 from benchmarks.serve_load.plan import Schedule
 from benchmarks.simulator_check.compare import Seen, holds, lines, promises, requests_of, simulated, table
-from benchmarks.simulator_check.fit import FitError, latency_s, profile_of
+from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of
 from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
 from benchmarks.simulator_check.scenario import Scenario
 from deployments.platform import DEFAULT_CONFIG
@@ -59,6 +59,14 @@ def test_the_fit_finds_the_rates_behind_the_tracks(schedule: Schedule) -> None:
     assert found.overhead_s == pytest.approx(PROFILE.overhead_s, abs=0.02)
     alone_s = PROFILE.overhead_s + PROFILE.first_audio_s / PROFILE.rate(1)
     assert latency_s([alone_s + 0.1] * 3, PROFILE) == pytest.approx(0.1)
+
+
+def test_what_a_start_takes_from_the_others_is_seen(schedule: Schedule) -> None:
+    tracks_ = made(schedule, PROFILE)
+    assert beside_start(tracks_, tracks_, PROFILE) == pytest.approx(1.0, abs=0.03)
+    halved = [Track("r", 2 * each.began_at, 2 * each.ended_at, each.audio_s) for each in tracks_]
+    assert beside_start(halved, halved, PROFILE) == pytest.approx(0.5, abs=0.03)
+    assert beside_start([], tracks_, PROFILE) == 1.0
 
 
 @pytest.mark.parametrize(
