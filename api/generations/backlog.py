@@ -7,9 +7,13 @@ how many steps it does per second over all of them (``steps_per_s``). So per mod
     run   = steps of one track · slots / steps per second          (its tracks run side by side)
     eta   = wait + run
 
+While fewer wait than run it is known better: each of those that end gives its slot to one of them, so that the k-th in
+the line begins when the k-th of those that run ends, or before.
+
 What is ahead follows from the order in ``autoscaling.fairness``: of its own account the earlier ones, of its tier's
 other accounts what begins on a lower clock (by their mean length), and of other tiers as much as their shares let pass
-meanwhile. It is an estimate from what is known now: who comes later may still come first, as far as that order allows.
+meanwhile. Who comes later may still come first, as far as that order allows: tiers with larger shares are taken to go
+on having as many tracks made as they have now, and what is left, or the tier's share if that is more, is its part.
 """
 
 from __future__ import annotations
@@ -58,11 +62,18 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Some generations, in sum."""
+    """Some generations, in sum.
+
+    Attributes:
+        ends_s: of those that run, seconds until each of their tracks ends, ascending; empty: nobody can say.
+        by_tier: of those that run, tracks.
+    """
 
     steps: float = 0.0
     tracks: int = 0
     generations: int = 0
+    ends_s: tuple[float, ...] = field(default=(), compare=False)
+    by_tier: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __add__(self, other: Work) -> Work:
         return Work(self.steps + other.steps, self.tracks + other.tracks, self.generations + other.generations)
@@ -176,14 +187,38 @@ def ahead_of(tier: str, own: Work, backlog: ModelBacklog, rules: Rules) -> Work:
 def wait_s(tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, rules: Rules) -> float | None:
     """Seconds until a generation begins that has ``own`` of its tier's lines ahead of it; None: nobody can say.
 
-    0 when there are slots for it and for all before it.
+    0 when there are slots for it, for all before it, and for what its tier leaves free.
     """
     if backlog.capacity is None:
         return None
-    ahead = ahead_of(tier, own, backlog, rules)
-    if backlog.running.tracks + ahead.tracks + num_tracks <= backlog.capacity.slots:
+    capacity, running = backlog.capacity, backlog.running
+    ahead, part = ahead_of(tier, own, backlog, rules), part_of(tier, backlog, rules)
+    free = capacity.slots - running.tracks
+    mine = min(num_tracks + rules[tier].reserve(capacity.slots), capacity.slots)
+    if ahead.tracks + mine <= free:
         return 0.0
-    return (backlog.running.steps + ahead.steps) / backlog.capacity.steps_per_s
+    in_sum_s = (running.steps + ahead.steps) / capacity.steps_per_s
+    if not running.ends_s:
+        return in_sum_s
+    if part == 1:
+        must_end = ahead.tracks + mine - free
+        return min(in_sum_s, running.ends_s[must_end - 1]) if must_end <= len(running.ends_s) else in_sum_s
+    must_end = max(ahead.tracks + mine - free, math.ceil((own.tracks + mine - free) / part))
+    if must_end <= len(running.ends_s):
+        return running.ends_s[must_end - 1]
+    # Of those that run half is left on average.
+    each_steps = own.steps / own.tracks if own.tracks else 2 * running.steps / running.tracks
+    return running.ends_s[-1] + (must_end - len(running.ends_s)) * each_steps / capacity.steps_per_s
+
+
+def part_of(tier: str, backlog: ModelBacklog, rules: Rules) -> float:
+    """The fraction of the slots that come free for a tier, while those with larger shares hold what they hold now."""
+    assert backlog.capacity is not None, "slots are known"
+    share = rules[tier].share
+    above = sum(
+        tracks for name, tracks in backlog.running.by_tier.items() if name in rules and rules[name].share > share
+    )
+    return max(share, 1 - above / backlog.capacity.slots)
 
 
 def own_wait_s(running_s: Iterable[float], ahead_s: Iterable[float], places: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -73,12 +74,22 @@ async def _lines(conn: AsyncConnection) -> dict[str, dict[str, dict[str, Line]]]
 async def _running(conn: AsyncConnection, capacities: Mapping[str, Capacity], now: datetime) -> dict[str, Work]:
     table = generations.c
     rows = await conn.execute(
-        select(table.model_id, table.cost_steps, table.num_tracks, table.started_at).where(
+        select(table.model_id, table.tier, table.cost_steps, table.num_tracks, table.started_at).where(
             table.state.in_(("running", "cancelling"))
         )
     )
     found: dict[str, Work] = {}
-    for model_id, cost_steps, num_tracks, started_at in rows:
-        steps = left(capacities.get(model_id), cost_steps, num_tracks, started_at, now)
+    ends: dict[str, list[float]] = {}
+    by_tier: dict[str, dict[str, int]] = {}
+    for model_id, tier, cost_steps, num_tracks, started_at in rows:
+        capacity = capacities.get(model_id)
+        steps = left(capacity, cost_steps, num_tracks, started_at, now)
         found[model_id] = found.get(model_id, Work()) + Work(steps, num_tracks, 1)
-    return found
+        tracks = by_tier.setdefault(model_id, {})
+        tracks[tier] = tracks.get(tier, 0) + num_tracks
+        if capacity is not None:
+            ends.setdefault(model_id, []).extend([capacity.run_s(steps, num_tracks)] * num_tracks)
+    return {
+        model_id: replace(work, ends_s=tuple(sorted(ends.get(model_id, ()))), by_tier=by_tier[model_id])
+        for model_id, work in found.items()
+    }

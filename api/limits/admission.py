@@ -2,10 +2,16 @@
 
 The backlog drains at the measured rate, so a wait that is w − bound seconds too long is short enough after w − bound
 seconds, and after as many more as those take who were refused before and come back earlier: that is Retry-After.
+
+So there are three answers: it begins at once; it waits for at most as long as its tier is promised, and ``eta_s`` says
+for how long; or it is refused. When there is too much for all, tiers feel it from the smallest share up, since what is
+left over goes to the largest. Of one tier jobs are refused first: while a listener who was sent away has not come back,
+only jobs are let in that begin at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +31,8 @@ from api.store.schema import accounts
 BLIND_QUEUE = 64
 """Generations of a model that may wait while no worker is there to estimate by: a restart of the workers passes."""
 BLIND_RETRY_S = 10.0
+_BEHIND_S = 0.01
+"""Of the clock: more than newcomers are set behind those of equal clocks, see ``books.LATER``."""
 _UNKNOWN_STEPS = 500.0
 """Of a generation that was refused unread, while none waits to compare it with."""
 _OWN_CLOCK = select(accounts.c.virtual_s).where(accounts.c.id == bindparam("account_id"))
@@ -54,7 +62,7 @@ class Admission:
         self._backlogs = backlogs
         self._rules = tiers.rules
         self._clock = clock
-        self._outside: dict[tuple[str, str], ComingBack] = {}
+        self._outside: dict[tuple[str, str, Mode], ComingBack] = {}
 
     async def check(self, conn: AsyncConnection, newcomer: Newcomer) -> None:
         """Let a generation in, or refuse it.
@@ -108,20 +116,22 @@ class Admission:
         if refusals:
             first = min(refusals, key=lambda each: each.retry_after_s)
             waiting = backlog.of(first.model_id).waiting
-            self._turn_away(first, tier, waiting.steps / waiting.generations if waiting.generations else _UNKNOWN_STEPS)
+            self._turn_away(
+                first, tier, mode, waiting.steps / waiting.generations if waiting.generations else _UNKNOWN_STEPS
+            )
 
     def _clock_s(self, backlog: Backlog, newcomer: Newcomer, own_s: float | None) -> float:
         """Where the account stands on the fair queue's clock; at least there, if its own row is not known."""
         line = backlog.of(newcomer.model_id).line(newcomer.tier.name, newcomer.account_id)
         if line is not None:
             return line.virtual_s
-        floor_s = backlog.floor_s(newcomer.tier.name)
+        floor_s = backlog.floor_s(newcomer.tier.name) + _BEHIND_S
         return floor_s if own_s is None else max(own_s, floor_s)
 
     def _decide(self, backlog: Backlog, newcomer: Newcomer, clock_s: float) -> None:
         refusal = self._refusal(backlog, newcomer, clock_s)
         if refusal is not None:
-            self._turn_away(refusal, newcomer.tier, newcomer.cost_steps)
+            self._turn_away(refusal, newcomer.tier, newcomer.mode, newcomer.cost_steps)
 
     def _refusal(self, backlog: Backlog, newcomer: Newcomer, clock_s: float) -> _Refusal | None:
         model, tier = backlog.of(newcomer.model_id), newcomer.tier
@@ -133,8 +143,9 @@ class Admission:
         if wait is None:
             return _blind_refusal(newcomer.model_id, model)
         if wait <= newcomer.bound_s:
-            return None
-        outside = Work(self._line_outside(newcomer.model_id, tier.name).amount, 0, 0)
+            return self._refusal_for_listeners(newcomer, wait)
+        modes: tuple[Mode, ...] = ("stream",) if newcomer.mode == "stream" else ("stream", "async")
+        outside = Work(math.fsum(self._line_outside(newcomer.model_id, tier, mode).amount for mode in modes), 0, 0)
         behind_s = wait_s(tier.name, ahead + outside, newcomer.num_tracks, model, self._rules)
         assert behind_s is not None, "who can be estimated for one line can be for a longer one"
         return _Refusal(
@@ -145,15 +156,30 @@ class Admission:
             wait - newcomer.bound_s + min(behind_s - wait, MAX_LATER_S),
         )
 
-    def _line_outside(self, model_id: str, tier: str) -> ComingBack:
-        return self._outside.setdefault((model_id, tier), ComingBack())
+    def _refusal_for_listeners(self, newcomer: Newcomer, wait: float) -> _Refusal | None:
+        """A job takes no place that a listener of its tier was refused and may come back for."""
+        if newcomer.mode == "stream" or wait == 0:
+            return None
+        listeners = self._line_outside(newcomer.model_id, newcomer.tier, "stream")
+        if listeners.amount <= 0:
+            return None
+        return _Refusal(
+            newcomer.model_id,
+            f"listeners of the {newcomer.tier.name} tier have to be refused at the moment, and jobs give way to them: "
+            "send it again after Retry-After seconds",
+            {"estimated_wait_s": round(wait, 1), "max_wait_s": newcomer.bound_s},
+            listeners.last_s,
+        )
 
-    def _turn_away(self, refusal: _Refusal, tier: Tier, steps: float) -> None:
+    def _line_outside(self, model_id: str, tier: Tier, mode: Mode) -> ComingBack:
+        return self._outside.setdefault((model_id, tier.name, mode), ComingBack())
+
+    def _turn_away(self, refusal: _Refusal, tier: Tier, mode: Mode, steps: float) -> None:
         """
         Raises:
             ApiError: always.
         """
-        self._line_outside(refusal.model_id, tier.name).add(steps, refusal.retry_after_s)
+        self._line_outside(refusal.model_id, tier, mode).add(steps, refusal.retry_after_s)
         raise ApiError(
             ErrorCode.SYSTEM_OVERLOADED,
             refusal.message,

@@ -40,6 +40,11 @@ class ComingBack:
             self._amount -= self._due.pop(second)
         return self._amount if self._due else 0.0
 
+    @property
+    def last_s(self) -> float:
+        """Seconds until all of it is due."""
+        return max(0.0, max(self._due, default=0) - self._clock())
+
     def add(self, amount: float, after_s: float) -> None:
         """So much was told to come back in so many seconds."""
         second = math.ceil(self._clock() + after_s)

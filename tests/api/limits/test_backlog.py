@@ -14,6 +14,7 @@ from api.generations.backlog import (
     Work,
     ahead_of,
     own_wait_s,
+    part_of,
     share_of,
     tier_ahead,
     wait_s,
@@ -74,6 +75,54 @@ def test_nobody_waits_while_there_are_slots() -> None:
     assert wait_s("free", Work(), 2, busy, RULES) == 0
     assert wait_s("free", Work(), 3, busy, RULES) == 3000 / 400
     assert wait_s("free", Work(), 1, ModelBacklog(EIGHT), RULES) == 0
+
+
+def test_who_is_next_begins_when_the_next_track_ends() -> None:
+    """Not when all that runs would be done: eight run, and their ends are known."""
+    ends_s = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    busy = ModelBacklog(EIGHT, Work(36 * 50.0, 8, 8, ends_s))
+    assert wait_s("free", Work(), 1, busy, RULES) == 1.0
+    assert wait_s("free", Work(), 3, busy, RULES) == 3.0
+    assert wait_s("free", Work(500, 1, 1), 1, busy, RULES) == 2.0
+    assert wait_s("free", Work(4000, 8, 8), 1, busy, RULES) == (36 * 50 + 4000) / 400  # longer than they run
+    assert wait_s("free", Work(50, 7, 7), 1, busy, RULES) == (36 * 50 + 50) / 400  # those before are done earlier
+
+
+def test_slots_that_come_free_go_to_tiers_above_as_before() -> None:
+    """Enterprise holds seven of eight: an eighth of what comes free is left for others, and for pro its share."""
+    ends_s = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    busy = ModelBacklog(EIGHT, Work(36 * 50.0, 8, 8, ends_s, {"enterprise": 7, "free": 1, "gone": 9}))
+    assert [part_of(tier, busy, RULES) for tier in ("enterprise", "pro", "free")] == [1, 0.3, 0.125]
+    assert wait_s("enterprise", Work(), 1, busy, RULES) == 1.0
+    assert wait_s("pro", Work(), 1, busy, RULES) == 4.0  # the fourth of those that end, rounded up
+    assert wait_s("free", Work(), 1, busy, RULES) == 8.0
+    assert wait_s("free", Work(500, 1, 1), 1, busy, RULES) == 8.0 + 8 * 500 / 400
+
+
+def test_a_tier_waits_for_one_more_where_it_leaves_slots_free() -> None:
+    sixteen = Capacity(16, 800.0)
+    ends_s = tuple(float(second) for second in range(1, 16))
+    busy = ModelBacklog(sixteen, Work(50 * sum(ends_s), 15, 15, ends_s))
+    assert wait_s("enterprise", Work(), 1, busy, RULES) == 0
+    assert wait_s("free", Work(), 1, busy, RULES) == 1.0  # one of 16 it leaves free
+    idle = ModelBacklog(Capacity(1, 50.0))
+    assert wait_s("free", Work(), 8, idle, RULES) == 0  # wider than there are slots: alone
+
+
+@given(
+    st.lists(st.floats(0.1, 60), max_size=8),
+    st.lists(st.floats(0.1, 60), max_size=20),
+)
+def test_who_waits_for_one_slot_begins_no_later_than_was_said(running_s: list[float], ahead_s: list[float]) -> None:
+    """Whatever the lengths are, and as long as nobody else comes first: what was promised is kept."""
+    work = Work(50 * sum(running_s), len(running_s), len(running_s), tuple(sorted(running_s)))
+    own = Work(50 * sum(ahead_s), len(ahead_s), len(ahead_s))
+    said_s = wait_s("enterprise", own, 1, ModelBacklog(EIGHT, work), RULES)
+    free_at = sorted([0.0] * (8 - len(running_s)) + running_s)
+    for each in ahead_s:
+        free_at = sorted([free_at[0] + each, *free_at[1:]])
+    assert said_s is not None
+    assert free_at[0] <= said_s * (1 + CLOSE) + CLOSE
 
 
 def test_without_a_worker_nobody_can_say() -> None:

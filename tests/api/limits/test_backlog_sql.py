@@ -52,6 +52,10 @@ async def test_what_is_read(database: Database) -> None:
         "large": ModelBacklog(None, Work(500.0, 1, 1)),
     }
     assert found.of("nowhere") == ModelBacklog()
+    assert found.of("tiny").running.ends_s == (0.0, 6.0, 6.0)  # of 10 s each, begun 20 and 4 s ago
+    assert found.of("small").running.ends_s == (500 / 10.25,)
+    assert found.of("large").running.ends_s == ()
+    assert found.of("tiny").running.by_tier == {"free": 3}
 
 
 async def test_an_empty_database(database: Database) -> None:
