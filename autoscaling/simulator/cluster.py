@@ -71,8 +71,6 @@ class Cluster:
         profiles: model → its replicas' arithmetic.
         tiers: tier → what it is promised.
         initial: model → replicas that are ready at the beginning.
-        handed_over: model → requests that the workers together hand over at most, whatever replicas there are; for
-            models that are not named, as many as the replicas have places for.
 
     Attributes:
         events: that have happened, for those who count the cost.
@@ -84,14 +82,10 @@ class Cluster:
         tiers: Mapping[str, TierService],
         autoscaler: Autoscaler,
         initial: Mapping[str, int] | None = None,
-        handed_over: Mapping[str, int] | None = None,
     ) -> None:
         self._tiers = dict(tiers)
         self._gpus = Gpus()
-        self._sizes = {
-            name: Size(Replicas(profile, self._gpus), tiers, (handed_over or {}).get(name))
-            for name, profile in profiles.items()
-        }
+        self._sizes = {name: Size(Replicas(profile, self._gpus), tiers) for name, profile in profiles.items()}
         self._autoscaler = autoscaler
         self._events: list[tuple[float, int, Size | None, Replica | Request | None, int]] = []
         self._impatient: dict[int, tuple[Job, Replica]] = {}  # those in replicas whose clients will leave

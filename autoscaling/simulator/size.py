@@ -1,8 +1,7 @@
-"""One model size in the simulation: its line, what of it was handed over, and its replicas."""
+"""One model size in the simulation: its line and its replicas."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,28 +25,19 @@ class _Due:
 
 
 class Size:
-    """
-    Args:
-        handed_over: requests that all workers together have handed over at most, those that run included; None: as
-            many as the ready replicas have places for. Whoever is handed over and finds no place waits in the order of
-            handing over, as before Serve's replicas.
-    """
+    """Workers hand over as many as the ready replicas play at once; the rest waits in fair order."""
 
-    def __init__(self, replicas: Replicas, tiers: Mapping[str, TierService], handed_over: int | None = None) -> None:
+    def __init__(self, replicas: Replicas, tiers: Mapping[str, TierService]) -> None:
         self.replicas = replicas
         self.queue = FairQueue({name: tier.rule for name, tier in tiers.items()})
         self.meter = ArrivalMeter()
         self._tiers = dict(tiers)
-        self._slots = handed_over
-        self._handed: deque[Request] = deque()
-        self._handed_s = 0.0  # audio-seconds of those
-        self._running = 0  # on replicas that drain as well
         self._requests: dict[str, Request] = {}
         self._dues: dict[int, _Due] = {}  # second at which it is due → what waits
 
     @property
     def waiting(self) -> int:
-        return len(self.queue) + len(self._handed)
+        return len(self.queue)
 
     def arrive(self, request: Request) -> None:
         """It waits from now on."""
@@ -59,41 +49,31 @@ class Size:
         self.queue.push(request.tenant, request.tier, waiting)
 
     def next(self, now: float) -> Job | None:
-        """Whoever goes to a replica with room now; None: nobody waits, or there is none."""
-        self._hand_over()
-        if not self._handed or self.replicas.room <= 0:
+        """Whoever goes to a replica with room now; None: nobody waits, or may have it."""
+        if not len(self.queue) or self.replicas.room <= 0:
             return None
-        request = self._handed.popleft()
-        self._handed_s -= request.audio_s
-        self._running += 1
+        chosen = self.queue.pop(Slots(self.replicas.ready * self.replicas.profile.streams, self.replicas.room))
+        if chosen is None:
+            return None
+        request = self._requests.pop(chosen[1].generation_id)
         self._waits_no_longer(request)
         return Job(request, now)
 
     def done(self, job: Job) -> None:
-        self._running -= 1
         self.queue.finished(job.request.tenant)
 
     def leave(self, request: Request) -> bool:
         """Its client has left; False: it does not wait any more, so that it is a replica's, or done."""
-        if self._requests.pop(_name(request), None) is not None:
-            self.queue.cancel(request.tenant, self._waiting(request))
-        elif request in self._handed:
-            self._handed.remove(request)
-            self._handed_s -= request.audio_s
-            self._give_back(request, request.audio_s)
-        else:
+        if self._requests.pop(_name(request), None) is None:
             return False
+        self.queue.cancel(request.tenant, self._waiting(request))
         self._waits_no_longer(request)
         return True
 
     def stopped(self, job: Job, left_s: float) -> None:
         """Its client has left while it was made: what was not is given back, in audio-seconds."""
-        self._running -= 1
-        self._give_back(job.request, min(left_s, job.request.audio_s))
-
-    def _give_back(self, request: Request, audio_s: float) -> None:
-        self.queue.finished(request.tenant)
-        self.queue.refund(request.tenant, audio_s)
+        self.queue.finished(job.request.tenant)
+        self.queue.refund(job.request.tenant, min(left_s, job.request.audio_s))
 
     def _waits_no_longer(self, request: Request) -> None:
         second = round(self._due_at(request))
@@ -106,21 +86,6 @@ class Size:
     def _waiting(self, request: Request) -> Waiting:
         due = _EPOCH + timedelta(seconds=self._due_at(request))
         return Waiting(_name(request), 1, request.audio_s, request.mode, due)
-
-    def _hand_over(self) -> None:
-        """In the order of the queue, as far as there are slots."""
-        while len(self.queue):
-            playing = self.replicas.ready * self.replicas.profile.streams
-            slots = Slots(playing, self.replicas.room - len(self._handed))
-            if self._slots is not None:
-                taken = self._running + len(self._handed)
-                slots = Slots(self._slots, self._slots - taken, max(0, self._slots - playing))
-            chosen = self.queue.pop(slots) if slots.free > 0 else None
-            if chosen is None:
-                return
-            request = self._requests.pop(chosen[1].generation_id)
-            self._handed.append(request)
-            self._handed_s += request.audio_s
 
     def _due_at(self, request: Request) -> float:
         return request.arrival_s + self._tiers[request.tier].due_s(request)
@@ -146,7 +111,7 @@ class Size:
     def _ahead_s(self, tier: str) -> float:
         mine = self._tiers[tier].rule.share
         higher = (name for name, each in self._tiers.items() if each.rule.share >= mine)
-        return self._handed_s + sum(self.queue.waiting_audio_s(name) for name in higher)
+        return sum(self.queue.waiting_audio_s(name) for name in higher)
 
     def signals(self, now: float) -> ModelSignals:
         """What the policy is told. The cost is that of the seconds at which something is due, and of the replicas that

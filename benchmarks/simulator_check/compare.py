@@ -13,7 +13,7 @@ from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Request
 from benchmarks.serve_load.plan import Schedule
-from benchmarks.simulator_check.scenario import MAX_REPLICAS, MODEL, STREAMS, Scenario
+from benchmarks.simulator_check.scenario import MAX_REPLICAS, MODEL, Scenario
 from dashboards.objectives import load_objectives
 
 POINTS, RATIO = 0.02, 0.10
@@ -65,9 +65,7 @@ def simulated(
     ]
     later = (replace(each, arrival_s=each.arrival_s + since_s) for each in requests_of(schedule, accounts))
     demand = scenario.model_demand.policy(1, MAX_REPLICAS, 0.0, profile.cold_start_s)
-    cluster = Cluster(
-        {MODEL: profile}, promises(), DemandPolicy({MODEL: demand}), {MODEL: 1}, {MODEL: MAX_REPLICAS * STREAMS}
-    )
+    cluster = Cluster({MODEL: profile}, promises(), DemandPolicy({MODEL: demand}), {MODEL: 1})
     outcome = cluster.run([*warm_up, *later], since_s + scenario.until_s)
     heard = {
         job.request.id: None if job.heard_s is None else job.heard_s - job.request.arrival_s

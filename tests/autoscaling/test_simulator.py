@@ -142,14 +142,13 @@ def test_who_leaves_before_anything_was_due_is_no_broken_promise() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0.2, 3.0), st.floats(0, 30), st.integers(1, 4))
-def test_clients_come_and_leave_and_the_books_are_even(seed: int, rate: float, cold_s: float, handed: int) -> None:
-    """Wherever they are when they leave: in the line, handed over, in a replica that serves or drains."""
+@given(st.integers(0, 10**6), st.floats(0.2, 3.0), st.floats(0, 30), st.floats(0.4, 1.0))
+def test_clients_come_and_leave_and_the_books_are_even(seed: int, rate: float, cold_s: float, kept: float) -> None:
+    """Wherever they are when they leave: in the line, in a replica that serves or drains, beside a start or not."""
     policy = ModelPolicy(2, PROFILE.rate(2), cold_s, max_replicas=20, break_even_s=1)
     requests = replace(MIX, leaving=0.5).requests(poisson(rate, 120, seed), seed)
-    cluster = Cluster(
-        {"m": replace(PROFILE, cold_start_s=cold_s)}, TIERS, DemandPolicy({"m": policy}), handed_over={"m": handed}
-    )
+    profile = replace(PROFILE, cold_start_s=cold_s, beside_start=kept)
+    cluster = Cluster({"m": profile}, TIERS, DemandPolicy({"m": policy}))
     outcome = cluster.run(requests, 200)
     jobs = {job.request.id: job for job in outcome.jobs}
     assert sorted([*jobs, *(each.id for each in outcome.left)]) == [each.id for each in requests]
@@ -260,15 +259,6 @@ def test_the_report_counts_tiers_apart() -> None:
 
 
 # -------------------------------------------------------------------------- nearer to the platform
-def test_what_was_handed_over_waits_in_the_order_of_handing_over() -> None:
-    late = request(4, 0.2, tier="enterprise")
-    requests = [request(1, 0.0), request(2, 0.0), request(3, 0.1), late]
-    handed = Cluster({"m": PROFILE}, TIERS, Fixed({"m": 1}), {"m": 1}, {"m": 3}).run(requests, 10.0)
-    assert [job.request.id for job in handed.jobs] == [1, 2, 3, 4]
-    kept = Cluster({"m": PROFILE}, TIERS, Fixed({"m": 1}), {"m": 1}).run(requests, 10.0)
-    assert [job.request.id for job in kept.jobs] == [1, 2, 4, 3]
-
-
 def test_the_way_through_the_platform_delays_what_is_heard_and_holds_no_place() -> None:
     profile = replace(PROFILE, latency_s=0.2)
     outcome = Cluster({"m": profile}, TIERS, Fixed({"m": 1}), {"m": 1}).run([request(1, 5.0)], 10.0)
