@@ -77,7 +77,7 @@ class Scenario:
         application["args"]["models"] = {MODEL: tiny}
         tiny["engine"].update(max_rows=2 * STREAMS, num_threads=1, weights="fp32")
         tiny["deployment"].update(max_ongoing_requests=STREAMS, max_queued_requests=1000, health_check_period_s=1)
-        tiny["deployment"].update(graceful_shutdown_wait_loop_s=0.1)
+        tiny["deployment"].update(graceful_shutdown_wait_loop_s=0.1, graceful_shutdown_timeout_s=700)
         tiny["deployment"]["autoscaling_config"].update(min_replicas=1, max_replicas=MAX_REPLICAS)
         demand = {"streams": STREAMS, "stream_rate": self.capacity / STREAMS, **self.demand}
         application["autoscaling_policy"]["policy_kwargs"] = {"models": {MODEL: demand}}
