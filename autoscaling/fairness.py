@@ -90,6 +90,10 @@ class TierRule:
         """So many out of these it leaves free, rounded down."""
         return int(self.leaves * slots + _ROUNDING)
 
+    def kept(self, total: int, at_hand: int) -> int:
+        """So many places it leaves free, see ``Slots``."""
+        return self.reserve(total - at_hand) + at_hand if self.leaves else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Slots:
@@ -116,8 +120,9 @@ class Slots:
         """
         if not rule.leaves or self.free == self.total:
             return True
-        kept = rule.reserve(self.total - self.at_hand)
-        return head.num_tracks + kept + self.at_hand <= self.free or owed_s >= (1 + kept) * head.audio_s
+        if head.num_tracks + rule.kept(self.total, self.at_hand) <= self.free:
+            return True
+        return owed_s >= (1 + rule.reserve(self.total - self.at_hand)) * head.audio_s
 
 
 @dataclass(frozen=True, slots=True)

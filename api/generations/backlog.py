@@ -36,10 +36,12 @@ class Capacity:
     Attributes:
         slots: tracks at once.
         steps_per_s: over all of them, when all are taken.
+        at_hand: of the slots, those beyond what plays at once.
     """
 
     slots: int
     steps_per_s: float
+    at_hand: int = 0
 
     def __post_init__(self) -> None:
         if self.slots < 1 or not self.steps_per_s > 0:
@@ -194,7 +196,7 @@ def wait_s(tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, rules: 
     capacity, running = backlog.capacity, backlog.running
     ahead, part = ahead_of(tier, own, backlog, rules), part_of(tier, backlog, rules)
     free = capacity.slots - running.tracks
-    mine = min(num_tracks + rules[tier].reserve(capacity.slots), capacity.slots)
+    mine = min(num_tracks + rules[tier].kept(capacity.slots, capacity.at_hand), capacity.slots)
     if ahead.tracks + mine <= free:
         return 0.0
     in_sum_s = (running.steps + ahead.steps) / capacity.steps_per_s

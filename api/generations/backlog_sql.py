@@ -33,12 +33,14 @@ async def capacity(conn: AsyncConnection, now: datetime) -> dict[str, Capacity]:
     rows = await conn.execute(select(workers.c.capacity).where(workers.c.seen_at >= now - FRESH))
     slots: dict[str, int] = {}
     rates: dict[str, float] = {}
+    at_hand: dict[str, int] = {}
     for reported in rows.scalars():
         for model_id, each in reported.items():
             if each["slots"] >= 1 and each["steps_per_s"]:
                 slots[model_id] = slots.get(model_id, 0) + int(each["slots"])
                 rates[model_id] = rates.get(model_id, 0.0) + float(each["steps_per_s"])
-    return {model_id: Capacity(slots[model_id], rates[model_id]) for model_id in slots}
+                at_hand[model_id] = at_hand.get(model_id, 0) + int(each.get("at_hand", 0))
+    return {model_id: Capacity(slots[model_id], rates[model_id], at_hand[model_id]) for model_id in slots}
 
 
 async def _lines(conn: AsyncConnection) -> dict[str, dict[str, dict[str, Line]]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from autoscaling.fairness import Slots
+
 _KEEP = 0.9  # of what was known, at each finished track: about the last ten count
 
 
@@ -12,11 +14,11 @@ class Throughput:
     """Decoder steps per second of one track among those beside it, by model."""
 
     def __init__(self, slots: Mapping[str, int]) -> None:
-        self._slots = dict(slots)
+        self._slots = {model_id: Slots(total, total) for model_id, total in slots.items()}
         self._steps: dict[str, float] = {}
         self._busy_s: dict[str, float] = {}
 
-    def resize(self, model_id: str, slots: int) -> None:
+    def resize(self, model_id: str, slots: Slots) -> None:
         """So many tracks at once from now on."""
         self._slots[model_id] = slots
 
@@ -32,7 +34,11 @@ class Throughput:
 
     def as_capacity(self) -> dict[str, Any]:
         """For ``workers.capacity``: slots, and steps per second with all of them taken; None before the first track."""
-        return {name: {"slots": slots, "steps_per_s": self._rate(name, slots)} for name, slots in self._slots.items()}
+        return {
+            name: {"slots": slots.total, "steps_per_s": self._rate(name, slots.total)}
+            | ({"at_hand": slots.at_hand} if slots.at_hand else {})
+            for name, slots in self._slots.items()
+        }
 
     def _rate(self, model_id: str, slots: int) -> float | None:
         if model_id not in self._steps:

@@ -140,7 +140,7 @@ class Worker:
         return {name: slots for name, slots in found.items() if slots.free > 0}
 
     def _resized(self, model_id: str) -> None:
-        self._throughput.resize(model_id, self._places.slots(model_id, 0).total)
+        self._throughput.resize(model_id, self._places.slots(model_id, 0))
         self._look.set()
 
     async def _fill(self, model_id: str, slots: Slots) -> None:

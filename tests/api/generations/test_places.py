@@ -62,6 +62,7 @@ async def test_the_rest_waits_in_the_queue_until_a_replica_more_is_ready(bench: 
         assert worker.running == 1
         backend.answer = 2
         await eventually(lambda: backend.started == 2)
+        assert worker._throughput.as_capacity()["tiny"]["slots"] == 2
         assert worker.running == 2
         gate.set()
         for view in made:

@@ -7,6 +7,7 @@ import pytest
 from api.generations.retries import describe, judge
 from api.generations.throughput import Throughput
 from api.storage.errors import StorageUnavailableError
+from autoscaling.fairness import Slots
 from models.errors import (
     EngineDeadError,
     EngineOverloadedError,
@@ -61,6 +62,13 @@ def test_the_rate_is_that_of_all_slots_and_unknown_at_first() -> None:
         "tiny": {"slots": 4, "steps_per_s": 200.0},
         "small": {"slots": 2, "steps_per_s": None},
     }
+
+
+def test_the_slots_are_those_of_the_replicas_that_are_ready() -> None:
+    measured = Throughput({"tiny": 40})
+    measured.finished("tiny", 500, 10.0)
+    measured.resize("tiny", Slots(10, 10, at_hand=2))
+    assert measured.as_capacity() == {"tiny": {"slots": 10, "steps_per_s": 500.0, "at_hand": 2}}
 
 
 def test_the_rate_follows_the_last_tracks() -> None:

@@ -105,6 +105,9 @@ def test_a_tier_waits_for_one_more_where_it_leaves_slots_free() -> None:
     busy = ModelBacklog(sixteen, Work(50 * sum(ends_s), 15, 15, ends_s))
     assert wait_s("enterprise", Work(), 1, busy, RULES) == 0
     assert wait_s("free", Work(), 1, busy, RULES) == 1.0  # one of 16 it leaves free
+    ten = ModelBacklog(Capacity(10, 500.0, at_hand=2), Work(50 * 36, 8, 8, tuple(float(each) for each in range(1, 9))))
+    assert wait_s("enterprise", Work(), 1, ten, RULES) == 0  # at hand, behind those that play
+    assert wait_s("free", Work(), 1, ten, RULES) == 1.0
     idle = ModelBacklog(Capacity(1, 50.0))
     assert wait_s("free", Work(), 8, idle, RULES) == 0  # wider than there are slots: alone
 

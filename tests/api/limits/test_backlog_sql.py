@@ -58,6 +58,14 @@ async def test_what_is_read(database: Database) -> None:
     assert found.of("tiny").running.by_tier == {"free": 3}
 
 
+async def test_places_at_hand_of_all_workers(database: Database) -> None:
+    async with database.begin() as conn:
+        for _ in range(2):
+            await add_worker(conn, {"tiny": {"slots": 10, "steps_per_s": 200, "at_hand": 2}})
+    async with database.read() as conn:
+        assert await backlog_sql.capacity(conn, NOW) == {"tiny": Capacity(20, 400.0, at_hand=4)}
+
+
 async def test_an_empty_database(database: Database) -> None:
     async with database.read() as conn:
         assert (await backlog_sql.load(conn, NOW)).models == {}
