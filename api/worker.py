@@ -119,7 +119,7 @@ class WorkerProcess:
         self._worker = Worker(
             base.db, base.bus, feed, base.audio, backends, slots, base.limits.tiers, base.clock, log,
             timing=Timing(drain_s=base.settings.worker_drain_s), on_end=self._relay.wake, tracing=tracing,
-            counts=counts, per_replica=per_replica,
+            counts=counts, per_replica=per_replica, starts=base.limits.starts,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -136,6 +136,7 @@ class WorkerProcess:
                     group.create_task(self._repeat("purged", PURGE_EVERY_S, self._purge)),
                     group.create_task(self._repeat("swept", SWEEP_EVERY_S, self._sweep)),
                     group.create_task(self._waiting.run()),
+                    group.create_task(self._base.limits.starts.run()),
                 ]
                 group.create_task(asyncio.to_thread(_settle))
                 await self._worker.run()

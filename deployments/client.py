@@ -23,6 +23,8 @@ from models.types import AudioChunk, GenerationRequest
 logger = logging.getLogger("tutti.client")
 
 DEFAULT_RETRY_AFTER_S = 5.0
+# Of a deployment that takes requests, be it before a replica is there: it scales up from zero, or down to it.
+_SERVED = ("HEALTHY", "UPSCALING", "DOWNSCALING")
 # Everything Serve, Ray or its gRPC transport raise for a replica that cannot be reached or went away.
 _TRANSPORT_ERRORS = (RayError, RayServeException, grpc.RpcError)
 
@@ -63,14 +65,14 @@ class GeneratorClient:
             raise ReplicaLostError(f"the stream of {self._name} ended before its last piece")
 
     async def ready(self) -> bool | str:
-        """True if a request would be served now, otherwise the reason why not."""
+        """True if a request would be served, by a replica that is there or is started for it; otherwise why not."""
         try:
             deployment = await self._deployment()
         except _TRANSPORT_ERRORS as error:
             return f"the Serve controller does not answer: {error}"
         if deployment is None:
             return f"{self._name} is not deployed"
-        if deployment.replica_states.get("RUNNING", 0) > 0 or deployment.status == "HEALTHY":
+        if deployment.replica_states.get("RUNNING", 0) > 0 or deployment.status in _SERVED:
             return True
         return f"{self._name} is {deployment.status}: {deployment.message or 'its replicas are starting'}"
 

@@ -23,6 +23,7 @@ from api.generations.backlog import (
     wait_s,
 )
 from api.generations.backlog_sql import load
+from api.generations.starts import AWAKE, Start
 from api.store.database import Database
 from api.store.schema import accounts, generations
 
@@ -121,14 +122,21 @@ class Backlogs:
         self._last = replace(self._last, models={**self._last.models, model_id: grown})
 
 
-async def outlook(conn: AsyncConnection, subject: Subject, backlog: Backlog, rules: Rules, now: datetime) -> Outlook:
-    """Place and time of one generation; one query if it waits, none otherwise."""
+async def outlook(
+    conn: AsyncConnection, subject: Subject, backlog: Backlog, rules: Rules, now: datetime, start: Start = AWAKE
+) -> Outlook:
+    """Place and time of one generation; one query if it waits, none otherwise.
+
+    Args:
+        start: when a replica of its model will be there, if none is.
+    """
     model = backlog.of(subject.model_id)
     if subject.state in {"running", "cancelling"}:
         if model.capacity is None:
             return Outlook()
-        steps = left(model.capacity, subject.cost_steps, subject.num_tracks, subject.started_at, now)
-        return Outlook(None, model.capacity.run_s(steps, subject.num_tracks))
+        began_at = now if start.in_s > 0 else start.began(subject.started_at)
+        steps = left(model.capacity, subject.cost_steps, subject.num_tracks, began_at, now)
+        return Outlook(None, start.in_s + model.capacity.run_s(steps, subject.num_tracks))
     if subject.state != "queued":
         return Outlook()
     own = await _own(conn, subject, backlog, now)
@@ -143,7 +151,7 @@ async def outlook(conn: AsyncConnection, subject: Subject, backlog: Backlog, rul
         return Outlook(position, None)
     pause_s = (subject.available_at - now).total_seconds()  # between two attempts, whoever else waits
     wait = max(wait, own_wait_s(own.running_s, own.ahead_s, rule.running), pause_s)
-    return Outlook(position, wait + model.capacity.run_s(subject.cost_steps, subject.num_tracks))
+    return Outlook(position, start.in_s + wait + model.capacity.run_s(subject.cost_steps, subject.num_tracks))
 
 
 @dataclass(slots=True)

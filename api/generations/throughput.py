@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from autoscaling.fairness import Slots
@@ -11,10 +12,16 @@ _KEEP = 0.9  # of what was known, at each finished track: about the last ten cou
 
 
 class Throughput:
-    """Decoder steps per second of one track among those beside it, by model."""
+    """Decoder steps per second of one track among those beside it, by model.
 
-    def __init__(self, slots: Mapping[str, int]) -> None:
+    Args:
+        served_s: for how many seconds a replica of the model has been there. A track that waited for one to start says
+            nothing about how fast it goes.
+    """
+
+    def __init__(self, slots: Mapping[str, int], served_s: Callable[[str], float] = lambda _model_id: math.inf) -> None:
         self._slots = {model_id: Slots(total, total) for model_id, total in slots.items()}
+        self._served_s = served_s
         self._steps: dict[str, float] = {}
         self._busy_s: dict[str, float] = {}
 
@@ -29,6 +36,8 @@ class Throughput:
             steps: its decoder steps.
             took_s: seconds from the call to its last sample, waiting inside the engine included.
         """
+        if took_s > self._served_s(model_id):
+            return
         self._steps[model_id] = _KEEP * self._steps.get(model_id, 0.0) + steps
         self._busy_s[model_id] = _KEEP * self._busy_s.get(model_id, 0.0) + max(took_s, 1e-6)
 

@@ -22,6 +22,7 @@ from api.generations.housekeeping import Housekeeping
 from api.generations.patience import Patience, until
 from api.generations.places import ReadyPlaces
 from api.generations.run import Run
+from api.generations.starts import Starts
 from api.generations.states import Change, Lease
 from api.generations.throughput import Throughput
 from api.generations.timing import Timing
@@ -49,6 +50,7 @@ class Worker:
         per_replica: model id → what each of its replicas takes: as many are leased as the ready ones do.
         on_end: called after generations have ended, such as the outbox's ``wake``.
         counts: told of every change that was committed here.
+        starts: when models that sleep are awake; left out: they never sleep.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Worker:
         on_end: Callable[[], None] = lambda: None,
         tracing: Tracing | None = None,
         counts: WorkCounts | None = None,
+        starts: Starts | None = None,
         per_replica: Mapping[str, Places] | None = None,
     ) -> None:
         self.id = new_id("wrk")
@@ -80,7 +83,7 @@ class Worker:
         self._counts = counts
         rules = tiers.rules
         self._shares = {model_id: Shares(rules) for model_id in slots}
-        self._throughput = Throughput(slots)
+        self._throughput = Throughput(slots) if starts is None else Throughput(slots, starts.served_s)
         self._runs: dict[Run, None] = {}  # in the order in which they began
         self._attending: dict[asyncio.Task[None], Run] = {}
         self._patience = Patience(self._timing.lease_s, self._log)

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.cache.client import Cache
 from api.clock import Clock
 from api.generations.outlook import Backlogs, Outlook, Subject, outlook
+from api.generations.starts import Starts
 from api.limits import idempotency, quota
 from api.limits.admission import Admission, Newcomer
 from api.limits.concurrency import ACTIVE
@@ -34,6 +35,7 @@ class Limits:
         rates: requests, logins, uploads per time.
         backlogs: the outstanding work, as last seen.
         admission: whether there is room for more of it.
+        starts: when models that sleep will be awake.
         undecided: creates that this process has not answered yet.
 
     Raises:
@@ -46,6 +48,7 @@ class Limits:
         self.backlogs = Backlogs()
         self.undecided = Undecided()
         self.admission = Admission(self.tiers, self.backlogs, clock)
+        self.starts = Starts(cache, clock)
         self._clock = clock
 
     def tier(self, name: str) -> Tier:
@@ -62,7 +65,8 @@ class Limits:
             return Outlook()
         now = self._clock()
         backlog = await self.backlogs.get(conn, now)
-        return await outlook(conn, subject, backlog, self.tiers.rules, now)
+        await self.starts.refresh()
+        return await outlook(conn, subject, backlog, self.tiers.rules, now, self.starts.of(subject.model_id))
 
     async def purge(self, conn: AsyncConnection) -> int:
         """Remove expired idempotency keys and old usage windows; says how many. Once an hour is enough."""

@@ -10,11 +10,13 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import select
 
+from api.cache.client import Cache
 from api.generations.outlook import Outlook, Subject
+from api.generations.starts import publish
 from api.limits import Limits
 from api.store import schema
 from api.store.database import Database
-from tests.api.limits.rows import FOUR, NOW, add_account, add_generation, add_worker
+from tests.api.limits.rows import FOUR, NOW, Hands, add_account, add_generation, add_worker
 
 
 @pytest.fixture
@@ -87,6 +89,22 @@ async def test_the_outlook_of_one_that_runs(database: Database, outlook_of: Call
         late = await add_generation(conn, state="running", started_at=NOW - timedelta(minutes=1))
     assert await outlook_of(begun) == Outlook(None, 6.0)
     assert await outlook_of(late) == Outlook(None, 0.0)
+
+
+async def test_while_the_model_sleeps_its_start_comes_on_top(
+    database: Database, outlook_of: Callable[[str], Any], cache: Cache, clock: Hands
+) -> None:
+    await add_account(database, "acc_2")
+    async with database.begin() as conn:
+        await add_worker(conn, FOUR)
+        sent = await add_generation(conn, state="running", started_at=NOW - timedelta(seconds=4))
+        waiting = await add_generation(conn, "acc_2")
+    await publish(cache, {"tiny": (8.0, None)})
+    assert await outlook_of(sent) == Outlook(None, 8.0 + 10.0)
+    assert await outlook_of(waiting) == Outlook(1, 8.0 + 10.0)
+    await publish(cache, {"tiny": (0.0, NOW.timestamp())})
+    clock.move(2.0)
+    assert await outlook_of(sent) == Outlook(None, 8.0)  # it was begun two seconds ago, when the replica was there
 
 
 async def test_without_workers_only_the_place_is_known(database: Database, outlook_of: Callable[[str], Any]) -> None:

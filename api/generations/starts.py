@@ -1,0 +1,103 @@
+"""When a model that sleeps will be awake: its replicas may all be away, and the first one takes a while to start.
+
+The autoscaler says so in Valkey, about once a second. Where it says nothing (there is none, or Valkey is away) every
+model counts as awake, as it does on a platform whose replicas never go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from api.cache.client import Cache
+from api.clock import Clock
+
+KEPT_S: Final = 10
+"""For so long what was said counts, if nothing more is."""
+_MAX_AGE: Final = timedelta(seconds=1)
+_CACHE_ERRORS = (RedisError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Of one model.
+
+    Attributes:
+        in_s: seconds until a replica serves; 0: one does.
+        since: when the first of those that serve began to, if that is known.
+    """
+
+    in_s: float = 0.0
+    since: datetime | None = None
+
+    def began(self, sent_at: datetime | None) -> datetime | None:
+        """When work on what was sent then can have begun."""
+        return sent_at if sent_at is None or self.since is None else max(sent_at, self.since)
+
+
+AWAKE: Final = Start()
+
+
+async def publish(cache: Cache, starts: Mapping[str, tuple[float, float | None]]) -> None:
+    """Say it for all models.
+
+    Args:
+        starts: model → seconds until a replica serves, and since when one does, in seconds of the epoch.
+
+    Raises:
+        RedisError, OSError, TimeoutError: nobody hears it.
+    """
+    await cache.redis.set(_key(cache), json.dumps(starts), ex=KEPT_S)
+
+
+class Starts:
+    """As one process knows them."""
+
+    def __init__(self, cache: Cache, clock: Clock) -> None:
+        self._cache, self._clock = cache, clock
+        self._known: Mapping[str, Start] = {}
+        self._asked_at: datetime | None = None
+
+    def of(self, model_id: str) -> Start:
+        """As it was heard last."""
+        return self._known.get(model_id, AWAKE)
+
+    def served_s(self, model_id: str) -> float:
+        """For how many seconds a replica has been there; 0: none is; infinite: for as long as anybody knows."""
+        start = self.of(model_id)
+        if start.in_s > 0:
+            return 0.0
+        return math.inf if start.since is None else (self._clock() - start.since).total_seconds()
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(_MAX_AGE.total_seconds())
+
+    async def refresh(self) -> None:
+        """Ask, at most once a second."""
+        now = self._clock()
+        if self._asked_at is not None and timedelta(0) <= now - self._asked_at < _MAX_AGE:
+            return
+        self._asked_at = now
+        self._known = {}
+        with suppress(*_CACHE_ERRORS):
+            said = await self._cache.redis.get(_key(self._cache))
+            self._known = {} if said is None else {name: _start(*each) for name, each in json.loads(said).items()}
+
+
+def _start(in_s: float, since: float | None) -> Start:
+    return Start(in_s, None if since is None else datetime.fromtimestamp(since, UTC))
+
+
+def _key(cache: Cache) -> str:
+    return cache.key("autoscaler", "starts")

@@ -1,0 +1,61 @@
+"""What is known of models that sleep, and what it means for those who wait."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import pytest
+
+from api.cache.client import Cache
+from api.generations.starts import AWAKE, KEPT_S, Start, Starts, publish
+from api.generations.throughput import Throughput
+from tests.api.limits.rows import NOW, Hands
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def starts(cache: Cache, clock: Hands) -> Starts:
+    return Starts(cache, clock)
+
+
+async def test_it_is_asked_for_once_a_second(cache: Cache, starts: Starts, clock: Hands) -> None:
+    await starts.refresh()
+    assert starts.of("tiny") == AWAKE
+    await publish(cache, {"tiny": (8.5, None), "small": (0.0, NOW.timestamp())})
+    await starts.refresh()
+    assert starts.of("tiny") == AWAKE
+    clock.now += timedelta(seconds=1)
+    await starts.refresh()
+    assert starts.of("tiny") == Start(8.5)
+    assert starts.of("small") == Start(0.0, NOW)
+    assert 0 < await cache.redis.ttl(cache.key("autoscaler", "starts")) <= KEPT_S
+
+
+async def test_whoever_hears_nothing_takes_all_for_awake(cache: Cache, clock: Hands) -> None:
+    await publish(cache, {"tiny": (8.5, None)})
+    starts = Starts(Cache.connect("redis://127.0.0.1:1"), clock)
+    await starts.refresh()
+    assert starts.of("tiny") == AWAKE
+    assert starts.served_s("tiny") == math.inf
+
+
+async def test_a_track_that_waited_for_a_start_says_nothing_about_speed(
+    cache: Cache, starts: Starts, clock: Hands
+) -> None:
+    measured = Throughput({"tiny": 1}, starts.served_s)
+    await publish(cache, {"tiny": (8.5, None)})
+    await starts.refresh()
+    measured.finished("tiny", 500, 1.0)
+    assert measured.as_capacity()["tiny"]["steps_per_s"] is None
+    await publish(cache, {"tiny": (0.0, NOW.timestamp())})
+    clock.now += timedelta(seconds=3)
+    await starts.refresh()
+    measured.finished("tiny", 500, 10.0)
+    assert measured.as_capacity()["tiny"]["steps_per_s"] is None
+    measured.finished("tiny", 500, 2.0)
+    assert measured.as_capacity()["tiny"]["steps_per_s"] == 250.0
