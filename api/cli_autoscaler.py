@@ -80,6 +80,7 @@ _PARTS: Final = {"base": "asked for", "headroom": "headroom", "backlog": "backlo
 _FACTS: Final = {
     "ready": "ready",
     "starting": "starting",
+    "cold_start_s": "s for a start",
     "running_audio_s": "audio-s running",
     "waiting_audio_s": "audio-s waiting",
     "arriving_audio_s_per_s": "audio-s arriving per second",

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from autoscaling.demand import DemandPolicy
-from autoscaling.signals import ModelSignals
+from deployments.demand_metrics import DecisionMeter, Standing, shown
 from deployments.demand_settings import DemandSettings
-from deployments.demand_signals import Readings, Sources, Starts, read_model, state_of
+from deployments.demand_signals import Readings, Seen, Sources, Starts, read_model, state_of
 
 LOGS: Final = "api.logs"  # above this package, so it is named as text
 SERVICE: Final = "tutti-autoscaler"
@@ -40,6 +40,7 @@ class DemandAutoscaling:
         self._starts: dict[str, Starts] = {}
         self._settings: DemandSettings | None = None
         self._policy = DemandPolicy({})
+        self._meter: DecisionMeter | None = None
         try:
             self._log = importlib.import_module(LOGS).make_logger(
                 os.environ.get("TUTTI_LOG_LEVEL", "info"), service=SERVICE
@@ -62,6 +63,7 @@ class DemandAutoscaling:
         except Exception as error:  # noqa: BLE001 - it would freeze every application of the cluster
             self._complain("all", error, 0.0)
             return _targets(contexts), {}
+        _aim(contexts, wanted)
         return wanted, states
 
     def _decide(self, contexts: Mapping[Any, Any], wanted: dict[Any, int], states: dict[Any, dict[str, Any]]) -> None:
@@ -86,37 +88,61 @@ class DemandAutoscaling:
     ) -> dict[str, tuple[int, Mapping[str, Any]]]:
         named = {each.name: context for each, context in contexts.items()}
         sources = Sources(Readings(named.get("Gateway"), now), Readings(named.get("Worker"), now))
-        signals: dict[str, ModelSignals] = {}
+        seen: dict[str, Seen] = {}
         for model, context in models.items():
             try:
-                signals[model] = self._read(model, context, sources, now)
+                seen[model] = self._read(model, context, sources, now)
             except Exception as error:  # noqa: BLE001 - the other sizes are decided all the same
                 self._complain(model, error, now)
-        decided = self._policy.decide(signals, now)
+        decided = self._policy.decide({model: each.signals for model, each in seen.items()}, now)
+        self._show(seen, decided, now)
         found: dict[str, tuple[int, Mapping[str, Any]]] = {}
         for model, context in models.items():
             if model in decided:
-                state = state_of(self._policy.decisions[model], signals[model])
+                state = state_of(self._policy.decisions[model], seen[model], self._answer.get(model, (None, {}))[0])
                 self._tell(model, state)
                 found[model] = (decided[model], state)
             else:
                 found[model] = (int(context.target_num_replicas), {})
         return found
 
-    def _read(self, model: str, context: Any, sources: Sources, now: float) -> ModelSignals:
+    def _read(self, model: str, context: Any, sources: Sources, now: float) -> Seen:
         assert self._settings is not None, "nothing is read without settings"
         demand = self._settings.models[model]
-        signals, capacity, cold_start_s = read_model(model, context, demand, sources, self._starts[model], now)
+        seen = read_model(model, context, demand, sources, self._starts[model], now)
         least, most = int(context.capacity_adjusted_min_replicas), int(context.capacity_adjusted_max_replicas)
-        self._policy.renew(model, demand.policy(least, most, capacity, cold_start_s))
-        return signals
+        self._policy.renew(model, demand.policy(least, most, seen.capacity, seen.cold_start_s))
+        return seen
 
     def _tell(self, model: str, state: Mapping[str, Any]) -> None:
         """One line for each change, and for when the signals are lost or found."""
         before = self._answer.get(model, (None, {}))[1]
         changed = before.get("replicas") != state["replicas"]
-        if self._log is not None and (changed or (before.get("reason") == "stale") != (state["reason"] == "stale")):
+        changed |= (before.get("reason") == "stale") != (state["reason"] == "stale")
+        if self._log is not None and changed:
             self._log.info("autoscaler_decided", model=model, replicas_before=before.get("replicas"), **state)
+        if self._meter is not None:
+            self._meter.decided(model, state["components"], state["action"], state["reason"], changed=changed)
+
+    def _show(self, seen: Mapping[str, Seen], decided: Mapping[str, int], now: float) -> None:
+        """The metrics; a platform that cannot show them is scaled all the same."""
+        assert self._settings is not None, "nothing is shown without settings"
+        try:
+            self._meter = self._meter or shown()
+            standings = {
+                model: Standing(
+                    decided[model],
+                    each.serving,
+                    each.busy,
+                    len(each.signals.starting_in_s),
+                    each.serves_in_s,
+                    self._settings.models[model].gpu_share,
+                )
+                for model, each in seen.items()
+            }
+            self._meter.look(standings, now)
+        except Exception as error:  # noqa: BLE001 - it would freeze every application of the cluster
+            self._complain("metrics", error, now)
 
     def _complain(self, about: str, error: Exception, now: float) -> None:
         """Once a minute, for it comes ten times a second; in a way that cannot fail itself."""
@@ -125,6 +151,15 @@ class DemandAutoscaling:
             if not 0 <= now - self._complained.get(key, -math.inf) < _COMPLAIN_EVERY_S:
                 self._complained[key] = now
                 self._log.error("autoscaler_held", about=about, error=type(error).__name__, why=str(error)[:500])
+
+
+def _aim(contexts: Mapping[Any, Any], wanted: Mapping[Any, int]) -> None:
+    """Where somebody waits and no replica serves, Ray 2.60 takes for the answer what it aimed at before, or one, and a
+    crowd would wait for two starts in a row: here it aims at what was decided."""
+    with suppress(Exception):
+        for each, replicas in wanted.items():
+            if contexts[each].current_num_replicas == 0 and replicas > contexts[each].target_num_replicas:
+                contexts[each].target_num_replicas = replicas
 
 
 def _targets(contexts: Any) -> dict[Any, int]:

@@ -16,6 +16,8 @@ from autoscaling.arrivals import Arrivals
 from autoscaling.signals import DueWork, ModelSignals
 from deployments.demand_settings import ModelDemand
 
+_NOTICED_S: Final = 2.0
+"""Until a request that finds no replica has led to one being asked for: reports and decisions come once a second."""
 _MOST_COLD_STARTS: Final = 3.0
 """Times the configured one: a start that had to wait for a machine says nothing about the next."""
 
@@ -119,11 +121,34 @@ class Sources:
         return tuple(work for work in works if work.audio_s != 0)
 
 
-def read_model(
-    model: str, context: Any, demand: ModelDemand, sources: Sources, starts: Starts, now: float
-) -> tuple[ModelSignals, float, float]:
-    """One size as the policy sees it, what a replica makes (audio-seconds per second; 0: not measured), and the seconds
-    that a cold start takes."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One size at one instant.
+
+    Attributes:
+        signals: as the policy sees it.
+        capacity: what a replica makes, in audio-seconds per second; 0: not measured.
+        cold_start_s: seconds that a cold start takes.
+        serving: names of the replicas that serve.
+        busy: how many of them have something to make.
+    """
+
+    signals: ModelSignals
+    capacity: float
+    cold_start_s: float
+    serving: frozenset[str]
+    busy: int
+
+    @property
+    def serves_in_s(self) -> float:
+        """Seconds until a replica serves somebody who asks now; 0: one is there."""
+        if self.signals.ready:
+            return 0.0
+        return min(self.signals.starting_in_s, default=self.cold_start_s + _NOTICED_S)
+
+
+def read_model(model: str, context: Any, demand: ModelDemand, sources: Sources, starts: Starts, now: float) -> Seen:
+    """One size, from what Serve knows and from what was reported."""
     replicas = Readings(context, now)
     cold_start_s = starts.cold_start_s(demand.cold_start_s, max(replicas.each("startup_s"), default=0.0))
     ready = int(context.current_num_replicas)
@@ -141,7 +166,13 @@ def read_model(
         # Clocks of two machines differ a little: what comes from the future is new.
         age_s=max(0.0, age_s),
     )
-    return signals, math.fsum(measured) / len(measured) if measured else 0.0, cold_start_s
+    return Seen(
+        signals,
+        math.fsum(measured) / len(measured) if measured else 0.0,
+        cold_start_s,
+        frozenset(str(each.unique_id) for each in context.running_replicas),
+        sum(rows > 0 for rows in replicas.each("active_rows")),
+    )
 
 
 def _weighted(values: list[float], weights: list[float], default: float) -> float:
@@ -151,15 +182,24 @@ def _weighted(values: list[float], weights: list[float], default: float) -> floa
     return math.fsum(value * weight for value, weight in zip(values, weights, strict=True)) / total
 
 
-def state_of(decision: Any, signals: ModelSignals) -> Mapping[str, Any]:
-    """A decision and what it was made of, as plain numbers and words."""
+def state_of(decision: Any, seen: Seen, before: int | None) -> Mapping[str, Any]:
+    """A decision and what it was made of, as plain numbers and words.
+
+    Args:
+        before: what was decided last. Serve itself starts a first replica for who waits for one: by the time of the
+            decision it is on its way, and what was decided is up all the same.
+    """
+    signals, action = seen.signals, decision.action
+    if before is not None and before != decision.replicas:
+        action = "up" if decision.replicas > before else "down"
     return {
         "replicas": decision.replicas,
-        "action": decision.action,
+        "action": action,
         "reason": decision.reason,
         "components": {name: round(float(value), 3) for name, value in decision.components.items()},
         "ready": signals.ready,
         "starting": len(signals.starting_in_s),
+        "cold_start_s": round(seen.cold_start_s, 1),
         "running_audio_s": round(signals.running_audio_s, 1),
         "waiting_audio_s": round(signals.waiting_audio_s, 1),
         "arriving_audio_s_per_s": round(signals.arrivals.medium_s, 3),

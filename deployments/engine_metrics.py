@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ray import serve
+from ray.serve.exceptions import RayServeException
+
 from models.engine.stats import STAGES, EngineStats
 from models.engine.step_times import StepTimes
 
@@ -97,6 +100,16 @@ def _grown(before: EngineStats, seen: EngineStats, field: str) -> float:
 
 def expose(model_id: str, stats: Callable[[], EngineStats], startup: Mapping[str, float]) -> Any:
     """Begin to show an engine's metrics; call ``close`` of what is returned at the end."""
-    exposure: Any = importlib.import_module(EXPOSURE).EngineExposure(model_id, EngineMeter(stats, startup).read)
+    exposure: Any = importlib.import_module(EXPOSURE).EngineExposure(
+        model_id, EngineMeter(stats, startup).read, replica=_replica()
+    )
     exposure.start()
     return exposure
+
+
+def _replica() -> str | None:
+    """As Serve's controller names it; None outside of Serve."""
+    try:
+        return serve.get_replica_context().replica_id.unique_id
+    except RayServeException:
+        return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Plane = Literal["sli", "http", "engine"]
+Plane = Literal["sli", "http", "engine", "control"]
 
 TIERS: Final = ("free", "pro", "enterprise")
 MODES: Final = ("stream", "async")
@@ -151,7 +151,7 @@ SLI_PLANE: Final = (
     ),
     Metric(
         "tutti_build_info", "gauge", "sli", "1; version and part of the platform", ("version", "role"),
-        values={"role": ("ingress", "worker", "engine")},
+        values={"role": ("ingress", "worker", "engine", "controller")},
     ),
 )  # fmt: skip
 
@@ -197,7 +197,34 @@ ENGINE_PLANE: Final = (
     ),
 )  # fmt: skip
 
-CATALOGUE: Final = (*SLI_PLANE, *HTTP_PLANE, *ENGINE_PLANE)
+CONTROL_PLANE: Final = (
+    Metric(
+        "tutti_autoscaler_replicas", "gauge", "control",
+        "Replicas that there shall be, and that serve, start, or end their last streams (died less than 30 s ago: too)",
+        ("model", "state"), values={"state": ("desired", "ready", "starting", "draining")},
+    ),
+    Metric(
+        "tutti_autoscaler_demand_replicas", "gauge", "control",
+        "What the last decision was made of, in replicas: wish is base and headroom, or backlog; held is kept so far",
+        ("model", "component"), values={"component": ("base", "headroom", "backlog", "wish", "held")},
+    ),
+    Metric(
+        "tutti_autoscaler_decisions_total", "counter", "control",
+        "Decisions that the log tells of: the first, changes of the number, and signals that became stale or fresh",
+        ("model", "action", "reason"),
+        values={
+            "action": ("up", "down", "hold"),
+            "reason": ("demand", "backlog", "panic", "floor", "ceiling", "held", "stale", "gpus"),
+        },
+    ),
+    Metric(
+        "tutti_gpu_seconds_total", "counter", "control",
+        "Seconds of GPUs that replicas held, by their share of one: while they made audio, waited, started, drained",
+        ("model", "state"), values={"state": ("busy", "idle", "starting", "draining")},
+    ),
+)  # fmt: skip
+
+CATALOGUE: Final = (*SLI_PLANE, *HTTP_PLANE, *ENGINE_PLANE, *CONTROL_PLANE)
 
 
 def metric(name: str) -> Metric:

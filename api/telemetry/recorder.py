@@ -28,11 +28,11 @@ from api.telemetry.registry import Registry, tier_label
 from api.telemetry.tally import Tally
 from api.version import VERSION
 
-Role = Literal["ingress", "worker", "engine"]
+Role = Literal["ingress", "worker", "engine", "controller"]
 Exemplar = dict[str, str]
 
 PLANES: Final[dict[Role, tuple[Plane, ...]]] = {
-    "ingress": ("sli", "http"), "worker": ("sli",), "engine": ("engine",),
+    "ingress": ("sli", "http"), "worker": ("sli",), "engine": ("engine",), "controller": ("control",),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dashboards.panels.queries import BOTH, BY_MODEL, MODEL, TIER, backlog, incr
 
 NO_AUTOSCALER = "No autoscaler reports: the number of replicas is as serve_config.yaml says"
 REPLICAS = "tutti_autoscaler_replicas"
+DEMAND = "tutti_autoscaler_demand_replicas"
 GPU = "tutti_gpu_seconds_total"
 READY = f'{BY_MODEL},state="ready"'
 DESIRED = f'{BY_MODEL},state="desired"'
@@ -89,11 +90,13 @@ REPLICAS_ROW = Row(
         ),
         TimeSeries(
             "Demand, explained",
-            "Rows that the autoscaler's decision is made of: what runs, what waits, what is expected, and the "
-            "headroom.",
+            "Replicas that the decision is made of: for what arrives (base), for its unevenness (headroom), "
+            "and for what waits (backlog). The wish is the larger of base with headroom, and backlog.",
             "When headroom is most of it: traffic is uneven, and a static floor may be cheaper.",
-            (Target(total("tutti_autoscaler_demand_rows", BY_MODEL, "component"), "{{component}}"),),
-            unit=Unit.ROWS,
+            (
+                Target(total(DEMAND, f'{BY_MODEL},component=~"base|headroom"', "component"), "{{component}}"),
+                Target(total(DEMAND, f'{BY_MODEL},component="backlog"'), "backlog", Color.RED, Style.BOUND),
+            ),
             stacked=True,
             empty=NO_AUTOSCALER,
         ),
@@ -109,16 +112,17 @@ REPLICAS_ROW = Row(
         ),
         BarGauge(
             "Decisions",
-            "What the autoscaler decided over what is shown, and why.",
+            "Changes that the autoscaler decided over what is shown, and why; and how often its signals became stale.",
             "Up and down in turns: it hunts. Hold for stale signals: workers do not report.",
             (
                 Target(
-                    increase("tutti_autoscaler_decisions_total", BY_MODEL, "action, reason"), "{{action}}: {{reason}}"
+                    f"{increase('tutti_autoscaler_decisions_total', BY_MODEL, 'action, reason')} > 0",
+                    "{{action}}: {{reason}}",
                 ),
             ),
             decimals=0,
             width=12,
-            empty=NO_AUTOSCALER,
+            empty="Nothing was changed",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Series that dashboards query and that this platform's catalogue does not hold: Ray's, and the control plane's.
+"""Series that dashboards query and that this platform's catalogue does not hold: Ray's.
 
 The names of Ray's are as Ray 2.60 exports them: its own with the prefix ``ray_``, counters with ``_total``.
 """
@@ -36,11 +36,3 @@ RAY: Final[Mapping[str, tuple[str, ...]]] = {
     "ray_serve_num_ongoing_http_requests": ("node_id",),
 }
 """Labels that queries may use, by the name of a series."""
-
-CONTROL: Final[Mapping[str, tuple[str, ...]]] = {
-    "tutti_autoscaler_replicas": ("model", "state"),
-    "tutti_autoscaler_demand_rows": ("model", "component"),
-    "tutti_autoscaler_decisions_total": ("model", "action", "reason"),
-    "tutti_gpu_seconds_total": ("model", "state"),
-}
-"""The autoscaler's. Panels of them say that no autoscaler reports where there are none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deployments.demand_autoscaling import DemandAutoscaling
+from deployments.demand_metrics import shown
 from deployments.demand_settings import POLICY, check_policy
 from deployments.demand_signals import Starts
 
@@ -34,6 +36,12 @@ class Stamped(NamedTuple):
     value: Any
 
 
+class Replica(NamedTuple):
+    """As Serve's ReplicaID."""
+
+    unique_id: str
+
+
 @dataclass
 class Context:
     """As Serve's AutoscalingContext, as far as the policy looks."""
@@ -44,6 +52,7 @@ class Context:
     capacity_adjusted_min_replicas: Any = 0
     capacity_adjusted_max_replicas: Any = 4
     raw_metrics: Any = field(default_factory=dict)
+    running_replicas: Any = ()
 
     def report(self, replica: str, at: float, **values: float) -> None:
         for name, value in values.items():
@@ -79,7 +88,13 @@ class Cluster:
         self.gateway.report("g1", now, **{**ARRIVALS, **{key: named[key] for key in ARRIVALS if key in named}})
         facts = {**WAITING, **SENT}
         self.worker.report("w1", now, **{**facts, **{key: named[key] for key in facts if key in named}})
-        load = {"streams": 0.0, "running_audio_s": 0.0, "capacity_audio_s_per_s": 0.0, "startup_s": 1.0}
+        load = {
+            "streams": 0.0,
+            "active_rows": 0.0,
+            "running_audio_s": 0.0,
+            "capacity_audio_s_per_s": 0.0,
+            "startup_s": 1.0,
+        }
         if self.tiny.current_num_replicas:
             self.tiny.report("r1", now, **{**load, **{key: named[key] for key in load if key in named}})
         return seen
@@ -318,3 +333,57 @@ def test_the_controller_loads_no_torch_for_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.fixture
+def unshown() -> Iterator[None]:
+    """The process's meter is made anew, before and after."""
+    shown.cache_clear()
+    yield
+    shown.cache_clear()
+
+
+@pytest.mark.usefixtures("unshown")
+def test_what_is_decided_is_counted() -> None:
+    cluster, asked = Cluster(), policy()
+    cluster.tiny.running_replicas = [Replica("r1")]
+    for second, due_s in enumerate([0.0, 600.0, 600.0]):
+        ask(asked, cluster.at(NOW + second, tiny_of_stream_s=due_s, active_rows=2.0))
+    cluster.tiny.target_num_replicas = 4
+    ask(asked, cluster.at(NOW + 3, tiny_of_stream_s=600.0, active_rows=2.0))
+    grown, gauges = shown().read()
+    decided = grown["tutti_autoscaler_decisions_total"]
+    assert decided == {("tiny", "hold", "held"): 1.0, ("tiny", "up", "ceiling"): 1.0}
+    replicas = gauges["tutti_autoscaler_replicas"]
+    states = {state: replicas["tiny", state] for state in ("desired", "ready", "starting")}
+    assert states == {"desired": 4, "ready": 1, "starting": 3}
+    assert gauges["tutti_autoscaler_demand_replicas"]["tiny", "backlog"] > 4
+    assert grown["tutti_gpu_seconds_total"]["tiny", "busy"] == 0.0  # it takes no share of a GPU
+
+
+@pytest.mark.usefixtures("unshown")
+def test_those_who_wait_are_told_when_a_replica_will_serve() -> None:
+    cluster, asked = Cluster(), policy(break_even_s=0.0)
+    cluster.tiny.current_num_replicas = cluster.tiny.target_num_replicas = 0
+    ask(asked, cluster.at(NOW))
+    assert shown().starts() == {"tiny": (5.0 + 2.0, None)}
+    ask(asked, cluster.at(NOW + 1, tiny_of_stream_s=10.0))
+    cluster.tiny.target_num_replicas = 1
+    ask(asked, cluster.at(NOW + 2, tiny_of_stream_s=10.0))
+    ask(asked, cluster.at(NOW + 4, tiny_of_stream_s=10.0))
+    assert shown().starts() == {"tiny": (5.0 - 2.0, None)}
+    cluster.tiny.current_num_replicas, cluster.tiny.running_replicas = 1, [Replica("r1")]
+    ask(asked, cluster.at(NOW + 6))
+    assert shown().starts() == {"tiny": (0.0, NOW + 6)}
+
+
+@pytest.mark.usefixtures("unshown")
+def test_metrics_that_cannot_be_shown_hold_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TUTTI_METRICS_HOST", "")
+    cluster, asked = Cluster(), policy()
+    for second in range(3):
+        assert ask(asked, cluster.at(NOW + second, tiny_of_stream_s=600.0))[0] == 4
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["about"] for line in told if line["event"] == "autoscaler_held"] == ["metrics"]

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from api.telemetry.catalogue import CATALOGUE, Metric
-from dashboards.panels.foreign import CONTROL, RAY
+from dashboards.panels.foreign import RAY
 
 TIERS = {"enterprise": 0.25, "pro": 0.35, "free": 0.4}
 MODELS = {"tiny": 0.7, "small": 0.3}
@@ -55,9 +55,7 @@ class Platform(Collector):
         self._rate = requests_per_s
         self._began = self._fed = time.monotonic()
         self._metrics = {metric.name: self._made(metric) for metric in CATALOGUE}
-        for name, labels in {**RAY, **CONTROL}.items():
-            if name in self._metrics:
-                continue  # the catalogue has taken it over
+        for name, labels in RAY.items():
             kind = Counter if name.endswith("_total") and not name.endswith("mem_total") else Gauge
             self._metrics[name] = kind(name.removesuffix("_total") if kind is Counter else name, name, labels,
                                        registry=self.registry)  # fmt: skip
@@ -181,7 +179,7 @@ class Platform(Collector):
                 self._set("tutti_engine_backlog_audio_seconds", audio * load, model=model, tier=tier, state=state)
             for sli in ("ttfa", "continuity"):
                 self._set("tutti_slo_info", 1, sli=sli, tier=tier, objective="0.99", threshold="1.0")
-        for role in ("ingress", "worker", "engine"):
+        for role in ("ingress", "worker", "engine", "controller"):
             self._set("tutti_build_info", 1, version="0.1.0", role=role)
         for kind in ("sse", "websocket"):
             self._set("tutti_listeners", 7, kind=kind)
@@ -191,10 +189,11 @@ class Platform(Collector):
         for model in MODELS:
             for state, replicas in {"desired": round(2 * swell), "ready": 2, "starting": 1, "draining": 0}.items():
                 self._set("tutti_autoscaler_replicas", replicas, model=model, state=state)
-            for component, rows in {"running": 12, "queued": 4, "arrivals": 6, "headroom": 5}.items():
-                self._set("tutti_autoscaler_demand_rows", rows * swell, model=model, component=component)
+            demand = {"base": 1.2, "headroom": 0.4, "backlog": 0.9, "wish": 2, "held": 2}
+            for component, replicas in demand.items():
+                self._set("tutti_autoscaler_demand_replicas", replicas * swell, model=model, component=component)
             self._count("tutti_autoscaler_decisions_total", seconds / 10, model=model, action="up", reason="demand")
-            self._count("tutti_autoscaler_decisions_total", seconds, model=model, action="hold", reason="enough")
+            self._count("tutti_autoscaler_decisions_total", seconds, model=model, action="hold", reason="stale")
             for state, part in {"busy": 0.6, "idle": 0.4}.items():
                 self._count("tutti_gpu_seconds_total", 2 * part * seconds, model=model, state=state)
 

@@ -15,7 +15,7 @@ from api.telemetry.catalogue import CATALOGUE
 from dashboards import build
 from dashboards.builder.model import Dashboard, Heatmap, Panel, Table, Target
 from dashboards.panels import DASHBOARDS
-from dashboards.panels.foreign import CONTROL, RAY
+from dashboards.panels.foreign import RAY
 from tests.dashboards.queries import Selector, filled, grouped_by, selectors, targets
 
 QUERIES = [pytest.param(*each, id=f"{each[0].name}/{each[1].title}") for each in targets(DASHBOARDS)]
@@ -45,7 +45,7 @@ def _labels() -> Mapping[str, set[str]]:
     for metric in CATALOGUE:
         if metric.kind == "histogram":
             known[f"{metric.name}_bucket"].add("le")
-    known = {name: set(labels) | SCRAPED for name, labels in {**RAY, **CONTROL}.items()} | known
+    known = {name: set(labels) | SCRAPED for name, labels in RAY.items()} | known
     objectives = set().union(*_recorded().values())
     return {
         **known,
@@ -103,7 +103,7 @@ def test_every_metric_is_shown(metric: object) -> None:
     assert metric.series & shown, "on no dashboard"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", [*RAY, *CONTROL])
+@pytest.mark.parametrize("name", RAY)
 def test_every_foreign_metric_is_shown(name: str) -> None:
     assert name in {selector.name for d, _, t in targets(DASHBOARDS) for selector in selectors(filled(d, t))}
 

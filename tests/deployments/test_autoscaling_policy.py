@@ -33,9 +33,14 @@ def application() -> dict[str, Any]:
 
 
 class Controller:
-    """Serve's side: as many replicas as were decided are there at once."""
+    """Serve's side: as many replicas as were decided are there at once.
 
-    def __init__(self) -> None:
+    Args:
+        asleep: none of the model is, and none comes to serve; somebody waits for it in a handle.
+    """
+
+    def __init__(self, *, asleep: bool = False) -> None:
+        self._asleep = asleep
         found = application()
         self.policy: Wrapped = _apply_app_level_autoscaling_config(
             _resolve_policy_callable(AutoscalingPolicy(**found["autoscaling_policy"]))
@@ -45,8 +50,8 @@ class Controller:
             for each in found["deployments"]
         }
         tiny = found["args"]["models"]["tiny"]["deployment"]["autoscaling_config"]
-        self._configs[TINY] = AutoscalingConfig(**tiny)
-        self.replicas = dict.fromkeys(self._configs, 1)
+        self._configs[TINY] = AutoscalingConfig(**(tiny | {"min_replicas": 0 if asleep else 1, "max_replicas": 2}))
+        self.replicas = dict.fromkeys(self._configs, 1) | ({TINY: 0} if asleep else {})
         self.states: dict[Any, dict[str, Any]] = {}
 
     def tick(self, now: float, **changes: float) -> int:
@@ -60,7 +65,8 @@ class Controller:
 
     def _context(self, deployment: Any, values: dict[str, float], now: float) -> AutoscalingContext:
         config, number = self._configs[deployment], self.replicas[deployment]
-        ids = [ReplicaID(f"r{index}", deployment) for index in range(number)]
+        serving = 0 if self._asleep and deployment == TINY else number
+        ids = [ReplicaID(f"r{index}", deployment) for index in range(serving)]
         reports = (
             {name: {ids[0]: [TimeStampedValue(now - 1.0, value)]} for name, value in values.items()} if ids else {}
         )
@@ -68,10 +74,10 @@ class Controller:
             deployment_id=deployment,
             deployment_name=deployment.name,
             app_name="tutti",
-            current_num_replicas=number,
+            current_num_replicas=serving,
             target_num_replicas=number,
             running_replicas=ids,
-            total_num_requests=0.0,
+            total_num_requests=0.0 if serving else 1.0,
             total_queued_requests=0.0,
             aggregated_metrics={},
             raw_metrics=lambda: reports,
@@ -96,6 +102,13 @@ def test_replicas_of_the_file_follow_the_work_and_come_back() -> None:
     assert controller.tick(NOW + break_even_s + 2) == 1
     assert (controller.states[TINY]["action"], controller.states[TINY]["reason"]) == ("down", "floor")
     assert controller.replicas == {GATEWAY: 1, WORKER: 1, TINY: 1}
+
+
+def test_from_zero_a_crowd_gets_all_replicas_at_once() -> None:
+    controller = Controller(asleep=True)
+    assert controller.tick(NOW) == 1  # Serve's own first step, before anybody has reported
+    assert controller.tick(NOW + 1, tiny_sent_stream_s=2000.0) == 2
+    assert controller.tick(NOW + 2, tiny_sent_stream_s=2000.0) == 2
 
 
 def test_the_file_describes_every_size_that_it_has() -> None:

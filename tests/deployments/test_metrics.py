@@ -16,7 +16,7 @@ from api.telemetry.catalogue import CATALOGUE, metric
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 BODY = {"prompt": "a tune", "duration": 1.0, "seed": 3, "format": "pcm"}
 PATIENCE_S = 60.0
-ROLES = {"ingress", "worker", "engine"}
+ROLES = {"ingress", "worker", "engine", "controller"}
 
 
 def listed(http: httpx2.Client) -> dict[str, str]:
@@ -63,6 +63,8 @@ def test_each_process_shows_its_own(http: httpx2.Client) -> None:
     assert total(engine, "tutti_engine_steps_total") > 0
     assert total(engine, "tutti_engine_rows") == total(engine, "tutti_engine_rows", state="free")
     assert total(engine, "tutti_replica_startup_seconds", stage="load") > 0
+    until(lambda: total(where["controller"], "tutti_autoscaler_replicas", model="tiny", state="ready") == 1.0)
+    assert total(where["controller"], "tutti_autoscaler_replicas", model="tiny", state="desired") == 1.0
 
 
 def test_what_is_shown_is_in_the_catalogue(http: httpx2.Client) -> None:

@@ -43,7 +43,7 @@ def test_series_are_what_queries_may_name() -> None:
         metric("tutti_nothing")
 
 
-@pytest.mark.parametrize("role", ["ingress", "worker", "engine"])
+@pytest.mark.parametrize("role", ["ingress", "worker", "engine", "controller"])
 def test_a_registry_has_its_planes_and_nothing_else(role: Role) -> None:
     registry = Registry(PLANES[role])
     families = {

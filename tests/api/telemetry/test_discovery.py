@@ -13,8 +13,9 @@ from api.auth.principal import Role
 from api.cache.client import Cache
 from api.cache.embedded import EmbeddedValkey
 from api.telemetry.discovery import Target, Targets
-from api.telemetry.engine import EngineExposure, MetricsSettings
+from api.telemetry.engine import EngineExposure
 from api.telemetry.exporter import EVERYWHERE, Exporter, allows
+from api.telemetry.exposure import MetricsSettings
 from api.telemetry.registry import Registry
 from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
