@@ -27,6 +27,7 @@ from benchmarks.serve_load.started import started
 from benchmarks.simulator_check.compare import Before, Seen, holds, lines, simulated, table
 from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of
 from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
+from benchmarks.simulator_check.quota import CpuQuota, QuotaError
 from benchmarks.simulator_check.scenario import LENGTHS_S, TIERS, Scenario
 from deployments.platform import DEFAULT_CONFIG
 
@@ -87,21 +88,25 @@ class Run:
         return replace(found, latency_s=latency, beside_start=beside_start(during, self.tracks, found))
 
 
-def observe(scenario: Scenario, schedule: Schedule, folder: Path, settle_s: float) -> Run:
+def observe(scenario: Scenario, schedule: Schedule, folder: Path, settle_s: float, cpu_share: float) -> Run:
     """The platform under the schedule, from its start to its stop."""
     config = scenario.serve_config(DEFAULT_CONFIG, folder)
-    watch, first = Watch(), [0.0]
+    first = [0.0]
 
     def note(_: Sequence[Outcome], elapsed_s: float) -> None:
         first[0] = first[0] or time.time() - elapsed_s
 
-    with started(config, ACCOUNTS) as (url, pairs), watch.looking():
+    # Ray lets its workers stand behind everything else on the machine; here the share of a core is to be theirs.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    with CpuQuota(cpu_share) as quota, (watch := Watch(quota)).looking(), started(config, ACCOUNTS) as (url, pairs):
         ready = time.time()
         target = Target(url, asyncio.run(known_keys(url, pairs)), TIMEOUT_S)
         warm_up = build(Workload("steady", 1.0, 6.0, scenario.seed + 1, tiers=TIERS, lengths_s=LENGTHS_S))
         warmed = time.time() - ready
         run(warm_up, target, 1)  # imports, caches, and whatever else happens once
         time.sleep(max(0.0, settle_s - (time.time() - ready)))
+        if watch.failed is not None:
+            raise watch.failed
         sent = run(schedule, target, 1, note)
         time.sleep(max(0.0, first[0] + scenario.until_s - time.time()))
         assert watch.session is not None, "the platform runs below this process"
@@ -116,12 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     scenario = Scenario(given.low, given.high, given.capacity, given.calm, given.crowd, given.after, seed=given.seed)
     with tempfile.TemporaryDirectory(prefix="tutti-check-") as folder:
         schedule = scenario.schedule(Path(folder))
-        seen = observe(scenario, schedule, Path(folder), given.settle)
-    try:
-        profile = seen.profile(scenario.calm_s)
-    except FitError as error:
-        print(f"simulator_check: {error}", file=sys.stderr)
-        return 2
+        try:
+            seen = observe(scenario, schedule, Path(folder), given.settle, given.cpu_share)
+            profile = seen.profile(scenario.calm_s)
+        except (FitError, QuotaError) as error:
+            print(f"simulator_check: {error}", file=sys.stderr)
+            return 2
     real, told = seen.seen(scenario), simulated(scenario, schedule, profile, ACCOUNTS, seen.before)
     found = lines(schedule, real, told)
     is_within = holds(found, real, told)
@@ -129,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(found, real, told))
     result = {
         "benchmark": "simulator_check", "schema": 1, "within": is_within, "scenario": asdict(scenario),
-        "machine": {"cores": os.cpu_count()}, "before": asdict(seen.before),
+        "machine": {"cores": os.cpu_count(), "cpu_share": given.cpu_share}, "before": asdict(seen.before),
         "profile": asdict(profile), "lines": [asdict(line) for line in found],
         "platform": _without_requests(real), "simulated": _without_requests(told),
         "requests": [[each.at_s, each.tier, each.duration_s, *(_rounded(side.heard_s.get(each.number))
@@ -166,12 +171,13 @@ def in_words(requests: int, profile: Profile) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulator_check", description=__doc__)
-    parser.add_argument("--low", type=float, default=1.0, help="requests per second before and after the crowd")
-    parser.add_argument("--high", type=float, default=3.0, help="requests per second of the crowd")
-    parser.add_argument("--capacity", type=float, default=13.0, help="audio-s/s of a replica, as the policy is told")
+    parser.add_argument("--low", type=float, default=0.8, help="requests per second before and after the crowd")
+    parser.add_argument("--high", type=float, default=2.3, help="requests per second of the crowd")
+    parser.add_argument("--capacity", type=float, default=9.0, help="audio-s/s of a replica, as the policy is told")
     parser.add_argument("--calm", type=float, default=40.0, help="seconds before the crowd")
     parser.add_argument("--crowd", type=float, default=100.0, help="seconds of the crowd")
     parser.add_argument("--after", type=float, default=90.0, help="seconds after it")
+    parser.add_argument("--cpu-share", type=float, default=0.4, help="of a core, for each replica; 0: no limit")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first request of the schedule")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file for the result with all requests and tracks")

@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.simulator_check.quota import CpuQuota, QuotaError
+
 _EVERY_S = 0.2
 _REPLICA = "ServeReplica:tutti:musicgen-"
 _SESSION = re.compile(r"/tmp/ray/session_\d[-\w]+")
@@ -44,18 +46,24 @@ class Watch:
     """When which replica's process was there, in seconds of ``time.time``; looked at five times a second.
 
     Attributes:
+        quota: of each replica, from when it is seen first.
         seen: process → first and last time.
         session: Ray's folder.
+        failed: why it could not go on looking.
     """
 
+    quota: CpuQuota = field(default_factory=lambda: CpuQuota(0))
     seen: dict[int, list[float]] = field(default_factory=dict)
     session: Path | None = None
+    failed: QuotaError | None = None
 
     def look(self) -> None:
         now = time.time()
         titles = _descendants(os.getpid())
         for pid, title in titles.items():
             if _REPLICA in title:
+                if pid not in self.seen:
+                    self.quota.confine(pid)
                 self.seen.setdefault(pid, [now, now])[1] = now
             if self.session is None and (found := _SESSION.search(title)):
                 self.session = Path(found.group())
@@ -66,8 +74,11 @@ class Watch:
         over = threading.Event()
 
         def look() -> None:
-            while not over.wait(_EVERY_S):
-                self.look()
+            try:
+                while not over.wait(_EVERY_S):
+                    self.look()
+            except QuotaError as error:
+                self.failed = error
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
@@ -76,6 +87,8 @@ class Watch:
         finally:
             over.set()
             thread.join()
+            if self.failed is not None:
+                raise self.failed
 
 
 def replica_s(watch: Watch, changes: Sequence[Change], began: float, ended: float) -> float:

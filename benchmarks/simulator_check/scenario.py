@@ -17,7 +17,7 @@ MODEL = "tiny"
 STREAMS = 2
 """Of a replica: its rows, not the machine's cores, are what is short."""
 MAX_REPLICAS = 2
-LENGTHS_S = {4.0: 0.4, 6.0: 0.4, 10.0: 0.2}
+LENGTHS_S = {3.0: 0.4, 5.0: 0.4, 8.0: 0.2}
 TIERS = {"enterprise": 0.2, "pro": 0.3, "free": 0.5}
 
 
@@ -40,7 +40,7 @@ class Scenario:
     tail_s: float = 10.0
     seed: int = 0
     demand: dict[str, Any] = field(
-        default_factory=lambda: {"cold_start_s": 8, "beta": 0.5, "break_even_s": 15, "warm_floor": 0, "gpu_share": 0}
+        default_factory=lambda: {"cold_start_s": 20, "beta": 0.5, "break_even_s": 15, "warm_floor": 0, "gpu_share": 0}
     )
 
     @property

@@ -13,9 +13,11 @@ from autoscaling.simulator.cluster import Cluster
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.rivals import Fixed
 from benchmarks.serve_load.plan import Schedule
+from benchmarks.simulator_check import quota
 from benchmarks.simulator_check.compare import Seen, holds, lines, promises, requests_of, simulated, table
 from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of
 from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
+from benchmarks.simulator_check.quota import CpuQuota, QuotaError
 from benchmarks.simulator_check.scenario import Scenario
 from deployments.platform import DEFAULT_CONFIG
 from deployments.serve_config import load_config
@@ -98,7 +100,7 @@ def test_the_log_tells_tracks_and_changes(tmp_path: Path) -> None:
 
 
 def test_replicas_are_paid_for_from_when_they_were_asked_for() -> None:
-    watch = Watch({1: [90.0, 400.0], 2: [123.0, 180.0]})
+    watch = Watch(seen={1: [90.0, 400.0], 2: [123.0, 180.0]})
     changes_ = [Change(120.0, 1, 2, "demand"), Change(170.0, 2, 1, "demand")]
     assert replica_s(watch, changes_, 100.0, 300.0) == pytest.approx(200 + 60)
 
@@ -112,3 +114,21 @@ def test_a_simulator_that_is_wrong_is_told_from_one_that_is_not(schedule: Schedu
     idle = Seen(real.heard_s, 1.2 * real.replica_s, real.most, (), ())
     assert not holds(lines(schedule, real, idle), real, idle)
     assert lines(schedule, real, slow)[-1].tier == "all"
+
+
+def test_a_share_that_the_kernel_does_not_give_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("_V1", "_V2"):
+        monkeypatch.setattr(quota, name, tmp_path / "nowhere")
+    with CpuQuota(0) as unlimited:
+        unlimited.confine(1)
+    with CpuQuota(0.5) as half, pytest.raises(QuotaError, match="--cpu-share 0 does without"):
+        half.confine(1)
+
+
+def test_a_share_is_written_where_the_kernel_reads_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(quota, "_V1", tmp_path / "nowhere")
+    monkeypatch.setattr(quota, "_V2", tmp_path)
+    with CpuQuota(0.4) as share:
+        share.confine(17)
+    assert (tmp_path / "tutti-check-17" / "cpu.max").read_text() == "4000 10000"
+    assert (tmp_path / "tutti-check-17" / "cgroup.procs").read_text() == "17"
