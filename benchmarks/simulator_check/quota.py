@@ -51,7 +51,7 @@ class CpuQuota:
         group = (_V1 if is_v1 else _V2) / f"tutti-check-{pid}"
         quota_us = int(self._share * _PERIOD_US)
         try:
-            group.mkdir()
+            group.mkdir(exist_ok=True)
             self._groups.append(group)
             if is_v1:
                 (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
