@@ -12,12 +12,13 @@ import logging
 import re
 import time
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import WeakFileLock, filter_repo_objects, tqdm
+from huggingface_hub.utils import WeakFileLock, tqdm  # type: ignore[attr-defined]
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +61,9 @@ class LargeFiles:
         """
         tree = HfApi(endpoint=self.endpoint).list_repo_tree(self.hub_id, revision=self.commit, recursive=True)
         large = [entry.path for entry in tree if isinstance(entry, RepoFile) and entry.size >= LARGE_BYTES]
-        for name in filter_repo_objects(large, allow_patterns=list(patterns)):
-            if not (self._folder / "snapshots" / self.commit / name).exists():
+        for name in large:
+            wanted = any(fnmatchcase(name, pattern) for pattern in patterns)
+            if wanted and not (self._folder / "snapshots" / self.commit / name).exists():
                 self._fetch(name)
 
     @property
@@ -87,7 +89,7 @@ def _download(url: str, partial: Path, size: int, name: str) -> None:
     """Append to what is there until it is whole."""
     delays = iter(RETRY_DELAYS_S)
     have = partial.stat().st_size if partial.exists() else 0
-    with tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=name) as bar:
+    with tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=name) as bar:  # type: ignore[no-untyped-call]
         while have < size:
             try:
                 _append(url, partial, have, bar)
