@@ -124,7 +124,7 @@ async def _break(plan: Plan, phase: Phase, cluster: Cluster, load: Load) -> Brok
 
 
 async def _ended(seen: Monitoring) -> None:
-    """Until no stream is open: the platform counts a stream when it ends, a moment after its client has the last byte."""
+    """Until no stream is open: it is counted when it ends, a moment after its client has had the last byte."""
     with Prometheus(seen.prometheus) as server:
         for _ in range(ENDED_S):
             await asyncio.sleep(1)
