@@ -24,6 +24,7 @@ from benchmarks.serve_load.outcome import Outcome
 from benchmarks.serve_load.page import page
 from benchmarks.serve_load.plan import Workload, build
 from benchmarks.serve_load.preflight import check, default_model, known_keys
+from benchmarks.serve_load.processor import ProcessorTime
 from benchmarks.serve_load.result import SCHEMA, evaluate
 from benchmarks.serve_load.saturation import find_max
 from benchmarks.serve_load.started import started
@@ -103,11 +104,13 @@ class _Bench:
     def once(self, workload: Workload) -> dict[str, Any]:
         schedule = build(workload)
         processes = options.processes_for(self.given, len(schedule.requests) / schedule.duration_s)
-        with _progress(self.given.quiet, len(schedule.requests)) as progress:
+        with _progress(self.given.quiet, len(schedule.requests)) as progress, ProcessorTime() as spent:
             sent = run(schedule, self.target, processes, progress)
         warm_up_s = options.warm_up_of(self.given)
         found = evaluate(schedule, sent, self.objectives, warm_up_s=warm_up_s, target=self.given.target)
-        return {**found, "settings": {**workload.as_dict(), "processes": processes, "timeout_s": self.given.timeout}}
+        settings = {**workload.as_dict(), "processes": processes, "timeout_s": self.given.timeout}
+        # Of a platform that was started elsewhere this process sees nothing.
+        return {**found, "processor_s": spent.by_name() if self.given.start else None, "settings": settings}
 
     def search(self) -> dict[str, Any]:
         """The best trial's report, with all trials beside it."""

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+_LITTLE = 0.01  # share of all processor time below which a process is not named
 VERDICT_STYLES = {"pass": "green", "fail": "bold red", "unresolved": "yellow", "invalid": "bold red"}
 
 
@@ -40,11 +41,23 @@ def show(result: Mapping[str, Any], console: Console) -> None:
             "itself: give it more --processes, or a machine of its own",
             style="bold red",
         )
+    if processor := _processor(result):
+        console.print(f"processor time, ms per second of audio: {processor}")
     total = result["total"]
     console.print(
         f"good audio {total['good_audio_s_per_s']:.2f} s/s of {total['offered_audio_s_per_s']:.2f} offered; "
         f"[{VERDICT_STYLES[result['verdict']]}]{result['verdict'].upper()}[/]"
     )
+
+
+def _processor(result: Mapping[str, Any]) -> str:
+    """Of each process of a platform on this machine, those that use next to nothing together."""
+    audio_s, spent = sum(result["requests"]["audio_s"]), result.get("processor_s") or {}
+    if not audio_s or not spent:
+        return ""
+    each = {name: 1000 * seconds / audio_s for name, seconds in spent.items()}
+    listed = [f"{name} {ms:.1f}" for name, ms in each.items() if ms >= _LITTLE * sum(each.values())]
+    return ", ".join([*listed, f"all {sum(each.values()):.1f}"])
 
 
 def _groups(result: Mapping[str, Any]) -> Table:

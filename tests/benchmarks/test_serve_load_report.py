@@ -116,6 +116,15 @@ def test_an_invalid_run_says_so_first() -> None:
     assert "At most 11.00 s of good audio a second" in told
 
 
+def test_processor_time_is_told_per_second_of_audio() -> None:
+    found = report()
+    audio_s = sum(found["requests"]["audio_s"])
+    found["processor_s"] = {"musicgen-tiny": 0.02 * audio_s, "Worker": 0.01 * audio_s, "log_monitor": 1e-5 * audio_s}
+    console = Console(record=True, width=160, file=StringIO())
+    show(found, console)
+    assert "ms per second of audio: musicgen-tiny 20.0, Worker 10.0, all 30.0" in console.export_text()
+
+
 def test_points_lie_where_they_should() -> None:
     svg = chart("t", Axis("x"), Axis("y"), [Series("s", "t0", [(0, 0), (5, 5), (10, 10)], "dots")], [Mark("m", 5.0)])
     dots = [(float(each.attrib["cx"]), float(each.attrib["cy"])) for each in ET.fromstring(svg).iter("circle")]
