@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,11 +43,13 @@ class RayNode:
         process: ``ray start --block``; the leader of the session that all processes of the node belong to.
         address: of loopback, and no other node's.
         http_port: where its Serve proxy listens.
+        log: what ``ray start`` says.
     """
 
     process: subprocess.Popen[bytes]
     address: str
     http_port: int
+    log: Path
 
     @property
     def url(self) -> str:
@@ -146,10 +149,13 @@ def ray_cluster(folder: Path, http_port: int, environment: Mapping[str, str]) ->
     try:
         head = _start(folder / "head.log", "127.0.0.2", http_port, head_options, common)
         started.append(head)
+        _wait_for_port(head, gcs)  # the other node needs no more of the head than that, and takes seconds to get so far
         # Proxies of one machine need ports of their own.
         its = {**common, "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(other_http)}
         other = _start(folder / "other.log", "127.0.0.3", other_http, {"address": f"{head.address}:{gcs}"}, its)
         started.append(other)
+        for node in started:
+            _wait_started(node)
         yield RayCluster(head, other, f"http://127.0.0.1:{dashboard}", common)
     finally:
         for node in reversed(started):
@@ -171,14 +177,30 @@ def _start(
             env=environment,
             start_new_session=True,
         )
-    node = RayNode(process, address, http_port)
+    return RayNode(process, address, http_port, log)
+
+
+def _wait_started(node: RayNode) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while _STARTED not in (said := log.read_text(errors="replace")):
-        if process.poll() is not None or time.monotonic() > deadline:
-            node.kill()
-            raise RuntimeError(f"the node {address} did not start: {said[-2000:]}")
-        time.sleep(_POLL_S)
-    return node
+    while _STARTED not in node.log.read_text(errors="replace"):
+        _still_starts(node, deadline)
+
+
+def _wait_for_port(node: RayNode, port: int) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((node.address, port)) == 0:
+                return
+        _still_starts(node, deadline)
+
+
+def _still_starts(node: RayNode, deadline: float) -> None:
+    """Wait a moment for a node that tells nobody how far it is."""
+    if node.process.poll() is not None or time.monotonic() > deadline:
+        said = node.log.read_text(errors="replace")
+        raise RuntimeError(f"the node {node.address} did not start: {said[-2000:]}")
+    time.sleep(_POLL_S)
 
 
 def _running(session: int) -> list[int]:
