@@ -11,6 +11,7 @@ from deployments.settings import AppArgs, ModelArgs
 from models.catalog import ModelSpec, describe, locate
 from models.catalog_file import Catalog
 from models.checkpoint_files import CheckpointFiles, Format, parts_of
+from models.config import MAX_DURATION_S
 from models.errors import CheckpointError, ModelNotFoundError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -45,7 +46,7 @@ def _describe(model_id: str, model: ModelArgs) -> ModelSpec:
         for folder, kind in parts_of(files):
             if kind is Format.TRANSFORMERS:  # the other format's files were looked into to describe the model
                 _check_weights(folder)
-        _check_drain(model, spec)
+        _check_drain(model)
     except (CheckpointError, ModelNotFoundError) as error:
         raise CheckpointError(
             f"model {model_id!r} is switched on, but cannot be served from {model.checkpoint!r}: {error}. "
@@ -54,12 +55,13 @@ def _describe(model_id: str, model: ModelArgs) -> ModelSpec:
     return spec
 
 
-def _check_drain(model: ModelArgs, spec: ModelSpec) -> None:
+def _check_drain(model: ModelArgs) -> None:
+    """A replica that stops plays on for one window at least; a longer track that it cuts is made elsewhere."""
     grace_s = float(model.deployment.get("graceful_shutdown_timeout_s", 20.0))  # Serve's own default
-    if grace_s <= spec.max_duration_s:
+    if grace_s <= MAX_DURATION_S:
         raise CheckpointError(
             f"graceful_shutdown_timeout_s is {grace_s:g} s, which would cut streams of up to "
-            f"{spec.max_duration_s:g} s short when a replica is stopped: give it more"
+            f"{MAX_DURATION_S:g} s short when a replica is stopped: give it more"
         )
 
 
