@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from models.errors import InvalidRequestError
+from models.types import LONGEST_TRACK_S
 
 if TYPE_CHECKING:
     from models.config import ModelConfig
@@ -45,6 +46,9 @@ class EngineConfig:
         max_rows: rows in one step; a guided request takes 2.
         kv_positions: KV positions reserved for all rows; None is enough for ``max_rows`` of the longest track.
         max_queue: requests that may wait.
+        longest_s: seconds of the longest track; what is longer than the model's window is made window by window.
+        prefill_rows: most rows of a step that may work through music that is known already (what a track goes on from,
+            the overlap of two windows), one position each: how much longer such a step may take for everybody else.
         first_chunk_s: seconds of audio in the first chunk.
         chunk_growth: each chunk is this many times longer than the one before ...
         max_chunk_s: ... up to this many seconds.
@@ -72,6 +76,8 @@ class EngineConfig:
     max_rows: int = 16
     kv_positions: int | None = None
     max_queue: int = 64
+    longest_s: float = LONGEST_TRACK_S
+    prefill_rows: int = 16
     first_chunk_s: float = 0.2
     chunk_growth: float = 2.0
     max_chunk_s: float = 1.0
@@ -109,6 +115,8 @@ class EngineConfig:
         self._check_integer("max_rows", at_least=1)
         self._check_integer("max_queue", at_least=0)
         self._check_integer("run_ahead", at_least=0)
+        self._check_integer("prefill_rows", at_least=2)  # a guided request has two
+        self._check_number("longest_s", 0.0, exclusive=True)
         for name in ("kv_positions", "num_threads", "text_positions"):
             if getattr(self, name) is not None:
                 self._check_integer(name, at_least=1)

@@ -16,6 +16,9 @@ from models.errors import InvalidRequestError
 
 MAX_PROMPT_CHARACTERS = 2000
 MAX_SEED = 2**63 - 1
+DEFAULT_EXTEND_STRIDE_S = 18.0
+LONGEST_TRACK_S = 600.0
+"""What an engine makes unless it is told otherwise: beyond a model's own window, window by window."""
 
 
 def _finite(param: str, value: float) -> float:
@@ -61,6 +64,70 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class CodePrompt:
+    """Music to go on from, as the codes of an earlier track: no round trip through sound, so nothing is lost.
+
+    Attributes:
+        codes: little-endian int64 ``[K, frames]``, delays undone, as `AudioChunk.codes` has them; its beginning is
+            ``[:, :frames]`` of that.
+        num_codebooks: K; 4 are mono, which a stereo model takes for both channels.
+
+    Raises:
+        InvalidRequestError: the bytes are no whole frames, or none.
+    """
+
+    codes: bytes = field(repr=False)
+    num_codebooks: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.num_codebooks, bool) or not isinstance(self.num_codebooks, int) or self.num_codebooks < 1:
+            raise InvalidRequestError(
+                f"num_codebooks must be a whole number of at least 1, got {self.num_codebooks!r}", param="continue"
+            )
+        if not self.codes or len(self.codes) % (8 * self.num_codebooks):
+            raise InvalidRequestError(
+                f"{len(self.codes)} bytes of codes are not whole frames of {self.num_codebooks} codebooks, or none",
+                param="continue",
+            )
+
+    @property
+    def frames(self) -> int:
+        return len(self.codes) // (8 * self.num_codebooks)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPrompt:
+    """Music to go on from, as sound; the model's codec turns it into codes.
+
+    Attributes:
+        pcm: little-endian float32, channels interleaved.
+        channels: 1 or 2; stereo is mixed down for a mono model, mono is taken for both channels of a stereo one.
+        sample_rate: Hz; must be the model's.
+
+    Raises:
+        InvalidRequestError: naming what is wrong with it.
+    """
+
+    pcm: bytes = field(repr=False)
+    channels: int
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 2):
+            raise InvalidRequestError(f"audio to go on from has {self.channels!r} channels, not 1 or 2", "continue")
+        if not self.pcm or len(self.pcm) % (4 * self.channels):
+            raise InvalidRequestError(
+                f"{len(self.pcm)} bytes of audio are not whole samples of {self.channels} channels, or none",
+                param="continue",
+            )
+
+    @property
+    def num_samples(self) -> int:
+        """Per channel."""
+        return len(self.pcm) // (4 * self.channels)
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One track of music to make.
 
@@ -72,6 +139,9 @@ class GenerationRequest:
         live: somebody hears the track while it is made, so it must keep up with them; without, it is made when there
             is time, which is never later than its share. Changes no sample.
         trace: ids of what this belongs to, for the log lines of whoever works on it; never looked at otherwise.
+        continues: music to go on from: it is the beginning of the track and counts toward its duration.
+        extend_stride_s: seconds by which each window of a track longer than one moves on; the rest of a window is what
+            the next one goes on from.
 
     Raises:
         InvalidRequestError: naming the parameter that is out of range. The model's own maximum duration
@@ -85,6 +155,8 @@ class GenerationRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     trace: Mapping[str, str] = field(default_factory=dict, compare=False)
     live: bool = True
+    continues: CodePrompt | AudioPrompt | None = None
+    extend_stride_s: float = DEFAULT_EXTEND_STRIDE_S
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -101,6 +173,12 @@ class GenerationRequest:
             raise InvalidRequestError(f"seed must be an integer in [0, 2**63), got {self.seed!r}", param="seed")
         if not isinstance(self.live, bool):
             raise InvalidRequestError(f"live must be true or false, got {self.live!r}", param="live")
+        if not isinstance(self.continues, CodePrompt | AudioPrompt | None):
+            raise InvalidRequestError("music to go on from must be codes or audio", param="continue")
+        if _finite("extend_stride", self.extend_stride_s) <= 0:
+            raise InvalidRequestError(
+                f"extend_stride must be above 0 seconds, got {self.extend_stride_s}", param="extend_stride"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from models.engine.stage_times import StageTimes
 from models.engine.stats import EngineStats
 from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, TuttiError
-from models.types import AudioChunk, GenerationRequest
+from models.types import AudioChunk, AudioPrompt, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +76,14 @@ class AsyncEngine:
 
         Raises:
             InvalidRequestError: before anything is queued.
+            CheckpointError: there is sound to go on from, and the weights that would encode it are broken.
             EngineOverloadedError: the line is full.
             GenerationFailedError: this request failed alone.
             EngineDeadError: the engine can not go on.
         """
         self._engine.check_request(request)
+        if isinstance(request.continues, AudioPrompt):
+            request = await asyncio.to_thread(self._engine.encoded, request)
         stream = _Stream(request, asyncio.get_running_loop(), times)
         self._enter(stream)
         try:

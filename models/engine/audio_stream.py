@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol
 
 import torch
 from torch import Tensor
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 
 class CodeSource(Protocol):
-    """Where the codes of running requests are read, by their slot."""
+    """Where the codes of running requests are read."""
 
-    def codes(self, slot: int, first: int, end: int) -> Tensor:
+    def codes(self, sequence: Sequence[Any], first: int, end: int) -> Tensor:
         """Frames ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``."""
         ...
 
@@ -150,7 +150,7 @@ class AudioStage:
         complete = sequence.frames_after(sequence.step + 1 - self._lag)
         if not stream.is_due(complete):
             return None
-        return _Due(sequence, stream, stream.pushed, self._source.codes(sequence.slot, stream.pushed, complete))
+        return _Due(sequence, stream, stream.pushed, self._source.codes(sequence, stream.pushed, complete))
 
     def _push(self, due: SequenceOf[_Due[Row]]) -> list[list[Tensor] | GenerationFailedError]:
         """Samples per channel for each; all streams at like places go through the codec together."""
@@ -165,7 +165,7 @@ class AudioStage:
         frames = item.sequence.frames
         if not self._config.return_codes or item.stream.pushed < frames:
             return None
-        return self._source.codes(item.sequence.slot, 0, frames).cpu().numpy().astype("<i8", copy=False).tobytes()
+        return self._source.codes(item.sequence, 0, frames).cpu().numpy().astype("<i8", copy=False).tobytes()
 
 
 def _push_together(due: SequenceOf[_Due[Row]]) -> Iterator[list[Tensor]]:

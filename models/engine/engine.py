@@ -1,9 +1,10 @@
 """The engine: requests in, one batched step at a time, finished audio out. Single-threaded; no asyncio, no Ray.
 
 The life of a request: it is checked and takes its place in the line; the scheduler lets it in when its rows and all
-its KV positions are free; its text is encoded once; every step samples one line of codes for all requests together;
-frames whose codes are complete go through the streaming codec; chunks leave as soon as they are final; with the last
-chunk, an error or an abort, everything it held is free for the next.
+its KV positions are free; its text is encoded once; music that is known (what it goes on from, what two windows share)
+is worked through beside the others; every step samples one line of codes for all requests together; frames whose codes
+are complete go through the streaming codec; chunks leave as soon as they are final; with the last chunk, an error or an
+abort, everything it held is free for the next.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Generator
 
 import torch
 
+from models.engine.admission import sequence_of
 from models.engine.audio_stream import AudioStage
 from models.engine.listener import Listener
 from models.engine.loader import LoadedModel
@@ -26,7 +28,7 @@ from models.engine.step import EngineOutput, StepPlan, StepResult
 from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, EngineOverloadedError, InvalidRequestError, TuttiError
 from models.musicgen.rows import RowHandle
-from models.types import AudioChunk, GenerationRequest
+from models.types import AudioChunk, AudioPrompt, GenerationRequest
 
 # A step that raises fails the requests in it. So many in a row, with no good one between, are no accident.
 MAX_BROKEN_STEPS_IN_A_ROW = 8
@@ -48,7 +50,6 @@ class Engine:
         self.config = config
         self._clock = clock
         self.model = model.config
-        self._largest_delay = max(model.config.decoder.delays)
         self._stats = StatsCollector()
         self._cache = model.decoder.new_cache(config.kv_positions_for(model.config), config.max_rows)
         self._pacer = Pacer[RowHandle](model.config.frame_rate)
@@ -57,7 +58,9 @@ class Engine:
             max_rows=config.max_rows,
             max_queue=config.max_queue,
             pacer=self._pacer if config.pause_rows else None,
+            fill_rows=config.prefill_rows,
         )
+        self._prompts = model.prompts
         self._runner = runner_for(model, config, self._cache, self._stats)
         self._lookahead = model.codec.lookahead_frames
         self._audio = AudioStage(model.codec, model.config, config, self._runner, self._runner.lag)
@@ -78,10 +81,22 @@ class Engine:
         Raises:
             InvalidRequestError: naming the parameter.
         """
+        if isinstance(request.continues, AudioPrompt):
+            self._prompts.check(request.continues)
         self._sequence(request)
 
+    def encoded(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with codes in place of sound, as `add` takes it; itself if it has none. Any thread may ask, and
+        another than the one that steps should: it may take a second.
+
+        Raises:
+            InvalidRequestError: this model can not go on from that sound.
+            CheckpointError: the encoder's weights are broken.
+        """
+        return self._prompts.encoded(request)
+
     def add(self, request: GenerationRequest, times: StageTimes | None = None) -> None:
-        """Put a request in the line.
+        """Put a request in the line; one with sound to go on from is `encoded` before.
 
         Args:
             times: written down there, if somebody wants to know.
@@ -90,6 +105,7 @@ class Engine:
             InvalidRequestError: this model can not make it, or its id is taken.
             EngineOverloadedError: the line is full; it says when to come back.
         """
+        assert not isinstance(request.continues, AudioPrompt), "sound is encoded first: this is a bug"
         sequence = self._sequence(request)
         if request.request_id in self._scheduler:
             raise InvalidRequestError(f"request id {request.request_id!r} is already in use", param="request_id")
@@ -144,7 +160,8 @@ class Engine:
         Raises:
             TuttiError: as ``add``, or whatever ended the request.
         """
-        self.add(request)
+        self.check_request(request)
+        self.add(self.encoded(request))
         try:
             while request.request_id in self._scheduler:
                 for output in self.step():
@@ -169,13 +186,7 @@ class Engine:
     # --------------------------------------------------------------------------------------------------- inside
 
     def _sequence(self, request: GenerationRequest) -> Sequence[RowHandle]:
-        duration, longest, shortest = request.duration_s, self.model.max_duration_s, 1 / self.model.frame_rate
-        frames = int(duration * self.model.frame_rate)
-        if duration > longest:
-            raise InvalidRequestError(f"duration is {duration} s, at most {longest} s are possible", param="duration")
-        if frames < 1:
-            raise InvalidRequestError(f"duration is {duration} s, one frame is {shortest} s", param="duration")
-        sequence = Sequence[RowHandle](request, frames, self._largest_delay, self._runner.lag)
+        sequence: Sequence[RowHandle] = sequence_of(request, self.model, self.config, self._runner.lag)
         if not self._scheduler.can_ever_run(sequence):
             raise InvalidRequestError(
                 f"this engine is too small for the request: it takes {sequence.num_rows} rows of {sequence.num_steps} "
@@ -194,8 +205,9 @@ class Engine:
         now_s = self._clock()
         self._scheduler.observe(plan, now_s)
         outputs = []
+        filled = {sequence.request_id: share for sequence, share in plan.filling}
         for sequence in plan.running:
-            sequence.step += 1
+            sequence.advance(filled.get(sequence.request_id))
             news = result.failures.get(sequence.request_id) or result.chunks.get(sequence.request_id)
             if news is not None:
                 outputs.append(EngineOutput(sequence.request_id, news))

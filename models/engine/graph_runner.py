@@ -23,6 +23,7 @@ from torch import Tensor
 
 from models.conditioning.text import TextConditioner
 from models.engine.graph_executor import Executor
+from models.engine.graph_filling import Filler
 from models.engine.runner import Runner, Running, not_finite
 from models.engine.sequence import State
 from models.engine.static_buffers import Buffers, Control
@@ -63,6 +64,7 @@ class GraphRunner(Runner):
         max_slots: most rows of a step, and most requests that hold rows, paused ones included.
         max_steps: of the longest track.
         run_ahead: steps that may be started before the one whose result is looked at; 0 is step by step.
+        fill_rows: most rows of a step that work through known music.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class GraphRunner(Runner):
         max_steps: int,
         device: torch.device | str,
         run_ahead: int = 2,
+        fill_rows: int = 16,
     ) -> None:
         super().__init__(decoder, text, cache, stats)
         assert run_ahead >= 0, "nothing is looked at before it was started: this is a bug"
@@ -101,6 +104,7 @@ class GraphRunner(Runner):
         self._steps_left = 0  # until somebody in the layout is done
         self._send_control()
         step = StaticStep(decoder, cache, self._buffers, max_steps + 1)
+        self._filler = Filler(decoder, cache, self._buffers, fill_rows, max_steps + 1)
         self._executor = Executor.of(device, step)
         self._executor.prepare(self._buckets)
 
@@ -117,6 +121,15 @@ class GraphRunner(Runner):
     def _join(self, sequence: Running, result: StepResult) -> None:
         super()._join(sequence, result)
         self._composition = None  # whatever came of it, the layout is another
+
+    def _turn(self, sequence: Running, result: StepResult) -> None:
+        super()._turn(sequence, result)
+        self._composition = None
+
+    def _lay_out_known(self, sequence: Running) -> None:
+        super()._lay_out_known(sequence)
+        if sequence.has_known_music:
+            self._filler.begin(sequence)
 
     def _admit(self, sequence: Running) -> None:
         """Put its parameters where the step finds them."""
@@ -135,19 +148,23 @@ class GraphRunner(Runner):
     def _start(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         if self._composition != plan.composition or self._steps_left == 0:
             self._lay_out(plan, result)
+        if plan.filling:
+            self._filler.fill((each, share) for each, share in plan.filling if each.request_id not in result.failures)
         if self._members:
             self._executor.launch(self._bucket)
             self._steps_left -= 1
-            self._stats.count_step(self._rows)
+            for sequence, _ in self._members:
+                if sequence.has_known_music:
+                    self._filler.mend(sequence)
+        if self._members or plan.filling:
+            self._stats.count_step((self._rows if self._members else 0) + plan.filled_rows)
         self._flags.rotate(1)
         self._flags[0].copy_(self._buffers.broken, non_blocking=True)
         self._flights.append(_Flight(self._executor.mark(), self._members, self._flags[0]))
 
     def _lay_out(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         """Put those who have steps left into the step; the others only wait for their last codes."""
-        stepping = [
-            each for each in plan.running if each.unsampled_steps > 0 and each.request_id not in result.failures
-        ]
+        stepping = [each for each in plan.running if each.is_sampling and each.request_id not in result.failures]
         self._members = tuple((each, each.slot) for each in stepping)
         self._composition = plan.composition
         # Without anybody it is laid out anew when the plan changes.

@@ -16,6 +16,7 @@ from models.encodec.decoder import EncodecDecoder
 from models.encodec.interface import Codec
 from models.encodec.loader import build_codec
 from models.engine.codec_graphs import GraphCodec
+from models.engine.prompt_encoder import PromptEncoder
 from models.engine_config import EngineConfig
 from models.errors import InvalidRequestError
 from models.kernels.cpu import library
@@ -37,6 +38,7 @@ class LoadedModel:
     decoder: StepDecoder | StaticDecoder
     text: TextConditioner
     codec: Codec
+    prompts: PromptEncoder
 
 
 def load_model(path: str | Path | CheckpointFiles, config: EngineConfig) -> LoadedModel:
@@ -63,7 +65,8 @@ def build_model(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
             assert isinstance(codec, EncodecDecoder), "no other codec runs on a GPU: this is a bug"
             codec = GraphCodec.of(codec, config)
         text = TextConditioner.from_checkpoint(checkpoint, config.device)
-    return LoadedModel(checkpoint.config, decoder, text, codec)
+    prompts = PromptEncoder(checkpoint.config, checkpoint.codec_state)
+    return LoadedModel(checkpoint.config, decoder, text, codec, prompts)
 
 
 def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StaticDecoder:

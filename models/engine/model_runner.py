@@ -2,6 +2,9 @@
 
 The codes of all running requests live in one table, ``history[slot, step, codebook]``, still delayed as they are
 sampled. A step reads one line per row and writes one line per request; the audio stage reads whole frames.
+
+Music that is known lies in the history already. Its positions are rows of the step like any others, several of one
+region at once, behind the rows that sample; so what a step makes of a row depends on nothing but the row, here too.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.conditioning.text import TextConditioner
+from models.engine.random_numbers import window_seed
 from models.engine.runner import Runner, Running, not_finite
 from models.engine.sampler import SamplingBatch, sample
 from models.engine.stats import StatsCollector
@@ -31,13 +35,24 @@ class _Batch:
 
     composition: int
     sequences: list[Running]
+    handles: list[RowHandle]
     slots: Tensor  # int64 [B]
-    frames: Tensor  # int64 [B, 1]
+    frames: Tensor  # int64 [B, 1], of the windows they are in
+    known: Tensor | None  # int64 [B, 1], how many of them are; None if there are none
     positions: Tensor  # int64 [B], steps sampled so far
     row_slots: Tensor  # int64 [R]
     row_positions: Tensor  # int64 [R]
     sampling: SamplingBatch
     cache: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Fill:
+    """Rows that are filled in one step, of F positions: what they read and where they lie."""
+
+    handles: list[RowHandle]  # [F]
+    slots: Tensor  # int64 [F]
+    positions: Tensor  # int64 [F]
 
 
 class ModelRunner(Runner):
@@ -68,6 +83,8 @@ class ModelRunner(Runner):
         shape = (max_slots, max_steps + 1, self.config.num_codebooks)
         self._history = torch.full(shape, self._special, dtype=torch.int64, device=device)
         self._batch: _Batch | None = None
+        # The latest view with filled rows, after those who sample and they.
+        self._filling_view: tuple[list[RowHandle], list[RowHandle], Any] = ([], [], None)
 
     # --------------------------------------------------------------------------------------------------- inside
 
@@ -76,28 +93,64 @@ class ModelRunner(Runner):
 
     def _forget_layout(self) -> None:
         self._batch = None
+        self._filling_view = ([], [], None)
 
     def _step(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         if len(result.failures) == len(plan.running):
             return
         batch = self._batch
         if batch is None or batch.composition != plan.composition:
-            healthy = [each for each in plan.running if each.request_id not in result.failures]
-            batch = self._batch = self._lay_out(healthy, plan.composition)
-        codes = self._history[batch.row_slots, batch.row_positions]  # [R, K]
-        logits = self._step_decoder.forward_step(codes, batch.row_positions, batch.cache)  # [R, K, V]
+            batch = self._batch = self._lay_out(self._sampling(plan, result), plan.composition)
+        fill = self._fill(plan, result)
+        if not batch.handles and fill is None:
+            return  # they only wait for their sound
+        logits = self._forward(batch, fill)  # [R, K, V]
         batch.positions += 1
         batch.row_positions += 1
         sampled, finite = sample(logits, batch.positions, batch.sampling)
         self._history[batch.slots, batch.positions] = self._delay(sampled, batch)
-        self._stats.count_step(len(batch.row_slots))
+        self._stats.count_step(len(batch.row_slots) + plan.filled_rows)
         if not bool(finite.all()):
             self._fail_not_finite(batch, finite, result)
 
+    def _sampling(self, plan: StepPlan[RowHandle], result: StepResult) -> list[Running]:
+        """Those who sample in this step and did not fail."""
+        return [each for each in plan.running if each.is_sampling and each.request_id not in result.failures]
+
+    def _forward(self, batch: _Batch, fill: _Fill | None) -> Tensor:
+        """Logits of the batch's rows, which advance, as do the rows that are filled beside them."""
+        slots, positions, view = batch.row_slots, batch.row_positions, batch.cache
+        if fill is not None:
+            slots, positions = torch.cat([slots, fill.slots]), torch.cat([positions, fill.positions])
+            if self._filling_view[:2] != (batch.handles, fill.handles):
+                self._filling_view = (batch.handles, fill.handles, self._cache.view(batch.handles, fill.handles))
+            view = self._filling_view[2]
+        return self._step_decoder.forward_step(self._history[slots, positions], positions, view)
+
+    def _fill(self, plan: StepPlan[RowHandle], result: StepResult) -> _Fill | None:
+        """The positions that are filled in this step, in order for each row."""
+        handles: list[RowHandle] = []
+        slots: list[int] = []
+        positions: list[int] = []
+        for sequence, share in plan.filling:
+            if sequence.request_id in result.failures:
+                continue
+            for row in sequence.rows:
+                handles += [row] * share
+                slots += [sequence.slot] * share
+                positions += range(sequence.step, sequence.step + share)
+        if not handles:
+            return None
+        return _Fill(handles, *(torch.tensor(column, device=self._device) for column in (slots, positions)))
+
     def _delay(self, sampled: Tensor, batch: _Batch) -> Tensor:
-        """Force the special token where the pattern has no frame for a codebook at this step. ``[B, K]``"""
+        """The codes of a step: the special token where the pattern has no frame for a codebook, what is known where
+        it reaches into this step, otherwise what was sampled. ``[B, K]``"""
         frames = batch.positions[:, None] - 1 - self._delays  # [B, K]
-        return sampled.masked_fill((frames < 0) | (frames >= batch.frames), self._special)
+        codes = sampled.masked_fill((frames < 0) | (frames >= batch.frames), self._special)
+        if batch.known is None:
+            return codes
+        return torch.where(frames < batch.known, self._history[batch.slots, batch.positions], codes)
 
     def _fail_not_finite(self, batch: _Batch, finite: Tensor, result: StepResult) -> None:
         for sequence, is_fine in zip(batch.sequences, finite.tolist(), strict=True):
@@ -112,20 +165,24 @@ class ModelRunner(Runner):
         owners = [*sequences, *(sequences[index] for index in guided)]  # of each row
         handles = [sequence.rows[0] for sequence in sequences] + [sequences[index].rows[1] for index in guided]
 
+        known = [sequence.window.known for sequence in sequences]
+
         def column(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=self._device)
 
         return _Batch(
             composition=composition,
             sequences=sequences,
+            handles=handles,
             slots=column([sequence.slot for sequence in sequences]),
-            frames=column([sequence.frames for sequence in sequences])[:, None],
+            frames=column([sequence.window.frames for sequence in sequences])[:, None],
+            known=column(known)[:, None] if any(known) else None,
             positions=column([sequence.step for sequence in sequences]),
             row_slots=column([sequence.slot for sequence in owners]),
             row_positions=column([sequence.step for sequence in owners]),
             sampling=SamplingBatch.build(
                 [sequence.request.sampling for sequence in sequences],
-                [sequence.request.seed for sequence in sequences],
+                [window_seed(sequence.request.seed, sequence.window.start) for sequence in sequences],
                 null_rows,
                 num_codebooks=self.config.num_codebooks,
                 vocab_size=self.config.vocab_size,

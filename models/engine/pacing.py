@@ -41,6 +41,8 @@ UNHEARD_SHARE = 0.1
 _SAFETY = 0.9
 # A paused track's slack must be so much shorter than a running one's to take its place.
 _HYSTERESIS_S = 0.5
+# Rows of a step that known music may take however hurried the others are: it must be worked through some time.
+_LEAST_FILL_ROWS = 4
 _UNPAID_QUANTUM = round(QUANTUM_STEPS * (1 / UNHEARD_SHARE - 1))
 
 
@@ -104,6 +106,17 @@ class Pacer(Generic[Row]):
         changes = [(begin_s, each.num_rows) for begin_s, each in needs]
         changes += [(begin_s + each.remaining_steps * self.period_s, -each.num_rows) for begin_s, each in needs]
         return _is_enough(offered, changes)
+
+    def room_to_fill(self, most: int, sampling: Iterable[Sequence[Row]]) -> int:
+        """Rows of a step that known music may take beside those who sample: as many as leave it in real time, where
+        one of those is listened to; always some."""
+        rows, is_heard = 0, False
+        for each in sampling:
+            rows, is_heard = rows + each.num_rows, is_heard or each.listener is not None
+        if not is_heard or not self.times.is_known:
+            return most
+        room = self.times.rows_within(_SAFETY * self.period_s) - rows
+        return int(min(most, max(_LEAST_FILL_ROWS, room)))
 
     # --------------------------------------------------------------------------------------------------- inside
 

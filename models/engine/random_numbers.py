@@ -40,6 +40,16 @@ def token_offsets(vocab_size: int, device: torch.device | str = "cpu") -> Tensor
     return torch.arange(1, (vocab_size + 1) // 2 + 1, device=device, dtype=torch.int64) * _GOLDEN
 
 
+def window_seed(seed: int, first_frame: int) -> int:
+    """The seed of a window of a track, as a signed number of 64 bits; the first window's is the track's own.
+
+    Keyed by the frame a window starts at: a track that goes on from another's codes draws what that would have drawn.
+    """
+    if first_frame == 0:
+        return seed
+    return int(mix_(mix_(torch.tensor([seed])) + torch.tensor([first_frame]) * _GOLDEN))
+
+
 def exponentials(seeds: Tensor, steps: Tensor, codebooks: Tensor, offsets: Tensor, vocab_size: int) -> Tensor:
     """Independent Exp(1) numbers, float32 ``[B, K, V]``, all above 0 and finite.
 

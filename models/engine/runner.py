@@ -6,10 +6,12 @@ import logging
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor
 
 from models.conditioning.text import TextConditioner
 from models.config import DecoderConfig
+from models.engine.prompts import prompt_codes
 from models.engine.sequence import Sequence
 from models.engine.stats import StatsCollector
 from models.engine.step import StepPlan, StepResult
@@ -17,6 +19,7 @@ from models.errors import GenerationFailedError, TuttiError
 from models.musicgen.delay import DelayPattern
 from models.musicgen.interface import Decoder
 from models.musicgen.rows import RowCache, RowHandle
+from models.types import CodePrompt
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ class Runner(ABC):
         self._text = text
         self._cache = cache
         self._stats = stats
+        # What was known of a slot's track before its window: int64 [K, frames], from the track's first frame on.
+        self._known: dict[int, Tensor] = {}
 
     @property
     def config(self) -> DecoderConfig:
@@ -62,6 +67,9 @@ class Runner(ABC):
         with self._stats.stage("text_encode"):
             for sequence in plan.joined:
                 self._join(sequence, result)
+        for sequence, _ in plan.filling:
+            if sequence.is_turning:
+                self._turn(sequence, result)
         try:
             with self._stats.stage("decode"):
                 self._step(plan, result)
@@ -71,19 +79,29 @@ class Runner(ABC):
             result.fail_all(plan)
         return result
 
-    def codes(self, slot: int, first: int, end: int) -> Tensor:
-        """Frames ``first`` to ``end`` (not included), delays undone: int64 ``[K, end − first]``.
+    def codes(self, sequence: Running, first: int, end: int) -> Tensor:
+        """Frames ``first`` to ``end`` (not included) of its track, delays undone: int64 ``[K, end − first]``.
 
         They must be complete as of ``lag`` steps ago.
         """
-        pattern = DelayPattern(self.config.delays, end - first)
-        return pattern.undo(self._history[slot, first + 1 : first + 1 + pattern.num_steps])
+        known = self._known.get(sequence.slot) if sequence.has_known_music else None
+        if known is None or first >= known.shape[1]:
+            return self._made(sequence, first, end)
+        before = known[:, first:end].to(self._history.device)
+        if end <= known.shape[1]:
+            return before
+        return torch.cat([before, self._made(sequence, known.shape[1], end)], dim=1)
+
+    def _made(self, sequence: Running, first: int, end: int) -> Tensor:
+        """`codes`, of the present window."""
+        pattern, step = DelayPattern(self.config.delays, end - first), first - sequence.window.start + 1
+        return pattern.undo(self._history[sequence.slot, step : step + pattern.num_steps])
 
     # ---------------------------------------------------------------------------------------------- what differs
 
     @abstractmethod
     def _admit(self, sequence: Running) -> None:
-        """Make the slot of a request that joins ready; its rows have their texts."""
+        """Make the slot of a request that enters a window ready; its rows have their texts."""
 
     @abstractmethod
     def _step(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
@@ -101,13 +119,42 @@ class Runner(ABC):
             if sequence.is_conditioned:
                 states = self._text.encode(sequence.request.prompt)
                 self._cache.set_cross(sequence.rows[0], self._decoder.cross_kv(self._decoder.project_text(states)))
+            self._known.pop(sequence.slot, None)
+            if isinstance(sequence.request.continues, CodePrompt):
+                self._known[sequence.slot] = prompt_codes(sequence.request.continues, self.config)
             self._admit(sequence)
+            self._lay_out_known(sequence)
         except TuttiError as error:  # the prompt itself is at fault, and the error says how
             result.failures[sequence.request_id] = error
         except Exception:
             logger.exception("text: request %s failed", sequence.request_id)
             message = "the prompt could not be encoded; other requests were not touched"
             result.failures[sequence.request_id] = GenerationFailedError(message)
+
+    def _turn(self, sequence: Running, result: StepResult) -> None:
+        """A request goes on to its next window: what is known of it is what it has made."""
+        try:
+            before = sequence.windows[sequence.window_index - 1]
+            known = self._known.get(sequence.slot, torch.empty(len(self.config.delays), 0, dtype=torch.int64))
+            pattern = DelayPattern(self.config.delays, before.frames)
+            made = pattern.undo(self._history[sequence.slot, 1 : 1 + pattern.num_steps])[:, before.known :]
+            self._known[sequence.slot] = torch.cat([known, made.cpu()], dim=1)
+            for row in sequence.rows:
+                self._cache.rewind(row)
+            self._admit(sequence)
+            self._lay_out_known(sequence)
+        except Exception:
+            logger.exception("window: request %s failed", sequence.request_id)
+            message = f"window {sequence.window_index + 1} could not be begun; other requests were not touched"
+            result.failures[sequence.request_id] = GenerationFailedError(message)
+
+    def _lay_out_known(self, sequence: Running) -> None:
+        """Write what is known of a window where its steps are read."""
+        window = sequence.window
+        if window.known:
+            known = self._known[sequence.slot][:, window.start : window.start + window.known]
+            steps = DelayPattern(self.config.delays, window.known).apply(known, self.config.special_token)
+            self._history[sequence.slot, 1 : 1 + len(steps)] = steps.to(self._history.device)
 
 
 def not_finite(step: int) -> GenerationFailedError:

@@ -28,6 +28,7 @@ def runner_for(model: LoadedModel, config: EngineConfig, cache: RowCache, stats:
             max_steps=max_steps,
             device=config.device,
             run_ahead=config.run_ahead,
+            fill_rows=config.prefill_rows,
         )
     return ModelRunner(
         decoder, model.text, cache, stats, max_slots=config.max_rows, max_steps=max_steps, device=config.device

@@ -5,6 +5,9 @@ its rows and all the KV positions it will ever need are free, and keeps them unt
 at the door, there is nothing to evict or to guess. When not everybody can be in the step and in time for the
 listeners, some pause in place: they keep all they hold and go on later where they were (see ``pacing``). Tokens depend
 on a request's own past and random numbers only, so pausing changes none.
+
+Music that is known before (what a track goes on from, the overlap of two windows) is worked through beside the rows
+that sample, a bounded number of positions in each step, so that it makes no step long.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence as SequenceOf
 from typing import Generic, Protocol
 
+from models.engine.filling import shares
 from models.engine.forecast import endings
 from models.engine.pacing import QUANTUM_STEPS, UNHEARD_SHARE, Pacer
 from models.engine.sequence import Row, Sequence, State
@@ -43,6 +47,7 @@ class Scheduler(Generic[Row]):
         max_queue: int,
         max_joins_per_step: int = 1,
         pacer: Pacer[Row] | None = None,
+        fill_rows: int = 16,
     ) -> None:
         """
         Args:
@@ -51,18 +56,22 @@ class Scheduler(Generic[Row]):
             max_queue: requests that may wait beyond those that could start at once.
             max_joins_per_step: each join costs a text encoding inside the step, which the others wait for.
             pacer: chooses who pauses; without one nobody ever does.
+            fill_rows: most rows of a step, one for each position, that work through known music.
         """
         self._pool = pool
         self._max_rows = max_rows
         self._max_queue = max_queue
         self._max_joins = max_joins_per_step
         self._pacer = pacer
+        self._fill_rows = fill_rows
         self._total_positions = pool.free_positions
         self._waiting: deque[Sequence[Row]] = deque()
         self._held: dict[str, Sequence[Row]] = {}
         self._free_slots = list(range(max_rows))
         self._plan: StepPlan[Row] = StepPlan((), (), 0)
         self._active_rows = 0  # of the plan
+        self._may_fill = False  # somebody in the plan has known music
+        self._sampling: tuple[Sequence[Row], ...] = ()  # of the plan, if so
         self._steps_since_choice = 0
         self._must_choose = False  # somebody left since
         self._refused: Sequence[Row] | None = None  # the head of the line that could not be carried at the latest try
@@ -100,6 +109,8 @@ class Scheduler(Generic[Row]):
             self._choose(joined)
         elif self._plan.joined:
             self._plan = StepPlan(self._plan.running, (), self._plan.composition)
+        if self._may_fill:
+            self._share_out()
         assert self._plan.running or not self._waiting, "an empty engine can not start the line's head: this is a bug"
         self._steps_since_choice += 1
         return self._plan
@@ -107,7 +118,8 @@ class Scheduler(Generic[Row]):
     def observe(self, plan: StepPlan[Row], now_s: float) -> None:
         """The planned step is done: learn how long it took. Steps that encoded a text say nothing about rows."""
         if self._pacer is not None and not plan.joined:
-            self._pacer.times.observe(self._active_rows, now_s - self._now_s)
+            idle = sum(each.num_rows for each, _ in plan.filling)
+            self._pacer.times.observe(self._active_rows - idle + plan.filled_rows, now_s - self._now_s)
 
     def remove(self, request_id: str) -> Sequence[Row] | None:
         """Take a request out, wherever it is, and give back all it holds. None if it is not here."""
@@ -217,8 +229,18 @@ class Scheduler(Generic[Row]):
             each.state = State.RUNNING
         composition = self._plan.composition + (running != self._plan.running)
         self._plan = StepPlan(running, joined, composition)
+        self._may_fill = any(each.has_known_music for each in running)
         self._active_rows = sum(each.num_rows for each in running)
         self._steps_since_choice, self._must_choose = 0, False
+
+    def _share_out(self) -> None:
+        """Say who of the plan is filled in this step, and by how much; who is not samples."""
+        plan, filling = self._plan, [each for each in self._plan.running if each.unfilled_steps]
+        sampling = tuple(each for each in plan.running if each.is_sampling)
+        composition = plan.composition + (sampling != self._sampling)
+        self._sampling = sampling
+        rows = self._fill_rows if self._pacer is None else self._pacer.room_to_fill(self._fill_rows, sampling)
+        self._plan = StepPlan(plan.running, plan.joined, composition, shares(filling, rows))
 
     def _pay(self, steps: int) -> None:
         """Book the steps since the latest choice, on those nobody listens to: paused or run for."""

@@ -4,6 +4,9 @@ MusicGen has no end token, so everything about a request's length is known when 
 
     steps    1 2 3 4 5 6 …            T+3     (mono: the last codebook runs 3 steps behind the first)
     frames         0 1 2 …            T−1     frame t is complete after step t + 1 + largest delay
+
+Where P frames of a window are known before, steps 1 … P are not sampled: the row works through these positions several
+at a time (it is filled), and sampling begins with step P + 1.
 """
 
 from __future__ import annotations
@@ -13,9 +16,13 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from models.engine.listener import Listener
+from models.engine.windows import Window
 from models.types import GenerationRequest
 
 Row = TypeVar("Row")  # a reserved row of the KV cache; opaque here
+
+KNOWN_FRAMES_PER_TURN = 10
+"""Frames of known music that become sound in one step, so that nobody waits long for somebody's beginning."""
 
 
 class State(Enum):
@@ -30,14 +37,20 @@ class Sequence(Generic[Row]):
     """A request and its place in the batch.
 
     Attributes:
-        frames: T, codec frames to make, at least 1.
+        frames: T, codec frames of the track, at least 1.
         largest_delay: of the codebook pattern, in steps.
         lag: steps after which it is known what a step made: it stays in the plan for as many after its last.
-        step: steps it took part in so far; all but the last ``lag`` ones sample a line of codes.
+        step: steps of its window that are filled or sampled, and at the end the ``lag`` ones that it waits.
         slot: where its codes are kept while it runs, -1 otherwise.
         rows: reserved rows, ``[conditioned]`` or ``[conditioned, null]``; empty unless it runs or is paused.
         listener: who hears it while it is made; None: nobody, it may be made whenever there is time.
         unpaid_steps: steps it was paused for, less those it has been paid for by running since.
+        windows: of the track; by default one in which nothing is known.
+        window_index: the window it is in.
+        fill_share: positions of each of its rows that a step fills when nobody else has known music.
+        turns: engine steps it took part in.
+        is_turning: it has entered a window after its first and what is known of it is not laid out yet.
+        has_known_music: it is filled at some time: a plain request never is, and samples in every step it is in.
     """
 
     request: GenerationRequest
@@ -50,6 +63,16 @@ class Sequence(Generic[Row]):
     state: State = State.WAITING
     listener: Listener | None = None
     unpaid_steps: int = 0
+    windows: tuple[Window, ...] = ()
+    window_index: int = 0
+    fill_share: int = 1
+    turns: int = 0
+    is_turning: bool = False
+    has_known_music: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.windows = self.windows or (Window(0, self.frames),)
+        self.has_known_music = len(self.windows) > 1 or self.windows[0].known > 0
 
     @property
     def request_id(self) -> str:
@@ -66,31 +89,96 @@ class Sequence(Generic[Row]):
         return 2 if self.is_conditioned and self.request.sampling.guidance > 1 else 1
 
     @property
+    def window(self) -> Window:
+        """The present one."""
+        return self.windows[self.window_index]
+
+    @property
     def num_steps(self) -> int:
-        """Steps to sample, which is also the number of KV positions each row needs."""
-        return self.frames + self.largest_delay
+        """Steps of its window, filled and sampled, which is also the number of KV positions each row needs."""
+        return self.window.frames + self.largest_delay
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """KV positions to reserve, one number per row."""
-        return (self.num_steps,) * self.num_rows
+        """KV positions to reserve, one number per row: the first window is the longest, and all use the same."""
+        return (self.windows[0].frames + self.largest_delay,) * self.num_rows
+
+    # ---------------------------------------------------------------------------------------------- how far it is
+
+    @property
+    def unfilled_steps(self) -> int:
+        """Positions of each row that are to be filled before it samples."""
+        return max(0, self.window.known - self.step)
 
     @property
     def unsampled_steps(self) -> int:
-        """Steps still to sample; 0 for one that only waits for its last codes."""
-        return max(0, self.num_steps - self.step)
+        """Steps still to sample in its window; 0 for one that only waits for its last codes or its sound."""
+        return max(0, self.num_steps - max(self.step, self.window.known))
+
+    @property
+    def is_sampling(self) -> bool:
+        """Whether its next step samples; otherwise it is filled, or waits for its last codes or its sound."""
+        return self.window.known <= self.step < self.num_steps
 
     @property
     def remaining_steps(self) -> int:
-        """Steps until it is done."""
-        return self.num_steps + self.lag - self.step
+        """Steps until it is done; where others have known music too it may take some more."""
+        if not self.has_known_music:
+            return self.frames + self.largest_delay + self.lag - self.step
+        steps = self._turns(self.unfilled_steps) + self.unsampled_steps
+        steps += self.lag - max(0, self.step - self.num_steps)
+        for window in self.windows[self.window_index + 1 :]:
+            steps += self._turns(window.known) + window.frames - window.known + self.largest_delay + self.lag
+        return max(steps, self._turns_to_sound(self.frames) - self.turns)
 
     @property
     def steps_until_chunk(self) -> int:
         """Steps until the next chunk leaves for the listener."""
         assert self.listener is not None, "nobody listens: this is a bug"
-        return min(self.listener.codes_wanted, self.frames) + self.largest_delay + self.lag - self.step
+        wanted = min(self.listener.codes_wanted, self.frames)
+        if not self.has_known_music:
+            return wanted + self.largest_delay + self.lag - self.step
+        window, steps = self.window, 0
+        if wanted > window.start + window.known:
+            inside = min(wanted, window.start + window.frames) - window.start
+            steps = self._turns(self.unfilled_steps) + inside + self.largest_delay + self.lag
+            steps -= max(self.step, window.known)
+        if wanted > window.start + window.frames:
+            following = self.windows[self.window_index + 1]
+            steps += self._turns(following.known) + wanted - window.start - window.frames + self.largest_delay
+            steps += self.lag
+        return max(steps, self._turns_to_sound(wanted) - self.turns)
 
     def frames_after(self, step: int) -> int:
-        """Frames whose codes are all known once ``step`` steps are sampled."""
-        return min(max(step - self.largest_delay, 0), self.frames)
+        """Frames of the track whose codes are all known, and may become sound, after this turn.
+
+        Args:
+            step: of its window, sampled by then.
+        """
+        if not self.has_known_music:
+            return min(max(step - self.largest_delay, 0), self.frames)
+        window = self.window
+        complete = window.start + max(window.known, min(step - self.largest_delay, window.frames))
+        return min(complete, KNOWN_FRAMES_PER_TURN * (self.turns + 1))
+
+    def advance(self, filled: int | None = None) -> None:
+        """It took part in a step.
+
+        Args:
+            filled: positions of each row that were, None if it is not being filled.
+        """
+        self.turns += 1
+        self.is_turning = False
+        end = self.num_steps + self.lag
+        self.step = min(self.step + (1 if filled is None else filled), end)
+        if self.step == end and self.window_index + 1 < len(self.windows):
+            self.window_index, self.step, self.is_turning = self.window_index + 1, 0, True
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _turns(self, positions: int) -> int:
+        return -(-positions // self.fill_share)
+
+    def _turns_to_sound(self, frames: int) -> int:
+        """Turns after which so many frames may be sound, whatever the steps."""
+        return -(-frames // KNOWN_FRAMES_PER_TURN)

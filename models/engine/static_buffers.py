@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.config import DecoderConfig
+from models.engine.random_numbers import window_seed
 from models.engine.sampler import _SMALLEST_TEMPERATURE
 from models.engine.sequence import Sequence
 from models.musicgen.rows import RowHandle
@@ -91,8 +92,8 @@ class Control:
         places = cache.view(sequence.rows)
         null = places[-1]
         integers = (
-            sequence.request.seed,
-            sequence.frames,
+            window_seed(sequence.request.seed, sequence.window.start),
+            sequence.window.frames,
             params.top_k if uses_top_k else 0,
             int(params.is_greedy),
             places[0].start,

@@ -18,13 +18,21 @@ class StepPlan(Generic[Row]):
         running: every request of this step, in order of arrival; the rows of each are all in or all out. Others may
             hold rows and pause.
         joined: those of ``running`` whose first step this is: they still need their text encoded.
-        composition: changes when the set of running requests does and only then, so that what was laid out for one
+        composition: changes when the set of those who sample does and only then, so that what was laid out for one
             batch can be kept until then.
+        filling: those of ``running`` who do not sample yet since music is known to them that their rows work through
+            first, with how many positions each row does in this step, maybe 0.
     """
 
     running: tuple[Sequence[Row], ...]
     joined: tuple[Sequence[Row], ...]
     composition: int
+    filling: tuple[tuple[Sequence[Row], int], ...] = ()
+
+    @property
+    def filled_rows(self) -> int:
+        """Rows of the step that are filled: one for each position."""
+        return sum(share * sequence.num_rows for sequence, share in self.filling)
 
 
 @dataclass(slots=True)

@@ -65,8 +65,8 @@ class CpuKVCache(RowCache):
         self.model = Model.from_buffer_copy(model)
         self.model.layers, self.model.positions = self._layers, total
 
-    def view(self, rows: Sequence[RowHandle]) -> CpuKVCacheView:
-        return CpuKVCacheView(self, rows)
+    def view(self, rows: Sequence[RowHandle], filled: Sequence[RowHandle] = ()) -> CpuKVCacheView:
+        return CpuKVCacheView(self, [*rows, *filled], len(rows))
 
     def _kept(self, text: PackedText) -> PackedText:
         return text
@@ -77,10 +77,10 @@ class CpuKVCacheView:
 
     Attributes:
         batch: the kernel's structure, but for the codes and positions of one step.
-        logits: float32 [R, K, V], written by every step.
+        logits: float32 [S, K, V] of the first S rows, which are sampled; written by every step.
     """
 
-    def __init__(self, cache: CpuKVCache, rows: Sequence[RowHandle]) -> None:
+    def __init__(self, cache: CpuKVCache, rows: Sequence[RowHandle], num_sampled: int) -> None:
         assert all(row in cache._cross for row in rows), "a row was freed: this is a bug"
         self.cache = cache
         self._rows = tuple(rows)
@@ -93,11 +93,11 @@ class CpuKVCacheView:
         pointers = ctypes.c_void_p * len(heard)
         self._keys = pointers(*(text.keys.data_ptr() for text in self._texts))
         self._values = pointers(*(text.values.data_ptr() for text in self._texts))
-        self._make_room(cache.config)
+        self._make_room(cache.config, num_sampled)
 
-    def _make_room(self, config: DecoderConfig) -> None:
+    def _make_room(self, config: DecoderConfig, num_sampled: int) -> None:
         rows, width = len(self._rows), config.hidden_size
-        self.logits = torch.empty(rows, config.num_codebooks, config.vocab_size)
+        self.logits = torch.empty(num_sampled, config.num_codebooks, config.vocab_size)
         self._hidden = torch.empty(rows, width)
         self._narrow = torch.empty(rows, width + config.ffn_dim)
         self._wide = torch.empty(rows, 3 * width)
@@ -109,6 +109,8 @@ class CpuKVCacheView:
             rows=rows,
             conditioned=len(self._texts),
             scratch_positions=scratch_positions,
+            sampled=num_sampled,
+            sharing=num_sampled < rows,
             starts=self._starts.data_ptr(),
             conditioned_rows=self._conditioned.data_ptr(),
             text_keys=ctypes.addressof(self._keys),

@@ -93,7 +93,8 @@ class CpuDecoder:
             cache: the same R rows.
 
         Returns:
-            float32 [R, K, V]: logits of each row's next step; the view's own, overwritten by the next step.
+            float32 [S, K, V]: logits of the next step of each of the view's sampled rows, which come first; the
+            view's own, overwritten by the next step.
         """
         codes, positions = codes.contiguous(), positions.contiguous()
         cache.advance(positions, torch.get_num_threads())

@@ -155,7 +155,7 @@ class MusicGenDecoder(nn.Module):
             cache: the same R rows.
 
         Returns:
-            float32 [R, K, V]: logits of each row's next step.
+            float32 [S, K, V]: logits of the next step of each of the view's sampled rows, which come first.
         """
         step = cache.advance(positions)
         embedded = F.embedding_bag(codes + self.offsets, self.embedding, mode="sum")
@@ -163,8 +163,11 @@ class MusicGenDecoder(nn.Module):
         hidden = pad_rows(hidden, self._multiple)
         for layer in self.layers:
             hidden = layer(hidden, step, cache)
-        logits = self.heads(self.final_norm(hidden))[: len(codes)]
-        return cast(Tensor, logits.view(len(codes), self.config.num_codebooks, -1).float())
+        sampled = cache.num_sampled
+        if sampled < len(codes):
+            hidden = hidden[: -(-sampled // self._multiple) * self._multiple]
+        logits = self.heads(self.final_norm(hidden))[:sampled]
+        return cast(Tensor, logits.view(sampled, self.config.num_codebooks, self.config.vocab_size).float())
 
     def project_text(self, encoded: Tensor) -> Tensor:
         """Encoded text [T, D_text] -> [T, D]. The null condition never comes here: the bias must not reach it."""

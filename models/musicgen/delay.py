@@ -50,3 +50,18 @@ class DelayPattern:
         """
         assert steps.shape == (self.num_steps, len(self.delays)), f"steps of shape {tuple(steps.shape)}: this is a bug"
         return torch.stack([steps[delay : delay + self.frames, q] for q, delay in enumerate(self.delays)])
+
+    def apply(self, codes: Tensor, special: int) -> Tensor:
+        """Codes by step from codes by frame: the inverse of `undo`, with the special token in the cells between.
+
+        Args:
+            codes: int64 [K, frames]
+
+        Returns:
+            int64 [num_steps, K]; row i is step i + 1.
+        """
+        assert codes.shape == (len(self.delays), self.frames), f"codes of shape {tuple(codes.shape)}: this is a bug"
+        steps = codes.new_full((self.num_steps, len(self.delays)), special)
+        for q, delay in enumerate(self.delays):
+            steps[delay : delay + self.frames, q] = codes[q]
+        return steps

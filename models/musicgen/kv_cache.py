@@ -42,8 +42,8 @@ class KVCache(RowCache):
         self._arena = torch.empty(shape, device=device, dtype=dtype)
         self._layers = self._arena.unbind(0)
 
-    def view(self, rows: Sequence[RowHandle]) -> KVCacheView:
-        return KVCacheView(self, rows)
+    def view(self, rows: Sequence[RowHandle], filled: Sequence[RowHandle] = ()) -> KVCacheView:
+        return KVCacheView(self, [*rows, *filled], len(rows))
 
     def _kept(self, text: CrossKV) -> tuple[list[Tensor], list[Tensor]]:
         dtype = self._arena.dtype
@@ -51,12 +51,17 @@ class KVCache(RowCache):
 
 
 class KVCacheView:
-    """Some rows of the cache, as a step sees them. The composition of a batch changes seldom: keep the view."""
+    """Some rows of the cache, as a step sees them. The composition of a batch changes seldom: keep the view.
 
-    def __init__(self, cache: KVCache, rows: Sequence[RowHandle]) -> None:
+    Attributes:
+        num_sampled: rows, from the first, whose logits are wanted.
+    """
+
+    def __init__(self, cache: KVCache, rows: Sequence[RowHandle], num_sampled: int) -> None:
         assert all(row in cache._cross for row in rows), "a row was freed: this is a bug"
         self._cache = cache
         self._rows = tuple(rows)
+        self.num_sampled = num_sampled
         device = cache._arena.device
         self._starts = torch.tensor([row.start for row in rows], dtype=torch.long, device=device)
         cross = [cache._cross[row] for row in rows]
@@ -79,19 +84,23 @@ class KVCacheView:
             positions: int64 [R]; a row's positions come in order, 0 first. The last one may be repeated.
         """
         assert all(row in self._cache._cross for row in self._rows), "a row of this view was freed: this is a bug"
-        advance(self._rows, positions.tolist())
-        return StepKV(self._cache, self._rows, self._starts + positions)
+        each = positions.tolist()
+        advance(self._rows, each)
+        return StepKV(self._cache, self._rows, each, self._starts + positions)
 
 
 class StepKV:
     """Keys and values of one step: each row's own past and the position it is about to write."""
 
-    def __init__(self, cache: KVCache, rows: Sequence[RowHandle], slots: Tensor) -> None:
+    def __init__(self, cache: KVCache, rows: Sequence[RowHandle], positions: Sequence[int], slots: Tensor) -> None:
         self._layers = cache._layers
         self._dtype = cache._arena.dtype
         self._slots = slots  # [R] positions in the arena
         arena = cache._arena.flatten(0, 1).unsqueeze(1)  # [2 · layers, 1, H, P, Dh], keys and values in turn
-        self._pasts = [arena.narrow(3, row.start, row.length).unbind(0) for row in rows]
+        # Up to its own position, not the row's latest: where a row is there several times they are of one step.
+        self._pasts = [
+            arena.narrow(3, row.start, position + 1).unbind(0) for row, position in zip(rows, positions, strict=True)
+        ]
 
     def store(self, layer: int, keys_values: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Write the new position and return all there is.

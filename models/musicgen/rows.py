@@ -78,14 +78,24 @@ class RowCache(ABC):
         self._gaps.sort()
         self._gaps = _merged(self._gaps)
 
+    def rewind(self, handle: RowHandle) -> None:
+        """Begin the row anew at position 0, with the text it has."""
+        assert handle in self._cross, "the row was freed: this is a bug"
+        handle.length = 0
+
     def set_cross(self, handle: RowHandle, text: Any) -> None:
         """Give a row its text, the decoder's `cross_kv`. A row without is a null row and attends to none."""
         assert handle in self._cross, "the row was freed: this is a bug"
         self._cross[handle] = self._kept(text)
 
     @abstractmethod
-    def view(self, rows: Sequence[RowHandle]) -> Any:
-        """These rows, in this order, for steps to come; holds until a row is freed or gets its text."""
+    def view(self, rows: Sequence[RowHandle], filled: Sequence[RowHandle] = ()) -> Any:
+        """These rows, in this order, for steps to come; holds until a row is freed or gets its text.
+
+        Args:
+            filled: rows of the step that come after these and whose logits nobody wants; a row is there as many times
+                as positions of it are filled at once.
+        """
 
     @abstractmethod
     def _kept(self, text: Any) -> Any:
@@ -113,7 +123,10 @@ class RowCache(ABC):
 
 
 def advance(rows: Sequence[RowHandle], positions: Sequence[int]) -> None:
-    """Open one new position in each row; its positions come in order, 0 first. The last one may be repeated."""
+    """Open one new position in each row; its positions come in order, 0 first. The last one may be repeated.
+
+    A row may be there several times, with one position after the other.
+    """
     assert len(positions) == len(rows), f"{len(positions)} positions for {len(rows)} rows: this is a bug"
     for row, position in zip(rows, positions, strict=True):
         assert max(0, row.length - 1) <= position <= row.length, f"{position} is not next: this is a bug"

@@ -84,10 +84,10 @@ class StaticKVCache(RowCache):
         if text is not None:
             self._texts.free(text)
 
-    def view(self, rows: Sequence[RowHandle]) -> list[RowPlace]:
+    def view(self, rows: Sequence[RowHandle], filled: Sequence[RowHandle] = ()) -> list[RowPlace]:
         """Where these rows lie."""
-        assert all(row in self._cross for row in rows), "a row was freed: this is a bug"
-        return [self._place(row, self._cross[row]) for row in rows]
+        assert all(row in self._cross for row in (*rows, *filled)), "a row was freed: this is a bug"
+        return [self._place(row, self._cross[row]) for row in (*rows, *filled)]
 
     def check_integrity(self) -> None:
         """As `RowCache.check_integrity`, of texts too."""
@@ -118,8 +118,8 @@ class StaticKVCache(RowCache):
 class _Regions(RowCache):
     """Regions of the texts' arena."""
 
-    def view(self, rows: Sequence[RowHandle]) -> list[int]:
-        return [row.start for row in rows]
+    def view(self, rows: Sequence[RowHandle], filled: Sequence[RowHandle] = ()) -> list[int]:
+        return [row.start for row in (*rows, *filled)]
 
     def _kept(self, text: None) -> None:
         return text

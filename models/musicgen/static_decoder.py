@@ -143,17 +143,14 @@ class StaticDecoder:
         Returns:
             float32 [R, K, V]: logits of each row's next step.
         """
-        weights = self._weights
-        embedded = F.embedding(codes + self._offsets, weights.embedding).sum(1)
-        start = (embedded + weights.sinusoid.index_select(0, positions)).to(self.dtype)
-        hidden = Hidden(start)
-        for layer, past, text in zip(weights.layers, cache.layers, cache.texts, strict=True):
-            self._attend_to_past(hidden, layer, past, rows)
-            self._attend_to_text(hidden, layer, text, rows)
-            wide = self._operators.project(hidden, layer.ffn_norm, layer.up, gelu=True)
-            self._operators.add(hidden, wide, layer.down)
-        logits = self._operators.project(hidden, weights.final_norm, weights.heads)
+        hidden = self._run(codes, positions, rows, cache, sharing=False)
+        logits = self._operators.project(hidden, self._weights.final_norm, self._weights.heads)
         return logits.view(len(codes), self.config.num_codebooks, -1).float()
+
+    def fill(self, codes: Tensor, positions: Tensor, rows: StepRows, cache: StaticKVCache) -> None:
+        """Work through known codes: as `forward`, but rows may be several positions of one region, each after the one
+        before, and nobody wants logits."""
+        self._run(codes, positions, rows, cache, sharing=True)
 
     def project_text(self, encoded: Tensor) -> Tensor:
         """Encoded text [T, D_text] -> [T, D]. The null condition never comes here: the bias must not reach it."""
@@ -169,9 +166,24 @@ class StaticDecoder:
 
     # --------------------------------------------------------------------------------------------------- inside
 
-    def _attend_to_past(self, hidden: Hidden, layer: LayerWeights, past: LayerKV, rows: StepRows) -> None:
+    def _run(self, codes: Tensor, positions: Tensor, rows: StepRows, cache: StaticKVCache, sharing: bool) -> Hidden:
+        """All layers. ``sharing``: what one row writes another reads, so all is written first."""
+        weights = self._weights
+        embedded = F.embedding(codes + self._offsets, weights.embedding).sum(1)
+        start = (embedded + weights.sinusoid.index_select(0, positions)).to(self.dtype)
+        hidden = Hidden(start)
+        for layer, past, text in zip(weights.layers, cache.layers, cache.texts, strict=True):
+            self._attend_to_past(hidden, layer, past, rows, sharing)
+            self._attend_to_text(hidden, layer, text, rows)
+            wide = self._operators.project(hidden, layer.ffn_norm, layer.up, gelu=True)
+            self._operators.add(hidden, wide, layer.down)
+        return hidden
+
+    def _attend_to_past(
+        self, hidden: Hidden, layer: LayerWeights, past: LayerKV, rows: StepRows, sharing: bool
+    ) -> None:
         qkv = self._operators.project(hidden, layer.self_norm, layer.qkv).view(len(rows.starts), 3, *self._heads_shape)
-        if self.options.attention == "triton":
+        if self.options.attention == "triton" and not sharing:
             from models.kernels.triton.decode_attention import attend
 
             room = self._workspace(qkv, rows.longest)

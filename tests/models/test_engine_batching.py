@@ -204,7 +204,7 @@ def test_a_full_line_refuses_and_says_when_to_return() -> None:
 @pytest.mark.parametrize(
     ("bad", "param"),
     [
-        (GenerationRequest("r", "x", 30.001), "duration"),
+        (GenerationRequest("r", "x", 600.001), "duration"),
         (GenerationRequest("r", "x", 1e9), "duration"),
         (GenerationRequest("r", "x", 0.0199), "duration"),
     ],

@@ -57,7 +57,7 @@ class Model(Structure):
 
 class Batch(Structure):
     _fields_ = [
-        *((name, c_int32) for name in ("rows", "conditioned", "threads", "scratch_positions")),
+        *((name, c_int32) for name in ("rows", "conditioned", "threads", "scratch_positions", "sampled", "sharing")),
         *(
             (name, c_void_p)
             for name in (

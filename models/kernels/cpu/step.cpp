@@ -33,6 +33,8 @@ struct Model {
 
 struct Batch {
     int32_t rows, conditioned, threads, scratch_positions;
+    int32_t sampled;               // the first so many rows: the others' logits nobody wants
+    int32_t sharing;               // rows may be positions of one region, each after the one before
     const int64_t* codes;          // [rows, codebooks]
     const int64_t* positions;      // [rows]
     const int64_t* starts;         // [rows], in the arena
@@ -44,7 +46,7 @@ struct Batch {
     void* narrow;                  // [rows, max(width, ffn_dim)] activations as the products take them
     float* wide;                   // [rows, 3 * width]
     float* scratch;                // [threads, scratch_positions + max(width, ffn_dim)]
-    float* logits;                 // [rows, codebooks * vocabulary]
+    float* logits;                 // [sampled, codebooks * vocabulary]
 };
 
 namespace {
@@ -140,17 +142,38 @@ void emit_head(const Share& s, const float* context, const Matrix& next, int64_t
     emit(context, s.head_dim(), next.format, s.batch.narrow, row * s.model.num_heads + head);
 }
 
-void attend_to_past(const Share& s, const Layer& layer) {
+// A task is one head of one row: where its past lies, and its query, with key and value behind it.
+struct Past {
+    Region at;
+    const float* qkv;
+    int row, head;
+};
+
+Past past_of(const Share& s, const Layer& layer, int task) {
     const Model& m = s.model;
-    const int dim = s.head_dim();
+    const int row = task / m.num_heads, head = task % m.num_heads;
+    const Region at = region(s, layer.keys, layer.values, head * m.positions + s.batch.starts[row]);
+    return {at, s.batch.wide + int64_t(row) * 3 * m.width + head * s.head_dim(), row, head};
+}
+
+void store_new(const Share& s, const Past& past) {
+    const int width = s.model.width;
+    store_position(past.at, s.batch.positions[past.row], past.qkv + width, past.qkv + 2 * width);
+}
+
+void attend_to_past(const Share& s, const Layer& layer) {
+    const int tasks = s.batch.rows * s.model.num_heads;
+    if (s.batch.sharing) {  // a row reads what others of this step write
+#pragma omp for schedule(static) nowait
+        for (int task = 0; task < tasks; ++task) store_new(s, past_of(s, layer, task));
+        s.wait();
+    }
 #pragma omp for schedule(dynamic, 1) nowait
-    for (int task = 0; task < s.batch.rows * m.num_heads; ++task) {
-        const int row = task / m.num_heads, head = task % m.num_heads;
-        const float* qkv = s.batch.wide + int64_t(row) * 3 * m.width + head * dim;
-        const Region at = region(s, layer.keys, layer.values, head * m.positions + s.batch.starts[row]);
-        store_position(at, s.batch.positions[row], qkv + m.width, qkv + 2 * m.width);
-        attend(at, qkv, s.batch.positions[row] + 1, s.weights, s.line);
-        emit_head(s, s.line, layer.self_out, row, head);
+    for (int task = 0; task < tasks; ++task) {
+        const Past past = past_of(s, layer, task);
+        if (!s.batch.sharing) store_new(s, past);
+        attend(past.at, past.qkv, s.batch.positions[past.row] + 1, s.weights, s.line);
+        emit_head(s, s.line, layer.self_out, past.row, past.head);
     }
 }
 
@@ -215,9 +238,9 @@ EXPORT void tutti_step(const Model* model, const Batch* batch) {
         embed(s);
         s.wait();
         for (int index = 0; index < model->num_layers; ++index) run_layer(s, model->layers[index], index);
-        normalise_rows(s, model->final_norm, model->heads, nullptr, batch->rows);
+        normalise_rows(s, model->final_norm, model->heads, nullptr, batch->sampled);
         s.wait();
-        project(s, model->heads, batch->rows, batch->logits);
+        project(s, model->heads, batch->sampled, batch->logits);
     }
 }
 

@@ -1,0 +1,75 @@
+"""What a model can make, at the door: a request becomes a sequence with all its lengths, or an error says why not."""
+
+from __future__ import annotations
+
+from models.config import ModelConfig
+from models.engine.prompts import prompt_codes
+from models.engine.sequence import Row, Sequence
+from models.engine.windows import windows_of
+from models.engine_config import EngineConfig
+from models.errors import InvalidRequestError
+from models.types import CodePrompt, GenerationRequest
+
+
+def sequence_of(request: GenerationRequest, model: ModelConfig, config: EngineConfig, lag: int) -> Sequence[Row]:
+    """The request on its way through an engine.
+
+    Args:
+        lag: see `Sequence`.
+
+    Raises:
+        InvalidRequestError: naming the parameter that this model or this engine can not honour.
+    """
+    frames = _frames(request, model, config)
+    known = _known_frames(request, frames, model)
+    windows = windows_of(frames, known, model.max_frames, _stride(request, frames, model))
+    sequence = Sequence[Row](request, frames, max(model.decoder.delays), lag, windows=windows)
+    sequence.fill_share = max(1, config.prefill_rows // sequence.num_rows)
+    return sequence
+
+
+def _frames(request: GenerationRequest, model: ModelConfig, config: EngineConfig) -> int:
+    duration, longest, shortest = request.duration_s, config.longest_s, 1 / model.frame_rate
+    frames = int(duration * model.frame_rate)
+    if duration > longest:
+        raise InvalidRequestError(f"duration is {duration} s, at most {longest} s are possible", param="duration")
+    if frames < 1:
+        raise InvalidRequestError(f"duration is {duration} s, one frame is {shortest} s", param="duration")
+    return frames
+
+
+def _known_frames(request: GenerationRequest, frames: int, model: ModelConfig) -> int:
+    """Frames of the music the request goes on from."""
+    if request.continues is None:
+        return 0
+    rate = model.frame_rate
+    if isinstance(request.continues, CodePrompt):
+        known = prompt_codes(request.continues, model.decoder).shape[1]
+    else:
+        known = -(-request.continues.num_samples // model.codec.hop_length)
+    if known > model.max_frames:
+        raise InvalidRequestError(
+            f"the music to go on from is {known / rate:g} s long, at most {model.max_duration_s:g} s can be used",
+            param="continue",
+        )
+    if known >= frames:
+        raise InvalidRequestError(
+            f"the music to go on from is {known / rate:g} s long and counts toward the duration: ask for more than "
+            f"that, not for {request.duration_s:g} s",
+            param="duration",
+        )
+    return known
+
+
+def _stride(request: GenerationRequest, frames: int, model: ModelConfig) -> int:
+    """Frames from one window to the next; without meaning for a track of one."""
+    if frames <= model.max_frames:
+        return 1
+    stride = int(request.extend_stride_s * model.frame_rate)
+    if not 0 < stride < model.max_frames:
+        raise InvalidRequestError(
+            f"extend_stride is {request.extend_stride_s:g} s, it must be at least {1 / model.frame_rate:g} s and below "
+            f"{model.max_duration_s:g} s",
+            param="extend_stride",
+        )
+    return stride
