@@ -182,6 +182,7 @@ class Cluster:
             if job.request.stays_s < math.inf:
                 self._impatient[job.request.id] = (job, replica)
             self._await(size, replica)
+            self._adjust(size, now)
 
     def _await(self, size: Size, replica: Replica) -> None:
         """Its next event."""
@@ -197,6 +198,7 @@ class Cluster:
         if replica.stage is not Stage.GONE:
             self._await(size, replica)
         if done:
+            self._adjust(size, now)
             self._dispatch(size, now)
 
     # ----------------------------------------------------------------------------- replicas

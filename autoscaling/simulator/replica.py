@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -24,6 +25,8 @@ class Profile:
         latency_s: seconds of a request before and after that: the gateway, the queue, the way back to the listener.
         beside_start: of their rate that replicas keep while another one of the size starts; below 1 on a machine whose
             cores they share with it.
+        shared_rate: audio-seconds per second that all replicas of the size make together, at most: on one machine whose
+            cores they share. Each is slowed alike.
         gpu: share of a GPU.
         cold_start_s: seconds from asking for a replica until it serves.
     """
@@ -38,10 +41,13 @@ class Profile:
     frame_s: float = 0.02
     latency_s: float = 0.0
     beside_start: float = 1.0
+    shared_rate: float = math.inf
 
     def __post_init__(self) -> None:
         if self.streams < 1 or self.base_s + self.stream_s <= 0 or min(self.base_s, self.stream_s) < 0:
             raise ValueError(f"a replica serves at least one stream and its steps take time, got {self}")
+        if not self.shared_rate > 0:
+            raise ValueError(f"replicas make something together, got {self.shared_rate:g} audio-seconds per second")
         if not 0 < self.beside_start <= 1:
             raise ValueError(
                 f"beside a start replicas keep a part of their rate, above 0 to 1, got {self.beside_start:g}"
@@ -75,6 +81,10 @@ class Profile:
     def capacity(self) -> float:
         """Audio-seconds per second in sum, when full."""
         return self.streams * self.rate(self.streams)
+
+    def together(self, replicas: int) -> float:
+        """The same of so many full replicas."""
+        return min(replicas * self.capacity, self.shared_rate)
 
 
 class Stage(Enum):

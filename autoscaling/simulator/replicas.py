@@ -116,9 +116,11 @@ class Replicas:
             self._end(replica, now)
 
     def adjust(self, now: float) -> list[Replica]:
-        """To whether one starts: those whose next event comes at another time now. Where starting takes nothing from
-        those that serve there are none."""
+        """To whether one starts, and to what they share: those whose next event comes at another time now. Where
+        replicas take nothing from each other there are none."""
         speed = self.profile.beside_start if self._starting else 1.0
+        if self._pace > self.profile.shared_rate:
+            speed *= self.profile.shared_rate / self._pace
         if speed == self._speed:
             return []
         self.left_audio_s(now)

@@ -96,17 +96,17 @@ class Size:
         included. The cost is that of the different moments at which some of them will serve."""
         if self.replicas.room > self.waiting:
             return 0.0
-        capacity = self.replicas.profile.capacity
+        profile = self.replicas.profile
         ahead_s = self._ahead_s(tier) + self.replicas.left_audio_s(now)
         at, serving = 0.0, self.replicas.ready
         for eta_s, count in self.replicas.starts(now):
-            if serving and at + ahead_s / (serving * capacity) <= eta_s:
+            if serving and at + ahead_s / profile.together(serving) <= eta_s:
                 break
-            ahead_s -= serving * capacity * (eta_s - at)
+            ahead_s -= profile.together(serving) * (eta_s - at)
             at, serving = eta_s, serving + count
         if not serving:
-            return self.replicas.profile.cold_start_s  # it will be asked for at the next tick
-        return at + max(0.0, ahead_s) / (serving * capacity)
+            return profile.cold_start_s  # it will be asked for at the next tick
+        return at + max(0.0, ahead_s) / profile.together(serving)
 
     def _ahead_s(self, tier: str) -> float:
         mine = self._tiers[tier].rule.share

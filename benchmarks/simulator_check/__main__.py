@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from autoscaling.simulator.replica import Profile
 from benchmarks.serve_load.generators import Target, run
@@ -24,10 +25,11 @@ from benchmarks.serve_load.outcome import Outcome
 from benchmarks.serve_load.plan import Schedule, Workload, build
 from benchmarks.serve_load.preflight import known_keys
 from benchmarks.serve_load.started import started
-from benchmarks.simulator_check.compare import Before, Seen, holds, lines, simulated, table
-from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of
+from benchmarks.simulator_check.compare import Before, Seen, table
+from benchmarks.simulator_check.fit import FitError
 from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
 from benchmarks.simulator_check.quota import CpuQuota, QuotaError
+from benchmarks.simulator_check.replay import replay
 from benchmarks.simulator_check.scenario import LENGTHS_S, TIERS, Scenario
 from deployments.platform import DEFAULT_CONFIG
 
@@ -54,38 +56,28 @@ class Run:
         downs = [each.at - self.began for each in self.changes if each.replicas < each.before]
         return Seen(heard, total, len(self.watch.seen), ups, downs)
 
-    @property
-    def start(self) -> tuple[float, float]:
-        """From the decision to have one more until it began its first track.
-
-        Raises:
-            FitError: there was none.
-        """
-        ups = [each.at for each in self.changes if each.replicas > each.before]
-        first: dict[str, float] = {}
-        for track in self.tracks:
-            first.setdefault(track.replica, track.began_at)
-        later = [at for at in first.values() if ups and at > ups[0]]
-        if not later:
-            raise FitError("no second replica was asked for and used: give a higher --high")
-        return ups[0], min(later)
-
-    def profile(self, calm_s: float) -> Profile:
-        """What the log says of a replica.
-
-        Args:
-            calm_s: of the schedule, in which requests find the replica idle.
-
-        Raises:
-            FitError: it says too little.
-        """
-        asked, served = self.start
-        during = [track for track in self.tracks if track.began_at >= asked and track.ended_at <= served]
-        others = [track for track in self.tracks if track.ended_at < asked or track.began_at > served]
-        found = profile_of(others, served - asked, during)
-        heard = [each.first_audio_s for each in self.outcomes if each.planned.at_s < calm_s]
-        latency = latency_s([each for each in heard if each is not None], found)
-        return replace(found, latency_s=latency, beside_start=beside_start(during, self.tracks, found))
+    def kept(self, scenario: Scenario, schedule: Schedule) -> dict[str, Any]:
+        """As ``replay`` takes it."""
+        real = self.seen(scenario)
+        heard, places = real.heard_s, 3
+        return {
+            "scenario": asdict(scenario),
+            "before": asdict(self.before),
+            "platform": {name: value for name, value in asdict(real).items() if name != "heard_s"},
+            "requests": [
+                [each.at_s, each.tier, each.duration_s, _rounded(heard.get(each.number)), each.number in heard]
+                for each in schedule.requests
+            ],
+            "tracks": [
+                [
+                    t.replica[-8:],
+                    round(t.began_at - self.began, places),
+                    round(t.ended_at - self.began, places),
+                    t.audio_s,
+                ]
+                for t in self.tracks
+            ],
+        }
 
 
 def observe(scenario: Scenario, schedule: Schedule, folder: Path, settle_s: float, cpu_share: float) -> Run:
@@ -117,41 +109,34 @@ def observe(scenario: Scenario, schedule: Schedule, folder: Path, settle_s: floa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Returns:
+        0: within the bounds; 1: not; 2: there is nothing to compare.
+    """
     given = _parser().parse_args(argv)
+    try:
+        kept = json.loads(given.replay.read_text(encoding="utf-8")) if given.replay else _run(given)
+        found = replay(kept, ACCOUNTS)
+    except (FitError, QuotaError, OSError, KeyError, ValueError) as error:
+        print(f"simulator_check: {error}", file=sys.stderr)
+        return 2
+    print(in_words(len(kept["requests"]), found.profile))
+    print(table(found.lines, found.real, found.told))
+    result = {**kept, **found.as_dict()}
+    if given.out is not None:
+        given.out.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+    short = {name: value for name, value in result.items() if name not in ("requests", "tracks")}
+    print(json.dumps(short, allow_nan=False))
+    return 0 if found.is_within else 1
+
+
+def _run(given: argparse.Namespace) -> dict[str, Any]:
     scenario = Scenario(given.low, given.high, given.capacity, given.calm, given.crowd, given.after, seed=given.seed)
     with tempfile.TemporaryDirectory(prefix="tutti-check-") as folder:
         schedule = scenario.schedule(Path(folder))
-        try:
-            seen = observe(scenario, schedule, Path(folder), given.settle, given.cpu_share)
-            profile = seen.profile(scenario.calm_s)
-        except (FitError, QuotaError) as error:
-            print(f"simulator_check: {error}", file=sys.stderr)
-            return 2
-    real, told = seen.seen(scenario), simulated(scenario, schedule, profile, ACCOUNTS, seen.before)
-    found = lines(schedule, real, told)
-    is_within = holds(found, real, told)
-    print(in_words(len(schedule.requests), profile))
-    print(table(found, real, told))
-    result = {
-        "benchmark": "simulator_check", "schema": 1, "within": is_within, "scenario": asdict(scenario),
-        "machine": {"cores": os.cpu_count(), "cpu_share": given.cpu_share}, "before": asdict(seen.before),
-        "profile": asdict(profile), "lines": [asdict(line) for line in found],
-        "platform": _without_requests(real), "simulated": _without_requests(told),
-        "requests": [[each.at_s, each.tier, each.duration_s, *(_rounded(side.heard_s.get(each.number))
-                     for side in (real, told))] for each in schedule.requests],
-        "changes": [{**asdict(change), "at": round(change.at - seen.began, 3)} for change in seen.changes],
-        "tracks": [[t.replica[-8:], round(t.began_at - seen.began, 3), round(t.ended_at - seen.began, 3), t.audio_s]
-                   for t in seen.tracks],
-    }  # fmt: skip
-    if given.out is not None:
-        given.out.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
-    kept = {name: value for name, value in result.items() if name not in ("requests", "tracks")}
-    print(json.dumps(kept, allow_nan=False))
-    return 0 if is_within else 1
-
-
-def _without_requests(seen: Seen) -> dict[str, object]:
-    return {name: value for name, value in asdict(seen).items() if name != "heard_s"}
+        seen = observe(scenario, schedule, Path(folder), given.settle, given.cpu_share)
+    machine = {"cores": os.cpu_count(), "cpu_share": given.cpu_share}
+    return {"benchmark": "simulator_check", "schema": 1, "machine": machine, **seen.kept(scenario, schedule)}
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -179,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--after", type=float, default=90.0, help="seconds after it")
     parser.add_argument("--cpu-share", type=float, default=0.4, help="of a core, for each replica; 0: no limit")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds before the first request of the schedule")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="simulate a run that --out has kept, again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file for the result with all requests and tracks")
     return parser

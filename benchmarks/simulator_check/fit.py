@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
@@ -17,6 +19,7 @@ FIRST_AUDIO_S = 0.6
 _FRAME_S = 0.02
 _MOST_OVERHEAD_S = 0.5
 _ROUNDS = 8
+_LEAST_FULL_S = 5.0
 
 
 class FitError(ValueError):
@@ -50,6 +53,20 @@ def profile_of(tracks: Sequence[Track], cold_start_s: float, others: Sequence[Tr
     return Profile(
         STREAMS, base_s, stream_s, FIRST_AUDIO_S, min(overhead_s, _MOST_OVERHEAD_S), cold_start_s=cold_start_s, gpu=0.0
     )
+
+
+def shared_rate(tracks: Sequence[Track]) -> float:
+    """Audio-seconds per second that all replicas made together while two or more of them were full; infinite if they
+    hardly ever were."""
+    edges = sorted({at for track in tracks for at in (track.began_at, track.ended_at)})
+    full_s = made_s = 0.0
+    for begin, end in pairwise(edges):
+        playing = [track for track in tracks if track.began_at <= begin and track.ended_at >= end]
+        counts = Counter(track.replica for track in playing)
+        if len(counts) > 1 and min(counts.values()) >= STREAMS:
+            full_s += end - begin
+            made_s += sum(track.audio_s * (end - begin) / (track.ended_at - track.began_at) for track in playing)
+    return made_s / full_s if full_s >= _LEAST_FULL_S else math.inf
 
 
 def beside_start(during: Sequence[Track], others: Sequence[Track], profile: Profile) -> float:

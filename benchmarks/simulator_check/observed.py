@@ -46,7 +46,7 @@ class Watch:
     """When which replica's process was there, in seconds of ``time.time``; looked at five times a second.
 
     Attributes:
-        quota: of each replica, from when it is seen first.
+        quota: of each replica, from its first track on: what a start takes is not shared out.
         seen: process → first and last time.
         session: Ray's folder.
         failed: why it could not go on looking.
@@ -56,17 +56,24 @@ class Watch:
     seen: dict[int, list[float]] = field(default_factory=dict)
     session: Path | None = None
     failed: QuotaError | None = None
+    _confined: set[int] = field(default_factory=set)
 
     def look(self) -> None:
         now = time.time()
         titles = _descendants(os.getpid())
         for pid, title in titles.items():
             if _REPLICA in title:
-                if pid not in self.seen:
-                    self.quota.confine(pid)
                 self.seen.setdefault(pid, [now, now])[1] = now
+                if pid not in self._confined and self._plays(pid):
+                    self.quota.confine(pid)
+                    self._confined.add(pid)
             if self.session is None and (found := _SESSION.search(title)):
                 self.session = Path(found.group())
+
+    def _plays(self, pid: int) -> bool:
+        """Has its log a track?"""
+        logs = self.session.glob(f"logs/worker-*-{pid}.err") if self.session is not None else ()
+        return any('"event": "track_started"' in _read(path) for path in logs)
 
     @contextmanager
     def looking(self) -> Iterator[None]:

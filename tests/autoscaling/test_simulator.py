@@ -295,3 +295,15 @@ def test_a_start_on_the_same_cores_slows_those_that_serve_until_it_serves() -> N
     assert times(outcome)[1][2] == pytest.approx(25 + (200 - 50 - 100) / 10)
     with pytest.raises(ValueError, match="keep a part of their rate"):
         replace(PROFILE, beside_start=0.0)
+
+
+def test_replicas_that_share_cores_make_no_more_together_than_those_do() -> None:
+    # Alone at 10 times real time; two replicas with a stream each make 12 together, so 6 each until one has ended.
+    profile = replace(PROFILE, shared_rate=12.0)
+    outcome = Cluster({"m": profile}, TIERS, Fixed({"m": 2}), {"m": 2}).run([request(1, 0.0), request(2, 0.0, 60.0)], 1)
+    assert times(outcome)[1][2] == pytest.approx(30 / 6)
+    assert times(outcome)[2][2] == pytest.approx(30 / 6 + 30 / 10)
+    assert profile.together(1) == 12.0
+    assert PROFILE.together(2) == pytest.approx(30.0)
+    with pytest.raises(ValueError, match="make something together"):
+        replace(PROFILE, shared_rate=0.0)

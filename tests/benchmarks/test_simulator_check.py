@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.rivals import Fixed
 from benchmarks.serve_load.plan import Schedule
 from benchmarks.simulator_check import quota
+from benchmarks.simulator_check.__main__ import main
 from benchmarks.simulator_check.compare import Seen, holds, lines, promises, requests_of, simulated, table
-from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of
+from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of, shared_rate
 from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
 from benchmarks.simulator_check.quota import CpuQuota, QuotaError
 from benchmarks.simulator_check.scenario import Scenario
@@ -25,6 +27,7 @@ from deployments.serve_config import load_config
 PROFILE = Profile(2, 0.0007, 0.0005, 0.6, 0.03, gpu=0.0, cold_start_s=9.0)
 SCENARIO = Scenario(0.5, 2.0, 20.0, calm_s=20, crowd_s=40, after_s=30)
 ACCOUNTS = 5
+KEPT = Path(__file__).parents[2] / "benchmarks" / "results" / "simulator-check.json"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,30 @@ def test_what_a_start_takes_from_the_others_is_seen(schedule: Schedule) -> None:
     halved = [Track("r", 2 * each.began_at, 2 * each.ended_at, each.audio_s) for each in tracks_]
     assert beside_start(halved, halved, PROFILE) == pytest.approx(0.5, abs=0.03)
     assert beside_start([], tracks_, PROFILE) == 1.0
+
+
+def test_what_two_replicas_make_together_is_seen_where_both_are_full() -> None:
+    both = [Track(name, 0.0, 10.0, 30.0) for name in ("r", "r", "s", "s")]
+    assert shared_rate([*both, Track("r", 20.0, 21.0, 30.0)]) == pytest.approx(12.0)
+    assert shared_rate([Track("r", 0.0, 10.0, 30.0), Track("r", 0.0, 10.0, 30.0)]) == math.inf
+
+
+def test_a_run_that_was_kept_is_simulated_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The simulator as it is now, on what the platform did."""
+    assert main(["--replay", str(KEPT), "--out", str(tmp_path / "again.json")]) == 0
+    *shown, last = capsys.readouterr().out.splitlines()
+    assert shown[-2].startswith("| replica-seconds")
+    assert json.loads(last)["within"] is True
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["requests"] == json.loads(KEPT.read_text())["requests"]
+
+
+def test_a_run_that_says_too_little_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    kept = json.loads(KEPT.read_text())
+    path = tmp_path / "kept.json"
+    path.write_text(json.dumps({**kept, "platform": {**kept["platform"], "ups": []}}))
+    assert main(["--replay", str(path)]) == 2
+    assert "no second replica" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
