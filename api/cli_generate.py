@@ -15,11 +15,12 @@ from typing import Annotated, cast
 import typer
 
 from api.cli_client import ServerGenerator
+from api.cli_continue import OPTION, read_prompt
 from api.cli_files import FORMATS, TrackFiles, check_target
 from api.cli_output import CliError, print_json, stderr, usage_error
 from api.cli_progress import StreamProgress
 from models.errors import InvalidRequestError
-from models.types import AudioChunk, GenerationRequest, Generator, SamplingParams
+from models.types import DEFAULT_EXTEND_STRIDE_S, AudioChunk, GenerationRequest, Generator, SamplingParams
 
 DEFAULTS = SamplingParams()
 API_KEY_VARIABLE = "TUTTI_API_KEY"
@@ -70,6 +71,12 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Draw among this much probability; replaces top_k.")] = DEFAULTS.top_p,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
     tokens_out: Annotated[Path | None, typer.Option(help="Also write the codes: int64 [K, frames], .npy.")] = None,
+    continue_: Annotated[
+        Path | None, typer.Option(OPTION, help="Go on from this: codes (.npy) or audio, which begins the track.")
+    ] = None,
+    extend_stride: Annotated[
+        float, typer.Option(help="Beyond 30 s: seconds from one window to the next.")
+    ] = DEFAULT_EXTEND_STRIDE_S,
     url: Annotated[str | None, typer.Option(help="Let the server at this address make it.")] = None,
     key: Key = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")] = False,
@@ -80,6 +87,8 @@ def generate(
         check_target(tokens_out, (".npy",), "--tokens-out")
         if url is not None:
             raise usage_error("--tokens-out needs the engine in this process: a server streams audio only. Drop --url")
+    if url is not None and (continue_ is not None or extend_stride != DEFAULT_EXTEND_STRIDE_S):
+        raise usage_error(f"{OPTION} and --extend-stride need the engine in this process. Drop --url")
     if prompt and not prompt.strip():
         raise usage_error('the prompt is blank: say what to play, or give "" for music without a prompt')
     request = GenerationRequest(
@@ -88,6 +97,8 @@ def generate(
         duration_s=duration,
         seed=secrets.randbelow(2**32) if seed is None else seed,
         sampling=SamplingParams(guidance, temperature, top_k, top_p, greedy),
+        continues=None if continue_ is None else read_prompt(continue_),
+        extend_stride_s=extend_stride,
     )
     if url is None:
         made = _make_here(request, model or "tiny", output, tokens_out)

@@ -9,7 +9,9 @@ from models.catalog_file import Catalog
 from models.checkpoint_files import CONFIG, LANGUAGE_MODEL, CheckpointFiles
 from models.config import ModelConfig
 from models.config_file import read_json
+from models.encodec.presence import holds_encoder
 from models.errors import CheckpointError, ModelNotFoundError
+from models.types import LONGEST_TRACK_S
 from models.variants import LICENCE, recognise, require_runnable
 
 TINY = "tiny"
@@ -25,9 +27,11 @@ class ModelSpec:
 
     Attributes:
         licence: of the weights; "unknown" where nobody says.
+        max_duration_s: of one track.
         sample_rate: Hz.
         frame_rate: codec frames per second.
         num_codebooks: K, over all channels.
+        goes_on_from_audio: the checkpoint holds an encoder of audio.
     """
 
     id: str
@@ -39,6 +43,7 @@ class ModelSpec:
     channels: int
     frame_rate: int
     num_codebooks: int
+    goes_on_from_audio: bool = False
 
 
 def locate(model: str | Path) -> CheckpointFiles:
@@ -83,11 +88,12 @@ def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> Mode
         path=files.folder,
         licence=licence_of(files, config),
         description=card.get("description", ""),
-        max_duration_s=config.max_duration_s,
+        max_duration_s=LONGEST_TRACK_S,
         sample_rate=config.sample_rate,
         channels=config.channels,
         frame_rate=config.frame_rate,
         num_codebooks=config.decoder.num_codebooks,
+        goes_on_from_audio=holds_encoder(files),
     )
 
 

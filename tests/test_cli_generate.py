@@ -72,8 +72,8 @@ def test_music_without_a_prompt(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_over_the_models_maximum(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert generate(checkpoint, tmp_path / "out.wav", "--duration", "31") == ExitCode.USAGE
-    assert "at most 30 s" in capsys.readouterr().err
+    assert generate(checkpoint, tmp_path / "out.wav", "--duration", "601") == ExitCode.USAGE
+    assert "at most 600 s" in capsys.readouterr().err
 
 
 def test_less_than_one_frame(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:

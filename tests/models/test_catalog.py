@@ -30,7 +30,7 @@ def card(folder: Path) -> Path:
 def test_without_a_card(folder: Path, card: Path) -> None:
     spec = describe(folder)
     assert (spec.id, spec.path, spec.licence, spec.description) == ("small-one", folder, "unknown", "")
-    assert (spec.max_duration_s, spec.sample_rate, spec.channels) == (30.0, 32_000, 2)
+    assert (spec.max_duration_s, spec.sample_rate, spec.channels) == (600.0, 32_000, 2)
     assert (spec.frame_rate, spec.num_codebooks) == (50, 8)
     assert pickle.loads(pickle.dumps(spec)) == spec
 
