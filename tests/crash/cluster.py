@@ -70,6 +70,8 @@ def write_config(folder: Path, checkpoint: str, base: Path) -> Path:
     tiny = application["args"]["models"]["tiny"]
     application["args"]["models"] = {"tiny": tiny}
     tiny["checkpoint"] = checkpoint
+    tiny["engine"].update(weights="fp32", max_rows=16)  # slower, so that faults and crowds meet what is being made
+    tiny["deployment"]["max_ongoing_requests"] = 10
     tiny["deployment"]["autoscaling_config"].update(min_replicas=1, max_replicas=1)
     tiny["deployment"].update(health_check_period_s=1, graceful_shutdown_wait_loop_s=0.1)
     for deployment in application["deployments"]:
