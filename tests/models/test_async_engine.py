@@ -175,7 +175,7 @@ async def test_a_second_stream_with_an_id_in_use_fails_and_leaves_the_first_alon
 async def test_a_bad_request_is_refused_before_anything_is_queued(engine: Engine) -> None:
     async with running(engine) as serving:
         with pytest.raises(InvalidRequestError):
-            await listen(serving, GenerationRequest("r", "x", 31.0))
+            await listen(serving, GenerationRequest("r", "x", 601.0))
         assert serving._inbox == []
         assert serving._open == set()
 
