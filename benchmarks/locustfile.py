@@ -26,6 +26,8 @@ PROMPTS = ("calm piano in C major", "lo-fi hip hop, soft drums", "fast drum and 
 LENGTHS_S = (2.0, 4.0, 8.0)
 FIRST_AUDIO_S, PREBUFFER_S = 0.25, 0.5
 BYTES_PER_SAMPLE = 2
+READ_S = 0.05
+"""Of audio at once: a body of known length is handed out whole, at its end, to whoever asks for what there is."""
 LONGEST_WAIT_S = 60
 
 
@@ -65,6 +67,7 @@ class Listener(HttpUser):
             rate = int(answer.headers["X-Sample-Rate"]) * int(answer.headers["X-Channels"]) * BYTES_PER_SAMPLE
             total_s = float(answer.headers["X-Audio-Duration"])
             received_s = self._play(answer, began, rate, total_s, leaves_after_s)
+            answer.close()  # who leaves in the middle hangs up
             if received_s < min(total_s, leaves_after_s) - 1 / rate:
                 answer.failure("truncated")
 
@@ -72,7 +75,7 @@ class Listener(HttpUser):
         """Seconds of audio that came."""
         received_s, stall_s, is_first = 0.0, 0.0, True
         started_at: float | None = None
-        for piece in answer.iter_content(chunk_size=None):
+        for piece in answer.iter_content(chunk_size=round(READ_S * rate)):
             now = time.perf_counter()
             if started_at is not None:
                 stall_s = max(stall_s, now - started_at - received_s)
