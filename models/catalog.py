@@ -9,7 +9,7 @@ from models.catalog_file import Catalog
 from models.checkpoint_files import CONFIG, LANGUAGE_MODEL, CheckpointFiles
 from models.config import ModelConfig
 from models.config_file import read_json
-from models.encodec.presence import holds_encoder
+from models.encoder_presence import holds_encoder
 from models.errors import CheckpointError, ModelNotFoundError
 from models.types import LONGEST_TRACK_S
 from models.variants import LICENCE, recognise, require_runnable
