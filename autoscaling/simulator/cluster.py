@@ -85,6 +85,7 @@ class Cluster:
         profiles: model → its replicas' arithmetic.
         tiers: tier → what it is promised.
         initial: model → replicas that are ready at the beginning.
+        counts_starts: at the door the replicas that start are known; without, those that serve, as on the platform.
 
     Attributes:
         events: that have happened, for those who count the cost.
@@ -96,10 +97,15 @@ class Cluster:
         tiers: Mapping[str, TierService],
         autoscaler: Autoscaler,
         initial: Mapping[str, int] | None = None,
+        *,
+        counts_starts: bool = True,
     ) -> None:
         self._tiers = dict(tiers)
         self._gpus = Gpus()
-        self._sizes = {name: Size(Replicas(profile, self._gpus), tiers) for name, profile in profiles.items()}
+        self._sizes = {
+            name: Size(Replicas(profile, self._gpus), tiers, counts_starts=counts_starts)
+            for name, profile in profiles.items()
+        }
         self._autoscaler = autoscaler
         self._events: list[tuple[float, int, Size | None, Replica | Request | None, int]] = []
         self._impatient: dict[int, tuple[Job, Replica]] = {}  # those in replicas whose clients will leave

@@ -25,9 +25,14 @@ class _Due:
 
 
 class Size:
-    """Workers hand over as many as the ready replicas play at once; the rest waits in fair order."""
+    """Workers hand over as many as the ready replicas play at once; the rest waits in fair order.
 
-    def __init__(self, replicas: Replicas, tiers: Mapping[str, TierService]) -> None:
+    Args:
+        counts_starts: whoever says how long one would wait knows of the replicas that start.
+    """
+
+    def __init__(self, replicas: Replicas, tiers: Mapping[str, TierService], *, counts_starts: bool = True) -> None:
+        self._counts_starts = counts_starts
         self.replicas = replicas
         self.queue = FairQueue({name: tier.rule for name, tier in tiers.items()})
         self.meter = ArrivalMeter()
@@ -99,7 +104,7 @@ class Size:
         profile = self.replicas.profile
         ahead_s = self._ahead_s(tier) + self.replicas.left_audio_s(now)
         at, serving = 0.0, self.replicas.ready
-        for eta_s, count in self.replicas.starts(now):
+        for eta_s, count in self.replicas.starts(now) if self._counts_starts or not serving else ():
             if serving and at + ahead_s / profile.together(serving) <= eta_s:
                 break
             ahead_s -= profile.together(serving) * (eta_s - at)
