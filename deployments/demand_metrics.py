@@ -117,17 +117,21 @@ class DecisionMeter:
         """The replicas, of whatever model, that say that they are alive."""
         with self._lock:
             for model in self._models.values():
-                model.draining = sum(name in replicas for name in model.gone)
+                model.gone.intersection_update(replicas)
+                model.draining = len(model.gone)
 
     def read(self) -> tuple[Values, Values]:
         """What counters have grown by since the last call, and gauges as they are."""
         with self._lock:
             grown, self._grown = self._grown, {}
-            replicas = {(name, state): float(number) for name, model in self._models.items()
-                        for state, number in model.counted().items()}  # fmt: skip
-            demand = {(name, component): model.components.get(component, 0.0)
-                      for name, model in self._models.items() for component in COMPONENTS}  # fmt: skip
-        return grown, {"tutti_autoscaler_replicas": replicas, "tutti_autoscaler_demand_replicas": demand}
+            gauges: Values = {"tutti_autoscaler_replicas": {}, "tutti_autoscaler_demand_replicas": {}}
+            for name, model in self._models.items():
+                for state, number in model.counted().items():
+                    gauges["tutti_autoscaler_replicas"][name, state] = float(number)
+                for component in COMPONENTS:
+                    part = model.components.get(component, 0.0)
+                    gauges["tutti_autoscaler_demand_replicas"][name, component] = part
+        return grown, gauges
 
     def zeros(self) -> Values:
         """The counters' series that there may be, so that they are there before they count."""

@@ -110,6 +110,6 @@ def expose(model_id: str, stats: Callable[[], EngineStats], startup: Mapping[str
 def _replica() -> str | None:
     """As Serve's controller names it; None outside of Serve."""
     try:
-        return serve.get_replica_context().replica_id.unique_id
+        return str(serve.get_replica_context().replica_id.unique_id)
     except RayServeException:
         return None

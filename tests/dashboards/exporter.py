@@ -190,8 +190,8 @@ class Platform(Collector):
             for state, replicas in {"desired": round(2 * swell), "ready": 2, "starting": 1, "draining": 0}.items():
                 self._set("tutti_autoscaler_replicas", replicas, model=model, state=state)
             demand = {"base": 1.2, "headroom": 0.4, "backlog": 0.9, "wish": 2, "held": 2}
-            for component, replicas in demand.items():
-                self._set("tutti_autoscaler_demand_replicas", replicas * swell, model=model, component=component)
+            for component, part in demand.items():
+                self._set("tutti_autoscaler_demand_replicas", part * swell, model=model, component=component)
             self._count("tutti_autoscaler_decisions_total", seconds / 10, model=model, action="up", reason="demand")
             self._count("tutti_autoscaler_decisions_total", seconds, model=model, action="hold", reason="stale")
             for state, part in {"busy": 0.6, "idle": 0.4}.items():
