@@ -128,8 +128,8 @@ def _make_here(request: GenerationRequest, model: str, output: Path, tokens_out:
         engine = AsyncEngine.from_path(files, EngineConfig(max_rows=2, return_codes=tokens_out is not None))
     load_s = time.perf_counter() - started
     try:
-        files = TrackFiles(output, tokens_out, num_codebooks=spec.num_codebooks)
-        return asyncio.run(_write(engine, request, files)).report(request, output, tokens_out, model, load_s)
+        written = TrackFiles(output, tokens_out, num_codebooks=spec.num_codebooks)
+        return asyncio.run(_write(engine, request, written)).report(request, output, tokens_out, model, load_s)
     finally:
         engine.shutdown()
 

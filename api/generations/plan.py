@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from api.auth.principal import Principal
+from api.generations.continuation import CONTINUATION
 from api.generations.view import CreateGeneration, Mode, track_seed
 from api.ids import new_id
 from api.limits.tiers import Tier
@@ -48,14 +49,14 @@ def make_plan(wish: CreateGeneration, tier: Tier, models: Mapping[str, ModelSpec
     Raises:
         ModelNotFoundError: naming the models there are.
         InvalidRequestError: naming the parameter that the model or the tier does not allow.
-        ApiError: conditioning_unsupported: the model plays from words only.
+        ApiError: conditioning_unsupported: the model can not take the audio that is named.
     """
     model_id = wish.model_id or default_model
     if model_id not in models:
         raise ModelNotFoundError(f"no such model is served here; there are: {', '.join(models)}")
     spec = models[model_id]
     if wish.conditioning:
-        raise refuse(model_id, "melody" if "melody" in wish.conditioning else "continuation")
+        _check_conditioning(wish.conditioning, spec)
     if wish.num_tracks > tier.max_tracks:
         raise InvalidRequestError(f"num_tracks must be at most {tier.max_tracks} in the {tier.name} tier", "num_tracks")
     duration_s = _duration_s(wish.duration_s, spec, tier)
@@ -126,6 +127,13 @@ def rows_of(
         for position in range(wish.num_tracks)
     ]
     return row, tracks
+
+
+def _check_conditioning(conditioning: Mapping[str, Any], spec: ModelSpec) -> None:
+    if "melody" in conditioning:
+        raise refuse(spec.id, "melody")
+    if CONTINUATION in conditioning and not spec.goes_on_from_audio:
+        raise refuse(spec.id, "continuation")
 
 
 def _duration_s(asked: float | None, spec: ModelSpec, tier: Tier) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +14,7 @@ from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.generations import doorbells, rows, states
 from api.generations.arrivals import ModelArrivals
+from api.generations.continuation import CONTINUATION, accepted
 from api.generations.plan import Plan, make_plan, rows_of
 from api.generations.states import Change
 from api.generations.view import Created, CreateGeneration, GenerationView, Mode, State
@@ -25,6 +26,7 @@ from api.store.errors import StoreError
 from api.streams import keys
 from api.tasks import cancel_later, to_the_end
 from api.tracing import span
+from api.uploads.reference import resolve
 from models.catalog import ModelSpec
 
 MAX_WAIT_S = 60.0
@@ -141,11 +143,20 @@ class GenerationService:
                 assert generation_id is not None, "what was stored under a key of this route names it"
                 call.replayed = True
             else:
-                generation_id = await self._accept(conn, call, plan)
+                generation_id = await self._accept(conn, call, await self._continued(conn, call, plan))
                 if claim is not None:
                     await idempotency.complete(conn, claim, status=_ACCEPTED, body=None, resource_id=generation_id)
             call.generation_id = generation_id
         return generation_id
+
+    async def _continued(self, conn: AsyncConnection, call: _Call, plan: Plan) -> Plan:
+        """The plan, with where the audio lies that it goes on from, if it does."""
+        if not plan.wish.conditioning:
+            return plan
+        ref = plan.wish.conditioning[CONTINUATION]
+        reference = await resolve(conn, call.principal.account_id, ref, self._clock())
+        conditioning = accepted(reference, plan.spec, plan.duration_s)
+        return replace(plan, wish=replace(plan.wish, conditioning=conditioning))
 
     async def _committed(self, call: _Call) -> Created | None:
         """What has become of a call that was given up; None: it was not committed, or nobody can say."""

@@ -52,6 +52,8 @@ _CANCELLED: dict[int | str, dict[str, Any]] = {200: {"model": Generation, "descr
         ErrorCode.MODEL_NOT_FOUND,
         ErrorCode.WEBHOOK_URL_REFUSED,
         ErrorCode.CONDITIONING_UNSUPPORTED,
+        ErrorCode.AUDIO_NOT_FOUND,
+        ErrorCode.AUDIO_NOT_READY,
         ErrorCode.QUOTA_EXCEEDED,
         ErrorCode.CONCURRENCY_LIMIT_EXCEEDED,
         ErrorCode.SYSTEM_OVERLOADED,

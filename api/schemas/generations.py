@@ -29,6 +29,7 @@ class Parameters(BaseModel):
     top_p: float
     greedy: bool
     format: str
+    continuation: str | None = Field(default=None, description="The track or upload that they go on from")
 
 
 class TrackLinks(BaseModel):
@@ -133,7 +134,8 @@ def _error(view: GenerationView) -> GenerationError | None:
 def _parameters(view: GenerationView) -> Parameters:
     named = {"model": view.model_id, "duration": view.duration_s}
     kept = {name: getattr(view, name) for name in ("prompt", "num_tracks", "seed", "format")}
-    return filled(Parameters, view.sampling, **named, **kept)
+    continuation = None if view.conditioning is None else view.conditioning.get("continuation")
+    return filled(Parameters, view.sampling, continuation=continuation, **named, **kept)
 
 
 def _track(track: TrackView, link: str) -> GenerationTrack:
