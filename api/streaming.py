@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -86,29 +86,35 @@ class AudioResponse(LiveResponse):
     async def _tell(self, send: Send) -> None:
         encoder: Encoder | None = None
         with self._active.track_inprogress():
-            async with aclosing(self._feed.pieces(self._view, self._position)) as pieces:
-                async for piece in pieces:
+            async with aclosing(self._feed.batches(self._view, self._position)) as batches:
+                async for pieces in batches:
                     if encoder is None:
-                        header = piece.header
+                        header = pieces[0].header
                         encoder = live_encoder(self._format, header.sample_rate, header.channels, header.total_samples)
-                    await self._send_piece(piece, encoder, send)
+                    await self._send_pieces(pieces, encoder, send)
             if encoder is None:
                 raise ReplicaLostError("the track ended before its first sample")
             await self._send_body(await _finished(encoder), send, more=False)
 
-    async def _send_piece(self, piece: Piece, encoder: Encoder, send: Send) -> None:
-        samples = np.frombuffer(piece.pcm, "<i2").reshape(-1, piece.header.channels)
-        if self._record is not None:
-            self._record.take(piece, samples)
+    async def _send_pieces(self, pieces: Sequence[Piece], encoder: Encoder, send: Send) -> None:
+        """In one message: Serve's proxy and its queues charge by the message."""
+        header = pieces[0].header
+        samples = np.frombuffer(b"".join(piece.pcm for piece in pieces), "<i2").reshape(-1, header.channels)
+        self._note(pieces)
         data = await asyncio.to_thread(encoder.encode, samples) if encoder.is_slow else encoder.encode(samples)
         if not self._started:
-            await self._start(send, self._stream_headers(piece.header, encoder))
+            await self._start(send, self._stream_headers(header, encoder))
             self._note_first_audio(time.perf_counter() - self._asked_at)
         if data:
             await self._send_body(data, send, more=True)
-        self._samples_sent += piece.num_samples
+        self._samples_sent += len(samples)
         # Of a body whose length was announced; other formats have an end of their own.
-        self._is_whole = encoder.content_length is not None and self._samples_sent >= piece.header.total_samples
+        self._is_whole = encoder.content_length is not None and self._samples_sent >= header.total_samples
+
+    def _note(self, pieces: Sequence[Piece]) -> None:
+        if self._record is not None:
+            for piece in pieces:
+                self._record.take(piece, np.frombuffer(piece.pcm, "<i2"))
 
     async def _send_body(self, data: bytes, send: Send, *, more: bool) -> None:
         if self._record is None:

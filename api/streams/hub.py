@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from api.cache.bus import Bus
 from api.cache.client import Cache
@@ -53,7 +53,15 @@ class Feed:
             await self._leave(watch)
 
     async def pieces(self, view: GenerationView, position: int, first_index: int = 0) -> AsyncGenerator[Piece]:
-        """A track from piece ``first_index`` to its end: what is there at once, the rest as it is made.
+        """As ``batches``, one by one."""
+        async with aclosing(self.batches(view, position, first_index)) as batches:
+            async for batch in batches:
+                for piece in batch:
+                    yield piece
+
+    async def batches(self, view: GenerationView, position: int, first_index: int = 0) -> AsyncGenerator[list[Piece]]:
+        """A track from piece ``first_index`` to its end: what is there at once, the rest as it is made. What came
+        together is handed out together: each message on its way to a client costs more than its samples do.
 
         Raises:
             TrackEndedError: the generation failed, was cancelled or expired.
@@ -65,8 +73,8 @@ class Feed:
             while not watch.is_at_end(position, index):
                 turn = watch.turn
                 found = await watch.read(position, index)
-                for piece in found:
-                    yield piece
+                if found:
+                    yield found
                 index += len(found)
                 if not found and not watch.is_at_end(position, index):
                     watch.check_alive(position)

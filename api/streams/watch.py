@@ -20,7 +20,7 @@ from api.streams.window import WINDOW_PIECES, Window
 
 POLL_S = 1.0  # the net under lost doorbells
 STATE_POLL_S = 3.0  # the same for states while the bus is connected: asking SQL costs more than asking the cache
-BATCH_PIECES = 3  # 0.6 s: the most that a listener that is behind holds on its own
+BATCH_PIECES = 5  # 1 s: the most that a listener that is behind holds on its own; as much as engines hand out at once
 _DATABASE_ERRORS = (StoreError, SQLAlchemyError, OSError, TimeoutError)
 
 

@@ -162,6 +162,23 @@ async def test_with_a_key_one_may_leave_and_come_back(app: FastAPI, stage: Stage
     assert (await stage.ended(again.headers["x-generation-id"])).state == State.SUCCEEDED
 
 
+@pytest.mark.parametrize("audio_format", FORMATS)
+async def test_what_is_there_together_is_sent_together(
+    app: FastAPI, stage: Stage, generator: FakeGenerator, audio_format: str
+) -> None:
+    """A message costs every process on its way more than its samples do; its bytes are the same ones."""
+    body, headers = {**BODY, "format": audio_format}, {"idempotency-key": "mine"}
+    piecewise = Exchange(app, body, headers=headers).start()
+    await piecewise.finish()
+    await stage.ended(piecewise.headers["x-generation-id"])
+    at_once = Exchange(app, body, headers=headers).start()
+    await at_once.finish()
+    sent = [message for message in at_once.messages if message["type"] == "http.response.body"]
+    assert len(sent) <= 2 + 1  # 10 pieces, and the end
+    assert at_once.body == piecewise.body
+    assert generator.started == 1
+
+
 async def test_a_client_that_stops_reading_is_cut(make_stage: Callable[..., Awaitable[Stage]]) -> None:
     generator = FakeGenerator()
     generator.hold(4)

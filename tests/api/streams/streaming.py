@@ -36,9 +36,9 @@ async def closed(generator: FakeGenerator) -> None:
 
 
 class Stuck(Exchange):
-    """A client that takes the first bytes and no more."""
+    """A client that takes the headers and no more."""
 
     async def _send(self, message: Message) -> None:
-        if self.body:
+        if message["type"] == "http.response.body":
             await asyncio.Event().wait()
         await super()._send(message)
