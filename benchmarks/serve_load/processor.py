@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,11 +51,13 @@ class ProcessorTime:
 
     def by_name(self) -> dict[str, float]:
         """Seconds of a core, the most first; processes of one name together."""
-        spent: Counter[str] = Counter()
+        spent: dict[str, float] = {}
         for key, seen in self._last.items():
             before = self._before.get(key)
-            spent[seen.name] += seen.cpu_s - (0.0 if before is None else before.cpu_s)
-        return {name: round(seconds, 2) for name, seconds in spent.most_common() if seconds > 0}
+            more_s = seen.cpu_s - (0.0 if before is None else before.cpu_s)
+            spent[seen.name] = spent.get(seen.name, 0.0) + more_s
+        most_first = sorted(spent.items(), key=lambda each: -each[1])
+        return {name: round(seconds, 2) for name, seconds in most_first if seconds > 0}
 
     def _look_on(self) -> None:
         while not self._ended.wait(EVERY_S):
