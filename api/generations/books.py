@@ -18,9 +18,13 @@ Otherwise names would decide, and some would be passed over again and again whil
 _PEERS = accounts.alias().c
 _WAIT = (_PEERS.tier == accounts.c.tier, _PEERS.waiting == true())
 _FLOOR = select(_PEERS.virtual_s).where(*_WAIT).order_by(_PEERS.virtual_s, _PEERS.id).limit(1)
-_FIRST = select(_PEERS.id).where(*_WAIT).order_by(_PEERS.virtual_s, _PEERS.id).limit(1)
-_SINCE = select(func.min(generations.c.created_at)).where(
-    generations.c.account_id == _FIRST.scalar_subquery(), generations.c.state == State.QUEUED
+# Said in words: two levels down nothing is correlated by itself, and it would be joined with all accounts there are.
+_FIRST = select(_PEERS.id).where(*_WAIT).order_by(_PEERS.virtual_s, _PEERS.id).limit(1).correlate(accounts)
+# Grouped, or databases would look for the first from the account's oldest generation on, through all that have ended.
+_SINCE = (
+    select(func.min(generations.c.created_at))
+    .where(generations.c.account_id == _FIRST.scalar_subquery(), generations.c.state == State.QUEUED)
+    .group_by(generations.c.account_id)
 )
 _STANDING = select(
     accounts.c.waiting,

@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import Select, text, update
 from sqlalchemy.dialects import sqlite
 
 from api.auth.principal import Principal
 from api.errors import ApiError
 from api.generations import leases, states
+from api.generations.books import _STANDING
 from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, overdue
 from api.generations.view import GenerationView, State
 from api.store.schema import accounts, generations
@@ -149,17 +150,30 @@ async def test_an_account_that_waits_without_a_line_does_no_harm(still: Bench) -
     assert await take(still) == [made.id]
 
 
-async def test_the_queue_is_read_by_index_only(still: Bench) -> None:
-    if still.db.dialect != "sqlite":
+async def plan_of(bench: Bench, asked: Select[Any]) -> list[str]:
+    """The steps that SQLite would take."""
+    if bench.db.dialect != "sqlite":
         pytest.skip("the plan of an empty PostgreSQL table says nothing")
-    asked = _NEXT_OF_TIER.params(tier="free", model_id="tiny", running_limit=1, now=still.clock())
     sql = str(asked.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
-    async with still.db.read() as conn:
+    async with bench.db.read() as conn:
         steps = await conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")
-        plan = [step["detail"] for step in steps.mappings()]
+        return [step["detail"] for step in steps.mappings()]
+
+
+async def test_the_queue_is_read_by_index_only(still: Bench) -> None:
+    plan = await plan_of(still, _NEXT_OF_TIER.params(tier="free", model_id="tiny", running_limit=1, now=still.clock()))
     assert any("ix_accounts_queue (tier=? AND waiting=?)" in step for step in plan)
     assert any("(account_id=? AND state=? AND model_id=? AND mode=?)" in step for step in plan)
     assert not [step for step in plan if step.startswith(("SCAN generations", "SCAN accounts"))]
+
+
+async def test_who_begins_to_wait_costs_the_same_however_many_accounts_and_ended_ones_there_are(still: Bench) -> None:
+    plan = await plan_of(still, _STANDING.params(account_id="acc_1"))
+    looked_at = [step for step in plan if step.startswith(("SEARCH", "SCAN"))]
+    assert len(looked_at) == 4, plan
+    assert sum("ix_accounts_queue (tier=? AND waiting=?)" in step for step in looked_at) == 2
+    assert any("ix_generations_account (account_id=? AND state=?)" in step for step in looked_at)
+    assert any("accounts" in step and "(id=?)" in step for step in looked_at)
 
 
 async def test_first_tenants_are_one_of_each_tier(still: Bench) -> None:

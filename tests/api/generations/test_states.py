@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.generations.books import LATER
 from api.generations.leases import acquire
 from api.generations.states import Change, Lease
 from api.generations.view import TERMINAL, State
@@ -219,6 +220,19 @@ async def test_of_equal_clocks_who_came_first_is_first(make_bench: MakeBench, ma
         manual_clock.forward(0.5)
     order += [lease.generation_id for lease in await take(bench, 6)]
     assert order == [view.id for view in made]
+
+
+async def test_how_long_other_tiers_wait_sets_nobody_behind(make_bench: MakeBench, manual_clock: ManualClock) -> None:
+    bench = make_bench(manual_clock)
+    other = await bench.account("enterprise")
+    first, newcomer = [await bench.account("free", virtual_s=5.0) for _ in range(2)]
+    await bench.create(other)
+    manual_clock.forward(1000.0)
+    await bench.create(first)
+    manual_clock.forward(2.0)
+    await bench.create(newcomer)
+    behind = [(await bench.account_row(each))["virtual_s"] for each in (first, newcomer)]
+    assert behind == [5.0, pytest.approx(5.0 + 2 * LATER, rel=0, abs=LATER / 10)]
 
 
 async def take(bench: Bench, tracks: int) -> list[Lease]:
