@@ -22,6 +22,8 @@ from api.clock import Clock
 
 KEPT_S: Final = 10
 """For so long what was said counts, if nothing more is."""
+PATIENCE_S: Final = 0.5
+"""For the answer: who asks holds a connection to the database, and a Valkey that hangs must not take all of them."""
 _MAX_AGE: Final = timedelta(seconds=1)
 _CACHE_ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -89,10 +91,12 @@ class Starts:
         if self._asked_at is not None and timedelta(0) <= now - self._asked_at < _MAX_AGE:
             return
         self._asked_at = now
-        self._known = {}
+        said = None
         with suppress(*_CACHE_ERRORS):
-            said = await self._cache.redis.get(_key(self._cache))
-            self._known = {} if said is None else {name: _start(*each) for name, each in json.loads(said).items()}
+            async with asyncio.timeout(PATIENCE_S):
+                said = await self._cache.redis.get(_key(self._cache))
+        # Only now: who does not ask meanwhile, as it was asked already, goes by what was heard last.
+        self._known = {} if said is None else {name: _start(*each) for name, each in json.loads(said).items()}
 
 
 def _start(in_s: float, since: float | None) -> Start:

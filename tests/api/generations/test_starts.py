@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,46 @@ async def test_it_is_asked_for_once_a_second(cache: Cache, starts: Starts, clock
     assert starts.of("tiny") == Start(8.5)
     assert starts.of("small") == Start(0.0, NOW)
     assert 0 < await cache.redis.ttl(cache.key("autoscaler", "starts")) <= KEPT_S
+
+
+async def test_while_one_asks_the_others_go_by_what_was_heard_last(
+    cache: Cache, starts: Starts, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(cache, {"tiny": (8.5, None)})
+    await starts.refresh()
+    clock.move(1.0)
+    answered, asked, get = asyncio.Event(), asyncio.Event(), cache.redis.get
+
+    async def slow(key: str) -> Any:
+        asked.set()
+        await answered.wait()
+        return await get(key)
+
+    monkeypatch.setattr(cache.redis, "get", slow)
+    monkeypatch.setattr("api.generations.starts.PATIENCE_S", 60.0)
+    asking = asyncio.create_task(starts.refresh())
+    await asked.wait()
+    await starts.refresh()  # somebody else has asked in this second
+    assert starts.of("tiny") == Start(8.5)
+    await cache.redis.delete(cache.key("autoscaler", "starts"))
+    answered.set()
+    await asking
+    assert starts.of("tiny") == AWAKE
+
+
+async def test_a_valkey_that_hangs_keeps_nobody_waiting(
+    cache: Cache, starts: Starts, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(cache, {"tiny": (8.5, None)})
+    await starts.refresh()
+    clock.move(1.0)
+
+    async def hang(_key: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(cache.redis, "get", hang)
+    await starts.refresh()
+    assert starts.of("tiny") == AWAKE
 
 
 async def test_whoever_hears_nothing_takes_all_for_awake(cache: Cache, clock: Hands) -> None:
