@@ -38,14 +38,19 @@ class _Source:
     wanted_rate: int
 
 
+def known_frames(reference: Reference, spec: ModelSpec) -> int:
+    """So many of a track's frames the audio is; they are worked through at once, and take no steps of their own."""
+    samples = resampled_length(reference.total_samples, reference.sample_rate, spec.sample_rate)
+    return -(-samples * spec.frame_rate // spec.sample_rate)
+
+
 def accepted(reference: Reference, spec: ModelSpec, duration_s: float) -> Mapping[str, Any]:
     """What a generation's ``conditioning`` keeps of it.
 
     Raises:
         InvalidRequestError: it is longer than the model can use, or nothing would be left to make.
     """
-    samples = resampled_length(reference.total_samples, reference.sample_rate, spec.sample_rate)
-    frames = -(-samples * spec.frame_rate // spec.sample_rate)
+    frames = known_frames(reference, spec)
     if frames > LONGEST_S * spec.frame_rate:
         raise InvalidRequestError(
             f"the audio to go on from is {reference.duration_s:g} s long, at most {LONGEST_S:g} s can be used",

@@ -14,7 +14,7 @@ from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.generations import doorbells, rows, states
 from api.generations.arrivals import ModelArrivals
-from api.generations.continuation import CONTINUATION, accepted
+from api.generations.continuation import CONTINUATION, accepted, known_frames
 from api.generations.plan import Plan, make_plan, rows_of
 from api.generations.states import Change
 from api.generations.view import Created, CreateGeneration, GenerationView, Mode, State
@@ -156,7 +156,9 @@ class GenerationService:
         ref = plan.wish.conditioning[CONTINUATION]
         reference = await resolve(conn, call.principal.account_id, ref, self._clock())
         conditioning = accepted(reference, plan.spec, plan.duration_s)
-        return replace(plan, wish=replace(plan.wish, conditioning=conditioning))
+        known = plan.wish.num_tracks * known_frames(reference, plan.spec)
+        wish = replace(plan.wish, conditioning=conditioning)
+        return replace(plan, wish=wish, cost_steps=plan.cost_steps - known)
 
     async def _committed(self, call: _Call) -> Created | None:
         """What has become of a call that was given up; None: it was not committed, or nobody can say."""

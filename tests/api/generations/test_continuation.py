@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from models.types import AudioPrompt
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
+from tests.api.platform import Platform
 
 URL = "/api/v1/generate"
 BODY: dict[str, Any] = {"prompt": "a calm tune", "duration": 1.0}
@@ -37,7 +38,7 @@ async def uploaded(client: httpx2.AsyncClient, samples: Any, rate: int) -> str:
 
 
 async def test_an_earlier_track_is_what_the_replica_goes_on_from(
-    client: httpx2.AsyncClient, generator: FakeGenerator
+    client: httpx2.AsyncClient, app: FastAPI, generator: FakeGenerator
 ) -> None:
     first = (await client.post(URL, json={**BODY, "duration": 0.5, "seed": 4}, headers=WAIT)).json()
     track = first["tracks"][0]["id"]
@@ -50,6 +51,8 @@ async def test_an_earlier_track_is_what_the_replica_goes_on_from(
     assert isinstance(one.continues, AudioPrompt)
     assert (one.continues.channels, one.continues.sample_rate) == (1, SAMPLE_RATE)
     np.testing.assert_array_equal(np.frombuffer(one.continues.pcm, "<f4")[:, None], sine(4, SAMPLE_RATE // 2))
+    view = await app.state.services.generations.snapshot(answer.json()["id"])
+    assert view.cost_steps == 2 * (50 - 25 + 3)  # what is known takes none
 
 
 async def test_an_upload_comes_at_the_models_rate(client: httpx2.AsyncClient, generator: FakeGenerator) -> None:
@@ -63,6 +66,19 @@ async def test_an_upload_comes_at_the_models_rate(client: httpx2.AsyncClient, ge
     samples, time_s = np.frombuffer(prompt.pcm, "<f4").reshape(-1, 2), np.arange(16_000) / SAMPLE_RATE
     clean = np.stack([np.sin(900 * time_s), np.cos(900 * time_s)], 1) / 2
     assert np.abs(samples - clean)[500:-500].max() < 1e-3
+
+
+async def test_what_is_another_accounts_is_not_there(
+    client: httpx2.AsyncClient, app: FastAPI, generator: FakeGenerator
+) -> None:
+    upload = await uploaded(client, np.zeros(8_000), 8_000)
+    track = (await client.post(URL, json=BODY, headers=WAIT)).json()["tracks"][0]["id"]
+    platform = Platform(app, {"tiny": generator})
+    headers = {"Authorization": f"Bearer {await platform.key(await platform.account())}"}
+    for mine in (upload, track):
+        answer = await client.post(URL, json={**BODY, "duration": 2, "continuation": mine}, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "audio_not_found")
+    assert len(generator.requests) == 1
 
 
 async def test_what_can_not_be_gone_on_from_is_refused_at_the_door(
