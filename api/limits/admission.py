@@ -12,7 +12,8 @@ only jobs are let in that begin at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +57,19 @@ class Newcomer:
 
 
 class Admission:
-    """The decision of one process, from a backlog that is at most 250 ms old."""
+    """The decision of one process, from a backlog that is at most 250 ms old.
 
-    def __init__(self, tiers: Tiers, backlogs: Backlogs, clock: Clock) -> None:
+    Args:
+        monotonic: seconds that only go forward, by which those who were refused come back.
+    """
+
+    def __init__(
+        self, tiers: Tiers, backlogs: Backlogs, clock: Clock, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._backlogs = backlogs
         self._rules = tiers.rules
         self._clock = clock
+        self._monotonic = monotonic
         self._outside: dict[tuple[str, str, Mode], ComingBack] = {}
 
     async def check(self, conn: AsyncConnection, newcomer: Newcomer) -> None:
@@ -172,7 +180,7 @@ class Admission:
         )
 
     def _line_outside(self, model_id: str, tier: Tier, mode: Mode) -> ComingBack:
-        return self._outside.setdefault((model_id, tier.name, mode), ComingBack())
+        return self._outside.setdefault((model_id, tier.name, mode), ComingBack(self._monotonic))
 
     def _turn_away(self, refusal: _Refusal, tier: Tier, mode: Mode, steps: float) -> None:
         """
