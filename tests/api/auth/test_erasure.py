@@ -23,7 +23,7 @@ from tests.api.auth.owned import everything, fill, owned_tables
 from tests.api.limits.rows import add_account, add_generation
 
 ACCOUNT = "/api/v1/account"
-MARK = "ada"
+MARK = "zelda"  # no hexadecimal digits: ids must not hold it by chance
 KEPT = {"accounts", "usage_windows", "generations", "tracks"}
 
 
