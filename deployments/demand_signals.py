@@ -18,6 +18,8 @@ from deployments.demand_settings import ModelDemand
 
 _NOTICED_S: Final = 2.0
 """Until a request that finds no replica has led to one being asked for: reports and decisions come once a second."""
+_ANY_MOMENT_S: Final = 1.0
+"""Until a replica serves whose start takes longer than expected: it is not there yet."""
 _MOST_COLD_STARTS: Final = 3.0
 """Times the configured one: a start that had to wait for a machine says nothing about the next."""
 
@@ -144,7 +146,7 @@ class Seen:
         """Seconds until a replica serves somebody who asks now; 0: one is there."""
         if self.signals.ready:
             return 0.0
-        return min(self.signals.starting_in_s, default=self.cold_start_s + _NOTICED_S)
+        return max(_ANY_MOMENT_S, min(self.signals.starting_in_s, default=self.cold_start_s + _NOTICED_S))
 
 
 def read_model(model: str, context: Any, demand: ModelDemand, sources: Sources, starts: Starts, now: float) -> Seen:
