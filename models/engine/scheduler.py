@@ -72,6 +72,7 @@ class Scheduler(Generic[Row]):
         self._active_rows = 0  # of the plan
         self._may_fill = False  # somebody in the plan has known music
         self._sampling: tuple[Sequence[Row], ...] = ()  # of the plan, if so
+        self._shared_steps = 0  # in which somebody was filled
         self._steps_since_choice = 0
         self._must_choose = False  # somebody left since
         self._refused: Sequence[Row] | None = None  # the head of the line that could not be carried at the latest try
@@ -116,10 +117,13 @@ class Scheduler(Generic[Row]):
         return self._plan
 
     def observe(self, plan: StepPlan[Row], now_s: float) -> None:
-        """The planned step is done: learn how long it took. Steps that encoded a text say nothing about rows."""
-        if self._pacer is not None and not plan.joined:
-            idle = sum(each.num_rows for each, _ in plan.filling)
-            self._pacer.times.observe(self._active_rows - idle + plan.filled_rows, now_s - self._now_s)
+        """The planned step is done: learn how long it took. Steps that encoded a text say nothing about rows, nor do
+        those in which everybody only waited for sound."""
+        if self._pacer is None or plan.joined:
+            return
+        sampled = sum(each.num_rows for each in self._sampling) if self._may_fill else self._active_rows
+        if sampled or plan.filling:
+            self._pacer.times.observe(sampled + plan.filled_rows, now_s - self._now_s)
 
     def remove(self, request_id: str) -> Sequence[Row] | None:
         """Take a request out, wherever it is, and give back all it holds. None if it is not here."""
@@ -240,7 +244,9 @@ class Scheduler(Generic[Row]):
         composition = plan.composition + (sampling != self._sampling)
         self._sampling = sampling
         rows = self._fill_rows if self._pacer is None else self._pacer.room_to_fill(self._fill_rows, sampling)
-        self._plan = StepPlan(plan.running, plan.joined, composition, shares(filling, rows))
+        self._shared_steps += bool(filling)
+        unheard_first = self._shared_steps % round(1 / UNHEARD_SHARE) == 0
+        self._plan = StepPlan(plan.running, plan.joined, composition, shares(filling, rows, unheard_first))
 
     def _pay(self, steps: int) -> None:
         """Book the steps since the latest choice, on those nobody listens to: paused or run for."""
