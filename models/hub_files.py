@@ -93,6 +93,8 @@ def _download(url: str, partial: Path, size: int, name: str) -> None:
         while have < size:
             try:
                 _append(url, partial, have, bar)
+                if partial.stat().st_size <= have:
+                    raise httpx2.RemoteProtocolError("it ended before anything new came")
             except httpx2.TransportError as error:
                 reason = f"{type(error).__name__}: {error}"
                 now = partial.stat().st_size if partial.exists() else 0

@@ -23,6 +23,7 @@ class HubServer:
     Attributes:
         models: the hub's id → folder.
         cut: name of a file → after so many bytes of each of the next answers the line is cut.
+        short: name of a file → so many bytes of it are sent, as if they were the whole.
         knows_ranges: or sends the whole file, whatever was asked for.
         refuse: names of files that are answered with a 500.
         requests: (name of the file, what Range said) of every download.
@@ -30,6 +31,7 @@ class HubServer:
 
     models: Mapping[str, Path]
     cut: dict[str, list[int]] = field(default_factory=dict)
+    short: dict[str, int] = field(default_factory=dict)
     knows_ranges: bool = True
     refuse: set[str] = field(default_factory=set)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -106,6 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         if file.name in state.refuse:
             self._reply(500, b"out of order")
             return
+        content = content[: state.short.get(file.name)]
         if not state.knows_ranges:
             wanted = None
         start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
