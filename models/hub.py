@@ -23,10 +23,10 @@ from huggingface_hub.errors import (
 )
 
 from models.audiocraft.config import references
-from models.checkpoint_files import CONFIG, PATTERNS, CheckpointFiles, Format, has_weights
+from models.checkpoint_files import CONFIG, LANGUAGE_MODEL, PATTERNS, CheckpointFiles, Format, has_weights
 from models.errors import CheckpointError, TuttiError
 from models.hub_files import DamagedFileError, LargeFiles
-from models.references import Reference, find
+from models.references import CODEC, TEXT_ENCODER, Reference, find
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -66,12 +66,17 @@ class Hub:
                 raise CheckpointError(f"{hub_id} has no checkpoint in transformers format with safetensors weights")
         folder = self._snapshot(hub_id, revision, PATTERNS[Format.AUDIOCRAFT])
         if CheckpointFiles(folder).format is Format.TRANSFORMERS:
-            raise CheckpointError(f"{hub_id} has neither safetensors weights nor a state_dict.bin")
+            if not (folder / LANGUAGE_MODEL).is_file():
+                raise CheckpointError(f"{hub_id} has neither safetensors weights nor a {LANGUAGE_MODEL}")
+            raise CheckpointError(
+                f"{folder} holds {hub_id} in transformers format too, fetched before, and where both are that one is "
+                "taken: leave the format out, or fetch it into a cache of its own (HF_HOME)"
+            )
         return self._with_references(folder)
 
     def _with_references(self, folder: Path) -> CheckpointFiles:
         places = {reference.what: self._find_or_fetch(reference, folder) for reference in references(folder)}
-        return CheckpointFiles(folder, places.get("codec"), places["text encoder"])
+        return CheckpointFiles(folder, places.get(CODEC), places[TEXT_ENCODER])
 
     def _find_or_fetch(self, reference: Reference, beside: Path) -> Path:
         try:

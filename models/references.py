@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from models.checkpoint_files import CONFIG
+from models.checkpoint_files import CONFIG, TOKENIZER, has_weights
 from models.errors import CheckpointError
+
+CODEC, TEXT_ENCODER = "codec", "text encoder"
 
 # Models that moved on the hub: old checkpoints name them as they were.
 _ALSO = {name: f"google-t5/{name}" for name in ("t5-small", "t5-base", "t5-large", "t5-3b", "t5-11b")}
@@ -18,7 +22,7 @@ _ALSO = {name: f"google-t5/{name}" for name in ("t5-small", "t5-base", "t5-large
 class Reference:
     """
     Attributes:
-        what: "codec" or "text encoder".
+        what: `CODEC` or `TEXT_ENCODER`.
         name: its id on the hub.
         option: of the command line, by which its folder can be given.
     """
@@ -58,17 +62,30 @@ def find(reference: Reference, beside: Path, given: Path | None) -> Path:
 
 
 def _in_cache(reference: Reference) -> Path | None:
-    for hub_id in reference.hub_ids:
+    """A whole one: others fetch the configuration of such a model alone, or its tokenizer."""
+    needs_tokenizer = reference.what == TEXT_ENCODER
+    for hub_id in filter(_is_hub_id, reference.hub_ids):
         found = try_to_load_from_cache(hub_id, CONFIG)
-        if isinstance(found, str):
-            return Path(found).parent
+        folder = Path(found).parent if isinstance(found, str) else None
+        if folder and has_weights(folder) and (not needs_tokenizer or (folder / TOKENIZER).is_file()):
+            return folder
     return None
 
 
 def _nowhere(reference: Reference, beside: Path, places: list[Path]) -> str:
     looked = ", ".join(str(place) for place in places)
+    hub_id = reference.hub_ids[-1]
+    fetch = f"fetch it with `hf download {hub_id}`, " if _is_hub_id(hub_id) else ""
     return (
         f"{beside} only names its {reference.what}, {reference.name!r}, which is neither at {looked} nor in the hub's "
-        f"cache {constants.HF_HUB_CACHE}: put its folder there, fetch it with `hf download {reference.hub_ids[-1]}`, "
-        f"or add the model with {reference.option} FOLDER"
+        f"cache {constants.HF_HUB_CACHE}: put its folder there, {fetch}or add the model with {reference.option} FOLDER"
     )
+
+
+def _is_hub_id(name: str) -> bool:
+    """Not so where somebody who trained a model of his own named a folder."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True

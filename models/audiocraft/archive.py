@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,13 @@ from typing import Any
 
 from models.errors import CheckpointError
 
+# What damaged bytes make of zipfile and pickle; a RuntimeError where they say that they are encrypted.
+# fmt: off
+_BROKEN = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError, zlib.error,
+    pickle.UnpicklingError,
+)
+# fmt: on
 _LARGEST_PICKLE = 64 << 20  # bytes; that of 3.3 B parameters takes less than one megabyte
 
 
@@ -34,7 +42,7 @@ def read_values(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is missing: a checkpoint in audiocraft format has it") from None
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"{file} was not written by torch.save, or was cut short: copy it again") from error
-    except (OSError, EOFError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
+    except _BROKEN as error:
         raise CheckpointError(f"{file} can not be read: {error}") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{file} must hold a dictionary, as audiocraft exports it")

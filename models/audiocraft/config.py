@@ -18,7 +18,7 @@ from models.checkpoint_files import COMPRESSION_MODEL, LANGUAGE_MODEL, Checkpoin
 from models.config import CodecConfig, DecoderConfig, ModelConfig
 from models.config_file import read_codec_config, read_text_config
 from models.errors import CheckpointError
-from models.references import Reference, find
+from models.references import CODEC, TEXT_ENCODER, Reference, find
 
 TEXT = "description"
 """audiocraft's name for the text; "self_wav" is a melody or a style."""
@@ -152,7 +152,7 @@ def _text_reference(settings: Settings) -> Reference:
     section.refuse_unknown(frozenset(("word_dropout", "autocast_dtype")))
     if not name:
         raise CheckpointError(f"{settings.file}: conditioners.{TEXT}.t5.name is missing")
-    return Reference("text encoder", name, "--text-encoder")
+    return Reference(TEXT_ENCODER, name, "--text-encoder")
 
 
 def _codec(files: CheckpointFiles) -> tuple[Path | None, CodecConfig]:
@@ -164,7 +164,7 @@ def _codec(files: CheckpointFiles) -> tuple[Path | None, CodecConfig]:
             return None, read_codec(Settings.of(file))
         reference = _codec_reference(files.folder, pretrained)
     else:
-        reference = Reference("codec", str(files.codec), "--codec")
+        reference = Reference(CODEC, str(files.codec), "--codec")
     folder = find(reference, files.folder, files.codec)
     return folder, read_codec_config(folder)
 
@@ -172,4 +172,4 @@ def _codec(files: CheckpointFiles) -> tuple[Path | None, CodecConfig]:
 def _codec_reference(folder: Path, pretrained: object) -> Reference:
     if not isinstance(pretrained, str):
         raise CheckpointError(f"{folder / COMPRESSION_MODEL}: pretrained = {pretrained!r} must be a model's name")
-    return Reference("codec", pretrained, "--codec")
+    return Reference(CODEC, pretrained, "--codec")

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -306,6 +307,14 @@ def test_a_codec_or_text_encoder_that_is_nowhere_is_said(
     assert "`hf download facebook/encodec_32khz`, or add the model with --codec FOLDER" in refusal(folder)
 
 
+@pytest.mark.parametrize("name", ["/data/my-t5", "my--t5", "a/b/my-t5"])
+def test_a_name_that_no_hub_knows_is_said(name: str, folder: Path, edit: Edit) -> None:
+    edit(lambda package: package["xp.cfg"]["conditioners"]["description"]["t5"].update(name=name))
+    message = refusal(folder)
+    assert f"only names its text encoder, '{name}'" in message
+    assert "hf download" not in message
+
+
 @pytest.mark.parametrize("where", ["beside", "cached", "given"])
 def test_a_codec_and_a_text_encoder_are_found(
     where: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -353,7 +362,7 @@ class Evil:
 def test_a_file_that_would_run_code_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package = torch.load(folder / "state_dict.bin", weights_only=True)
     torch.save({**package, "version": Evil()}, folder / "state_dict.bin")
-    assert re.search(r"holds \w+\.print, and only tensors and plain values are read", refusal(folder))
+    assert re.search(r"holds [\w.]*print, and only tensors and plain values are read", refusal(folder))
     torch.save({"best_state": OrderedDict(x=Evil()), "xp.cfg": package["xp.cfg"]}, folder / "state_dict.bin")
     assert "only tensors and plain values are read" in refusal(folder)
     assert capsys.readouterr().out == ""
@@ -366,6 +375,15 @@ def test_broken_files_are_named(folder: Path) -> None:
             file.write_bytes(broken)
             assert f"{file} was not written by torch.save, or was cut short" in refusal(folder)
         file.write_bytes(content)
+    file = folder / "state_dict.bin"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}(K\x01e.")  # appends to a dictionary
+    assert f"{file} can not be read" in refusal(folder)
+    marked = bytearray(file.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        marked[marked.index(header) + flags] |= 1  # encrypted, so it says
+    file.write_bytes(marked)
+    assert f"{file} can not be read" in refusal(folder)
     torch.save([1, 2], folder / "state_dict.bin")
     assert "must hold a dictionary" in refusal(folder)
     compression_file(folder).unlink()

@@ -86,6 +86,22 @@ def test_the_format_can_be_chosen(hub: Hub) -> None:
         hub.fetch("org/old", wanted=Format.TRANSFORMERS)
 
 
+def test_the_other_format_in_the_same_place_is_said(hub: Hub) -> None:
+    folder = hub.fetch("org/both").folder
+    with pytest.raises(CheckpointError, match=f"{folder} holds org/both in transformers format too"):
+        hub.fetch("org/both", wanted=Format.AUDIOCRAFT)
+
+
+def test_a_part_of_which_only_some_files_are_cached_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Others fetch a text encoder's configuration or its tokenizer alone."""
+    whole = hub.fetch("org/old")
+    assert whole.text_encoder is not None
+    for name in (WEIGHTS, "tokenizer.json"):
+        (whole.text_encoder / name).unlink()
+        assert hub.fetch("org/old") == whole
+        load_checkpoint(whole)
+
+
 def weights_asked(server: HubServer) -> list[str | None]:
     return [wanted for name, wanted in server.requests if name == WEIGHTS]
 
@@ -115,6 +131,17 @@ def test_a_hub_that_can_not_go_on_begins_anew(hub: Hub, server: HubServer, both:
     files = hub.fetch("org/both")
     assert (files.folder / WEIGHTS).read_bytes() == (both / WEIGHTS).read_bytes()
     assert weights_asked(server) == [None, "bytes=20000-"]
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_file_that_ends_too_soon_is_asked_for_again_and_then_given_up(
+    knows_ranges: bool, hub: Hub, server: HubServer
+) -> None:
+    """As where a proxy keeps half of a file: no line is cut, and nothing new ever comes."""
+    server.short[WEIGHTS], server.knows_ranges = 20_000, knows_ranges
+    with pytest.raises(HubError, match="it ended before anything new came"):
+        hub.fetch("org/both")
+    assert weights_asked(server) == [None, *["bytes=20000-"] * 3]
 
 
 def test_what_came_damaged_is_not_kept(hub: Hub, server: HubServer, tmp_path: Path, both: Path) -> None:
