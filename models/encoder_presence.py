@@ -8,19 +8,22 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from models.checkpoint_files import INDEX, WEIGHTS, CheckpointFiles, Format, parts_of
+from models.audiocraft.archive import read_values
+from models.checkpoint_files import COMPRESSION_MODEL, INDEX, WEIGHTS, CheckpointFiles, Format, parts_of
 
-_ENCODER = ("audio_encoder.encoder.layers.", "encoder.layers.")  # of a whole model, of a codec alone
+# Of a whole model, of a codec alone, of a codec in audiocraft's format.
+_ENCODER = ("audio_encoder.encoder.layers.", "encoder.layers.", "encoder.model.")
 
 
 def holds_encoder(files: CheckpointFiles) -> bool:
     """Whether there are an encoder's weights, as far as the files can be read: what is broken in them is said when
     they are loaded."""
-    folders = [folder for folder, kind in parts_of(files) if kind is Format.TRANSFORMERS]
-    return any(name.startswith(_ENCODER) for folder in folders for name in _names(folder))
+    return any(name.startswith(_ENCODER) for part in parts_of(files) for name in _names(*part))
 
 
-def _names(folder: Path) -> Iterable[str]:
+def _names(folder: Path, kind: Format) -> Iterable[str]:
+    if kind is Format.AUDIOCRAFT:  # it has tensors of the codec unless it names one
+        return list(read_values(folder / COMPRESSION_MODEL).get("best_state") or ())
     try:
         if (folder / WEIGHTS).is_file():
             with safe_open(folder / WEIGHTS, framework="numpy") as stored:
