@@ -38,6 +38,6 @@ def _codes(path: Path) -> CodePrompt:
 def _sound(path: Path) -> AudioPrompt:
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
+    except (OSError, TypeError, soundfile.SoundFileError) as error:  # TypeError: samples without a header
         raise usage_error(f"{OPTION} {path} can not be read as audio: {error}") from error
     return AudioPrompt(np.ascontiguousarray(samples, dtype="<f4").tobytes(), samples.shape[1], rate)

@@ -51,6 +51,7 @@ def test_a_file_of_audio_is_gone_on_from(checkpoint: Path, tmp_path: Path) -> No
         ("missing.npy", None, "no such file"),
         ("broken.npy", b"\x93NUMPY", "can not be read as codes"),
         ("broken.wav", b"RIFF", "can not be read as audio"),
+        ("headless.raw", bytes(400), "can not be read as audio"),
         ("flat.npy", np.zeros(8, np.int64), "holds no codes"),
         ("real.npy", np.zeros((4, 8)), "holds no codes"),
         ("pickled.npy", np.array([{}], dtype=object), "can not be read as codes"),
