@@ -89,7 +89,7 @@ class DecoderConfig:
 
     @property
     def num_positions(self) -> int:
-        """Positions the decoder is ready for; the longest track takes 1,503 of them."""
+        """Positions the decoder is ready for; the longest window takes 1,503 of them."""
         return max(self.max_positions, 4096)
 
     @property

@@ -34,7 +34,7 @@ _GENERIC = frozenset([
 ])
 # fmt: on
 _TRAINING = frozenset(("activation_dropout", "attention_dropout", "classifier_dropout", "dropout", "layerdrop"))
-_ENCODING = frozenset(("overlap",))  # how the codec's encoder cuts long clips; nothing is encoded here
+_ENCODING = frozenset(("overlap",))  # of the pieces that chunk_length_s, which is refused, would cut clips into
 
 _DECODER_REQUIRED: Mapping[str, object] = {
     "activation_function": "gelu",

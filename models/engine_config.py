@@ -44,7 +44,7 @@ class EngineConfig:
         codec_dtype: the codec computes in, "float32" or "bfloat16"; None follows ``weights`` on a CPU (bfloat16 but for
             fp32 weights), and is float32 on a GPU.
         max_rows: rows in one step; a guided request takes 2.
-        kv_positions: KV positions reserved for all rows; None is enough for ``max_rows`` of the longest track.
+        kv_positions: KV positions reserved for all rows; None is enough for ``max_rows`` of the longest window.
         max_queue: requests that may wait.
         longest_s: seconds of the longest track; what is longer than the model's window is made window by window.
         prefill_rows: most rows of a step that may work through music that is known already (what a track goes on from,
@@ -137,7 +137,7 @@ class EngineConfig:
         return self.codec_dtype or follows
 
     def kv_positions_for(self, model: ModelConfig) -> int:
-        """KV positions to reserve: what is configured, or every row at the longest track."""
+        """KV positions to reserve: what is configured, or every row at the longest window."""
         return self.kv_positions or self.max_rows * (model.max_frames + 4)
 
     def _check_weights(self) -> None:

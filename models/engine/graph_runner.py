@@ -62,7 +62,7 @@ class GraphRunner(Runner):
     """
     Args:
         max_slots: most rows of a step, and most requests that hold rows, paused ones included.
-        max_steps: of the longest track.
+        max_steps: of the longest window.
         run_ahead: steps that may be started before the one whose result is looked at; 0 is step by step.
         fill_rows: most rows of a step that work through known music.
     """

@@ -61,7 +61,7 @@ class ModelRunner(Runner):
     Args:
         decoder: one that computes a step for whichever rows it is given.
         max_slots: most requests that hold rows.
-        max_steps: of the longest track.
+        max_steps: of the longest window.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ from models.musicgen.static_decoder import StaticDecoder, StepRows
 class StaticStep:
     """
     Args:
-        longest: positions of the longest track.
+        longest: positions of the longest window.
     """
 
     def __init__(self, decoder: StaticDecoder, cache: StaticKVCache, buffers: Buffers, longest: int) -> None:
