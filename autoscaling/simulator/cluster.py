@@ -10,7 +10,7 @@ import gc
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -19,7 +19,7 @@ from autoscaling.signals import ModelSignals
 from autoscaling.simulator.gpus import Gpus
 from autoscaling.simulator.replica import Job, Profile, Replica, Stage
 from autoscaling.simulator.replicas import Replicas
-from autoscaling.simulator.size import Size
+from autoscaling.simulator.size import Queue, Size
 from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Request
 
@@ -86,6 +86,7 @@ class Cluster:
         tiers: tier → what it is promised.
         initial: model → replicas that are ready at the beginning.
         counts_starts: at the door the replicas that start are known; without, those that serve, as on the platform.
+        queue: makes each model's line, in the place of the fair one.
 
     Attributes:
         events: that have happened, for those who count the cost.
@@ -99,11 +100,14 @@ class Cluster:
         initial: Mapping[str, int] | None = None,
         *,
         counts_starts: bool = True,
+        queue: Callable[[], Queue] | None = None,
     ) -> None:
         self._tiers = dict(tiers)
         self._gpus = Gpus()
         self._sizes = {
-            name: Size(Replicas(profile, self._gpus), tiers, counts_starts=counts_starts)
+            name: Size(
+                Replicas(profile, self._gpus), tiers, counts_starts=counts_starts, queue=queue() if queue else None
+            )
             for name, profile in profiles.items()
         }
         self._autoscaler = autoscaler

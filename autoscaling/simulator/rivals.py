@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autoscaling.fairness import Slots, Waiting
 from autoscaling.signals import ModelSignals
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.workload import Request
@@ -22,6 +23,41 @@ class Fixed:
 
     def decide(self, signals: Mapping[str, ModelSignals], now: float) -> Mapping[str, int]:
         return self._replicas
+
+
+class FirstCome:
+    """The line before Ray Serve's replicas: whoever came first is next, whatever its tier and however much its account
+    has; it never ends. In the place of ``autoscaling.fair_queue.FairQueue``."""
+
+    def __init__(self) -> None:
+        self._line: dict[str, tuple[str, str, Waiting]] = {}  # dictionaries keep the order of arrival
+        self._audio_s: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def waiting_audio_s(self, tier: str) -> float:
+        return self._audio_s.get(tier, 0.0)
+
+    def push(self, account: str, tier: str, request: Waiting) -> None:
+        self._line[request.generation_id] = (account, tier, request)
+        self._audio_s[tier] = self.waiting_audio_s(tier) + request.audio_s
+
+    def cancel(self, account: str, request: Waiting) -> None:
+        _, tier, _ = self._line.pop(request.generation_id)
+        self._audio_s[tier] -= request.audio_s
+
+    def pop(self, slots: Slots) -> tuple[str, Waiting] | None:
+        """The first; there is room for one more, or nobody would ask."""
+        account, _, request = next(iter(self._line.values()))
+        self.cancel(account, request)
+        return account, request
+
+    def finished(self, account: str) -> None:
+        """Nobody counts."""
+
+    def refund(self, account: str, audio_s: float) -> None:
+        """Nobody was charged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from autoscaling.arrivals import ArrivalMeter
 from autoscaling.fair_queue import FairQueue
@@ -18,6 +19,24 @@ from autoscaling.simulator.workload import Request
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
+class Queue(Protocol):
+    """Who is next; as ``autoscaling.fair_queue.FairQueue`` says."""
+
+    def __len__(self) -> int: ...
+
+    def waiting_audio_s(self, tier: str) -> float: ...
+
+    def push(self, account: str, tier: str, request: Waiting) -> None: ...
+
+    def cancel(self, account: str, request: Waiting) -> None: ...
+
+    def pop(self, slots: Slots) -> tuple[str, Waiting] | None: ...
+
+    def finished(self, account: str) -> None: ...
+
+    def refund(self, account: str, audio_s: float) -> None: ...
+
+
 @dataclass(slots=True)
 class _Due:
     audio_s: float = 0.0
@@ -29,12 +48,20 @@ class Size:
 
     Args:
         counts_starts: whoever says how long one would wait knows of the replicas that start.
+        queue: in the place of the fair one.
     """
 
-    def __init__(self, replicas: Replicas, tiers: Mapping[str, TierService], *, counts_starts: bool = True) -> None:
+    def __init__(
+        self,
+        replicas: Replicas,
+        tiers: Mapping[str, TierService],
+        *,
+        counts_starts: bool = True,
+        queue: Queue | None = None,
+    ) -> None:
         self._counts_starts = counts_starts
         self.replicas = replicas
-        self.queue = FairQueue({name: tier.rule for name, tier in tiers.items()})
+        self.queue = queue if queue is not None else FairQueue({name: tier.rule for name, tier in tiers.items()})
         self.meter = ArrivalMeter()
         self._tiers = dict(tiers)
         self._requests: dict[str, Request] = {}

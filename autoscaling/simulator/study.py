@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoscaling.demand import DemandPolicy
@@ -13,7 +13,8 @@ from autoscaling.policy import ModelPolicy
 from autoscaling.simulator.cluster import Autoscaler, Cluster
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.report import Report, summarise
-from autoscaling.simulator.rivals import RayPolicy, RaySettings, clairvoyant_gpu_s
+from autoscaling.simulator.rivals import FirstCome, RayPolicy, RaySettings, clairvoyant_gpu_s
+from autoscaling.simulator.size import Queue
 from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Mix, Request
 
@@ -25,6 +26,10 @@ TIERS: Mapping[str, TierService] = {
     "free": TierService(TierRule(0.1, 1.0, 1, leaves=0.12), 10.0, 300, 4, 9, 300),
 }
 """As in ``api/limits/tiers.yaml`` and ``dashboards/slo.yaml``, which a test sees to."""
+OPEN: Mapping[str, TierService] = {
+    name: replace(tier, max_stream_wait_s=math.inf, max_wait_s=math.inf) for name, tier in TIERS.items()
+}
+"""The same promises without a door: Ray Serve refuses nobody unless it is told to."""
 OBJECTIVES = {"enterprise": 0.999, "pro": 0.99, "free": 0.97}
 """Fractions of first audio in time."""
 
@@ -87,17 +92,25 @@ def study(
         for cold_start_s in cold_starts_s:
             case = Case(name, requests, replace(profile, cold_start_s=cold_start_s))
             yield run(case, "demand", DemandPolicy({MODEL: settings_of(case.profile)}))
-            yield run(case, "Ray, its delays", RayPolicy({MODEL: ray_settings(case.profile, 0.75, 30, 600)}))
+            stock = ray_settings(case.profile, 0.75, 30, 600)
+            yield run(case, "Ray, its delays", RayPolicy({MODEL: stock}))
+            yield run(case, "Ray, its delays and line", RayPolicy({MODEL: stock}), tiers=OPEN, queue=FirstCome)
             if grid:
                 yield tuned(case)
 
 
-def run(case: Case, policy: str, autoscaler: Autoscaler) -> Row:
+def run(
+    case: Case,
+    policy: str,
+    autoscaler: Autoscaler,
+    tiers: Mapping[str, TierService] = TIERS,
+    queue: Callable[[], Queue] | None = None,
+) -> Row:
     """One line. Every policy begins with one replica more than the mean of the traffic needs, as a platform in use: a
     trace begins at full rate, and whoever had to start from one replica would pay for that alone."""
     audio_s = sum(request.audio_s for request in case.requests)
     initial = 1 + math.ceil(audio_s / case.duration_s / case.profile.capacity)
-    cluster = Cluster({MODEL: case.profile}, TIERS, autoscaler, {MODEL: initial})
+    cluster = Cluster({MODEL: case.profile}, tiers, autoscaler, {MODEL: initial}, queue=queue)
     outcome = cluster.run(case.requests, case.duration_s)
     return Row(case.workload, case.profile.cold_start_s, policy, summarise(outcome, TIERS, case.clairvoyant_gpu_s))
 

@@ -19,7 +19,7 @@ from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome
 from autoscaling.simulator.course import course_of
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.report import summarise
-from autoscaling.simulator.rivals import Fixed, RayPolicy, RaySettings, clairvoyant_gpu_s
+from autoscaling.simulator.rivals import FirstCome, Fixed, RayPolicy, RaySettings, clairvoyant_gpu_s
 from autoscaling.simulator.tiers import TierService
 from autoscaling.simulator.workload import Diurnal, Mix, Request, poisson, read_trace
 
@@ -69,6 +69,23 @@ def test_a_third_waits_for_a_place_and_the_higher_tier_goes_first() -> None:
     assert seen[3][0] == pytest.approx(4.0)
     outcome = simulate([request(1, 0.0), request(2, 0.0, 60.0), request(3, 0.1), request(4, 0.2, tier="enterprise")])
     assert times(outcome)[4][0] < times(outcome)[3][0]
+
+
+def test_a_line_without_tiers_serves_who_came_first_and_forgets_who_left() -> None:
+    requests = [request(number, 0.0) for number in (1, 2)]
+    requests += [
+        replace(request(3, 0.1), stays_s=1.0),
+        request(4, 0.2),
+        request(5, 0.3),
+        request(6, 0.4, 30, "enterprise"),
+    ]
+    fair, first_come = (
+        Cluster({"m": PROFILE}, TIERS, Fixed({"m": 1}), {"m": 1}, queue=queue).run(requests, 100.0)
+        for queue in (None, FirstCome)
+    )
+    assert [job.request.id for job in fair.jobs] == [1, 2, 6, 4, 5]
+    assert [job.request.id for job in first_come.jobs] == [1, 2, 4, 5, 6]
+    assert [each.id for each in first_come.left] == [3]
 
 
 def test_a_replica_serves_after_its_cold_start_and_is_paid_for_from_when_it_was_asked_for() -> None:
