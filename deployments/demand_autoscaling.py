@@ -76,7 +76,8 @@ class DemandAutoscaling:
             self._complain(model, LookupError("policy_kwargs.models does not describe it"), now)
         for model, context in models.items():
             starts = self._starts.setdefault(model, Starts())
-            starts.look(int(context.current_num_replicas), int(context.target_num_replicas), now)
+            if starts.look(int(context.current_num_replicas), int(context.target_num_replicas), now):
+                self._check_budget(model, starts.measured_s or 0.0)
         if not 0 <= now - self._decided_at < self._settings.decide_every_s or set(models) != set(self._answer):
             self._answer = self._look(contexts, models, now)
             self._decided_at = now
@@ -113,6 +114,13 @@ class DemandAutoscaling:
         least, most = int(context.capacity_adjusted_min_replicas), int(context.capacity_adjusted_max_replicas)
         self._policy.renew(model, demand.policy(least, most, seen.capacity, seen.cold_start_s))
         return seen
+
+    def _check_budget(self, model: str, took_s: float) -> None:
+        """One line for each start that took longer than the settings say: listeners were told less."""
+        assert self._settings is not None, "nothing is started without settings"
+        budget_s = self._settings.models[model].cold_start_s
+        if self._log is not None and took_s > budget_s:
+            self._log.warning("cold_start_over_budget", model=model, took_s=round(took_s, 1), budget_s=budget_s)
 
     def _tell(self, model: str, state: Mapping[str, Any]) -> None:
         """One line for each change, and for when the signals are lost or found."""

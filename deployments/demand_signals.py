@@ -68,19 +68,22 @@ class Starts:
     _asked_at: list[float] = field(default_factory=list)
     _ready: int = 0
 
-    def look(self, ready: int, target: int, now: float) -> None:
+    def look(self, ready: int, target: int, now: float) -> bool:
+        """Whether a start has ended, and is measured."""
         starting = max(0, target - ready)
         gone = max(0, len(self._asked_at) - starting)
-        if gone and ready > self._ready:
+        ended = bool(gone) and ready > self._ready
+        if ended:
             self.measured_s = now - self._asked_at[0]
         self._asked_at = self._asked_at[gone:] + [now] * (starting - len(self._asked_at) + gone)
         self._ready = ready
+        return ended
 
     def cold_start_s(self, configured_s: float, reported_s: float) -> float:
         """What to expect of the next start.
 
         Args:
-            reported_s: what replicas took for imports and weights; Ray's process and its place come on top.
+            reported_s: what replicas took; Ray's choice of a place, and what its process waits for, come on top.
         """
         if self.measured_s is None:
             return max(configured_s, reported_s)

@@ -27,6 +27,35 @@ _COUNTERS: Final = {
 }
 
 
+class StartTimes:
+    """What a replica's start takes, stage by stage, without a gap: the stages add up to the time since it was made.
+
+    The first is "process": what came before, in seconds of the processor. Ray may have had the process in stock, so the
+    clock on the wall would count how long nobody wanted it.
+
+    Args:
+        clock: seconds that never go back.
+        spent: seconds of the processor that this process has used.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, spent: Callable[[], float] = time.process_time
+    ) -> None:
+        self._clock = clock
+        self._at = clock()
+        self.stages: dict[str, float] = {"process": spent()}
+
+    def done(self, stage: str) -> None:
+        """What was done since the last stage ended was this one."""
+        now = self._clock()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._at
+        self._at = now
+
+    @property
+    def total_s(self) -> float:
+        return sum(self.stages.values())
+
+
 class EngineMeter:
     """Turns snapshots of an engine's statistics into increments and gauges.
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from deployments.engine_metrics import EngineMeter, expose
+from deployments.engine_metrics import EXPOSURE, EngineMeter, StartTimes, expose
 from deployments.tracing import TRACEPARENT, TRACING, TracedTrack
 from models.engine_config import EngineConfig
 from models.errors import TuttiError
+from models.read_ahead import read_ahead
 from models.types import AudioChunk, GenerationRequest
 
 if TYPE_CHECKING:
@@ -122,24 +123,32 @@ class MusicGenerator:
     """
 
     def __init__(self, model_id: str, checkpoint: str | CheckpointFiles, engine: dict[str, Any]) -> None:
-        began_at = time.perf_counter()
+        start = StartTimes()
+        read_ahead(checkpoint)  # beside the imports, which need the processor
         from models.engine.async_engine import AsyncEngine
+        from models.engine.engine import Engine
+        from models.engine.loader import load_model
 
-        imported_at = time.perf_counter()
         self._model_id = model_id
         self._backlog = Backlog()
         logs, tracing, wish = (importlib.import_module(name) for name in (LOGS, TRACING, TRACING_SETTINGS))
+        importlib.import_module(EXPOSURE)  # now, so that it is no unnamed part of the start
         self._log: Any = logs.engine_logger(self._backlog.prompts, about=self._backlog.ids).bind(model=model_id)
         self._tracing: Any = tracing.Tracing.start(wish.TracingSettings(), "tutti-engine")
-        loading_at = time.perf_counter()
-        self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine))
-        startup = {"import": imported_at - began_at, "load": time.perf_counter() - loading_at}
-        self._startup_s = sum(startup.values())
-        self._metrics: Any = expose(model_id, self._engine.stats, startup)
-        self._meter = EngineMeter(self._engine.stats, startup)  # of its own: each reader sees what grew since it looked
+        start.done("import")
+        config = EngineConfig(**engine)
+        model = load_model(checkpoint, config, start.done)
+        self._engine: AsyncEngine = AsyncEngine(Engine(model, config))
         # A full collection would look at all of torch while every stream waits: about half a second on two cores.
         gc.collect()
         gc.freeze()
+        start.done("engine")
+        self.start = start
+        self._metrics: Any = expose(model_id, self._engine.stats, start.stages)
+        # Of its own: each reader sees what grew since it looked.
+        self._meter = EngineMeter(self._engine.stats, start.stages)
+        stages = {f"{name}_s": round(seconds, 3) for name, seconds in start.stages.items()}
+        self._log.info("replica_started", start_s=round(start.total_s, 3), **stages)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
         """Stream one track; closing the iterator frees its rows within one step."""
@@ -169,7 +178,8 @@ class MusicGenerator:
         beside which requests come and go.
 
         ``backlog_audio_s`` is all that is owed, ``running_audio_s`` that of the ``streams`` which have begun;
-        ``capacity_audio_s_per_s`` as measured so far (0: not yet); ``startup_s`` what imports and weights took.
+        ``capacity_audio_s_per_s`` as measured so far (0: not yet); ``startup_s`` what the start took, but for Ray's
+        part.
         """
         self._meter.read()
         return {
@@ -178,7 +188,7 @@ class MusicGenerator:
             "streams": float(self._backlog.streams),
             "active_rows": float(self._engine.stats().active_rows),
             "capacity_audio_s_per_s": self._meter.capacity,
-            "startup_s": self._startup_s,
+            "startup_s": self.start.total_s,
         }
 
     def stats(self) -> dict[str, Any]:

@@ -193,7 +193,8 @@ ENGINE_PLANE: Final = (
     Metric("tutti_engine_kv_utilization_ratio", "gauge", "engine", "Share of the KV positions that is held", _ENGINE),
     Metric(
         "tutti_replica_startup_seconds", "gauge", "engine", "Seconds that the replica's start took",
-        ("model", "stage"), values={"stage": ("import", "load")},
+        ("model", "stage"),
+        values={"stage": ("process", "import", "checkpoint", "kernel", "decoder", "codec", "text", "engine")},
     ),
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,14 @@ from models.musicgen.weights import rounded_state
 
 logger = logging.getLogger(__name__)
 
+Told = Callable[[str], None]
+"""Called with the name of each part as soon as it is there: "checkpoint" (looked at), "kernel", "decoder",
+"codec", "text"."""
+
+
+def _nobody(_part: str) -> None:
+    """Whom parts are told to if nobody asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -41,31 +50,46 @@ class LoadedModel:
     prompts: PromptEncoder
 
 
-def load_model(path: str | Path | CheckpointFiles, config: EngineConfig) -> LoadedModel:
+def load_model(path: str | Path | CheckpointFiles, config: EngineConfig, told: Told = _nobody) -> LoadedModel:
     """Load a checkpoint of either format onto the device and in the types that the configuration names.
+
+    Args:
+        told: of every part that is there, for whoever measures a start.
 
     Raises:
         CheckpointError: naming the file, tensor or value that is wrong.
         InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
-    return build_model(load_checkpoint(path), config)
+    checkpoint = load_checkpoint(path)
+    told("checkpoint")
+    return build_model(checkpoint, config, told)
 
 
-def build_model(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
+def build_model(checkpoint: Checkpoint, config: EngineConfig, told: Told = _nobody) -> LoadedModel:
     """The parts of a checkpoint that is in memory.
+
+    Args:
+        told: of every part that is there.
 
     Raises:
         CheckpointError: naming the tensor or value that is wrong.
         InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
     build = build_static_decoder if config.graph else build_decoder
+    if config.device == "cpu" and not config.graph:
+        library.why_unavailable()  # compiled or opened now, so that it is no part of the weights' time
+    told("kernel")
     with handed_back():  # the text encoder last: the others need room while they are packed
-        decoder, codec = build(checkpoint, config), build_codec(checkpoint, config)
+        decoder = build(checkpoint, config)
+        told("decoder")
+        codec = build_codec(checkpoint, config)
         if config.graph and config.device != "cpu":
             assert isinstance(codec, EncodecDecoder), "no other codec runs on a GPU: this is a bug"
             codec = GraphCodec.of(codec, config)
+        told("codec")
         text = TextConditioner.from_checkpoint(checkpoint, config.device)
     prompts = PromptEncoder(checkpoint.config, checkpoint.codec_state)
+    told("text")
     return LoadedModel(checkpoint.config, decoder, text, codec, prompts)
 
 

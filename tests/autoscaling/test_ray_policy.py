@@ -256,6 +256,19 @@ def test_each_change_is_a_line_with_its_reasons(capsys: pytest.CaptureFixture[st
     assert told[1]["components"]["backlog"] > 4
 
 
+@pytest.mark.parametrize(("took_s", "lines"), [(19.0, 0), (21.0, 1)])
+def test_a_start_over_its_budget_is_a_line(capsys: pytest.CaptureFixture[str], took_s: float, lines: int) -> None:
+    cluster, asked = Cluster(), policy(cold_start_s=20.0)
+    cluster.tiny.target_num_replicas = cluster.tiny.current_num_replicas + 1
+    ask(asked, cluster.at(NOW))
+    cluster.tiny.current_num_replicas += 1
+    for second in range(3):
+        ask(asked, cluster.at(NOW + took_s + second))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    over = [line for line in told if line["event"] == "cold_start_over_budget"]
+    assert [(line["model"], line["took_s"], line["budget_s"]) for line in over] == [("tiny", 21.0, 20.0)] * lines
+
+
 def test_a_model_that_nobody_described_stays_as_it_is_and_the_log_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster()
     other = Id("musicgen-other")

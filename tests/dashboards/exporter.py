@@ -168,7 +168,7 @@ class Platform(Collector):
                 self._set("tutti_engine_rows", rows, model=model, state=state)
             self._set("tutti_engine_capacity_audio_seconds_per_second", 40, model=model)
             self._set("tutti_engine_kv_utilization_ratio", min(1.0, active / 34), model=model)
-            for stage, took in {"import": 6.1, "load": 3.4}.items():
+            for stage, took in {"process": 2.1, "import": 6.1, "decoder": 3.4}.items():
                 self._set("tutti_replica_startup_seconds", took, model=model, stage=stage)
             self._of_tiers(model, share * swell)
 

@@ -12,7 +12,7 @@ from api.cache.client import Cache
 from api.cache.embedded import EmbeddedValkey
 from api.telemetry.catalogue import ENGINE_PLANE
 from api.telemetry.discovery import Targets
-from deployments.engine_metrics import EngineMeter
+from deployments.engine_metrics import EngineMeter, StartTimes
 from deployments.generator import MusicGenerator
 from models.engine.stats import EngineStats
 from models.types import GenerationRequest
@@ -48,7 +48,7 @@ def machine() -> Machine:
 
 @pytest.fixture
 def meter(machine: Machine) -> EngineMeter:
-    return EngineMeter(machine.stats, {"import": 2.0, "load": 1.0}, clock=lambda: machine.now)
+    return EngineMeter(machine.stats, {"import": 2.0, "decoder": 1.0}, clock=lambda: machine.now)
 
 
 def test_counters_grow_by_what_was_done_since(machine: Machine, meter: EngineMeter) -> None:
@@ -72,7 +72,7 @@ def test_gauges_are_what_is(machine: Machine, meter: EngineMeter) -> None:
     _, gauges = meter.read()
     assert gauges["tutti_engine_rows"] == {"active": 6, "paused": 2, "free": 8}
     assert gauges["tutti_engine_kv_utilization_ratio"] == {"": 0.75}
-    assert gauges["tutti_replica_startup_seconds"] == {"import": 2.0, "load": 1.0}
+    assert gauges["tutti_replica_startup_seconds"] == {"import": 2.0, "decoder": 1.0}
     assert gauges["tutti_engine_capacity_audio_seconds_per_second"] == {"": 0.0}
 
 
@@ -84,6 +84,15 @@ def test_capacity_is_that_of_a_full_step(machine: Machine, meter: EngineMeter) -
         _, gauges = meter.read()
     capacity = gauges["tutti_engine_capacity_audio_seconds_per_second"][""]
     assert capacity == pytest.approx(8 * 0.020 / 0.026, rel=0.05)
+
+
+def test_the_stages_of_a_start_are_the_whole_of_it(machine: Machine) -> None:
+    start = StartTimes(clock=lambda: machine.now, spent=lambda: 1.5)
+    for stage, seconds in (("import", 2.0), ("decoder", 0.5), ("import", 0.25)):
+        machine.now += seconds
+        start.done(stage)
+    assert start.stages == {"process": 1.5, "import": 2.25, "decoder": 0.5}
+    assert start.total_s == 4.25
 
 
 def test_every_metric_of_the_plane_is_told(meter: EngineMeter) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from api.telemetry.catalogue import metric
 from deployments.generator import MusicGenerator
 from models.errors import CheckpointError, EngineDeadError, InvalidRequestError
 from models.types import AudioChunk, GenerationRequest
@@ -38,6 +39,12 @@ async def test_the_backlog_is_what_was_admitted_and_not_made(generator: MusicGen
     left = await generator.record_autoscaling_stats()
     assert (left["backlog_audio_s"], left["running_audio_s"], left["streams"]) == (0.0, 0.0, 0.0)
     assert all(isinstance(value, float) for value in left.values())  # Serve drops a replica that reports anything else
+
+
+async def test_a_start_is_told_stage_by_stage(generator: MusicGenerator) -> None:
+    stages = generator.start.stages
+    assert tuple(stages) == metric("tutti_replica_startup_seconds").allowed("stage")
+    assert (await generator.record_autoscaling_stats())["startup_s"] == pytest.approx(sum(stages.values()))
 
 
 async def test_a_refused_request_owes_nothing(generator: MusicGenerator) -> None:

@@ -62,7 +62,7 @@ def test_each_process_shows_its_own(http: httpx2.Client) -> None:
     until(lambda: total(worker, "tutti_engine_backlog_audio_seconds") == 0.0)
     assert total(engine, "tutti_engine_steps_total") > 0
     assert total(engine, "tutti_engine_rows") == total(engine, "tutti_engine_rows", state="free")
-    assert total(engine, "tutti_replica_startup_seconds", stage="load") > 0
+    assert total(engine, "tutti_replica_startup_seconds", stage="decoder") > 0
     until(lambda: total(where["controller"], "tutti_autoscaler_replicas", model="tiny", state="ready") == 1.0)
     assert total(where["controller"], "tutti_autoscaler_replicas", model="tiny", state="desired") == 1.0
 
