@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaling.demand import DemandPolicy
+from autoscaling.fair_queue import FairQueue
 from autoscaling.fairness import TierRule
 from autoscaling.policy import ModelPolicy
 from autoscaling.signals import ModelSignals
@@ -176,6 +177,7 @@ def test_clients_come_and_leave_and_the_books_are_even(seed: int, rate: float, c
     size = cluster._sizes["m"]
     assert (size.waiting, size.replicas.running, len(size.queue)) == (0, 0, 0)
     assert size.queue.waiting_audio_s("free") == pytest.approx(0, abs=1e-6)
+    assert isinstance(size.queue, FairQueue)
     assert not any(account.running for account in size.queue._accounts.values())
 
 

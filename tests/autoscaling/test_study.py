@@ -21,7 +21,7 @@ def test_each_workload_and_cold_start_has_a_line_for_each_policy() -> None:
         (workload, cold_start_s, policy)
         for workload in ("steady", "other")
         for cold_start_s in (5, 60)
-        for policy in ("demand", "Ray, its delays")
+        for policy in ("demand", "Ray, its delays", "Ray, its delays and line")
     ]
     steady = rows[0]
     assert steady.meets
