@@ -126,8 +126,6 @@ class MusicGenerator:
         start = StartTimes()
         read_ahead(checkpoint)  # beside the imports, which need the processor
         from models.engine.async_engine import AsyncEngine
-        from models.engine.engine import Engine
-        from models.engine.loader import load_model
 
         self._model_id = model_id
         self._backlog = Backlog()
@@ -136,9 +134,7 @@ class MusicGenerator:
         self._log: Any = logs.engine_logger(self._backlog.prompts, about=self._backlog.ids).bind(model=model_id)
         self._tracing: Any = tracing.Tracing.start(wish.TracingSettings(), "tutti-engine")
         start.done("import")
-        config = EngineConfig(**engine)
-        model = load_model(checkpoint, config, start.done)
-        self._engine: AsyncEngine = AsyncEngine(Engine(model, config))
+        self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine), start.done)
         # A full collection would look at all of torch while every stream waits: about half a second on two cores.
         gc.collect()
         gc.freeze()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from models.checkpoint_files import CheckpointFiles
 from models.engine.engine import Engine
-from models.engine.loader import load_model
+from models.engine.loader import Told, load_model, nobody
 from models.engine.stage_times import StageTimes
 from models.engine.stats import EngineStats
 from models.engine_config import EngineConfig
@@ -60,13 +60,16 @@ class AsyncEngine:
         self._thread.start()
 
     @classmethod
-    def from_path(cls, path: str | Path | CheckpointFiles, config: EngineConfig) -> AsyncEngine:
+    def from_path(cls, path: str | Path | CheckpointFiles, config: EngineConfig, told: Told = nobody) -> AsyncEngine:
         """Load a checkpoint and start stepping.
+
+        Args:
+            told: of every part that is there, for whoever measures a start.
 
         Raises:
             CheckpointError: naming what is wrong with it.
         """
-        return cls(Engine(load_model(path, config), config))
+        return cls(Engine(load_model(path, config, told), config))
 
     async def generate(self, request: GenerationRequest, times: StageTimes | None = None) -> AsyncGenerator[AudioChunk]:
         """Yield the track piece by piece, the last chunk marked; closing the iterator aborts within one step.

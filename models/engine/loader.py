@@ -35,7 +35,7 @@ Told = Callable[[str], None]
 "codec", "text"."""
 
 
-def _nobody(_part: str) -> None:
+def nobody(_part: str) -> None:
     """Whom parts are told to if nobody asked."""
 
 
@@ -50,7 +50,7 @@ class LoadedModel:
     prompts: PromptEncoder
 
 
-def load_model(path: str | Path | CheckpointFiles, config: EngineConfig, told: Told = _nobody) -> LoadedModel:
+def load_model(path: str | Path | CheckpointFiles, config: EngineConfig, told: Told = nobody) -> LoadedModel:
     """Load a checkpoint of either format onto the device and in the types that the configuration names.
 
     Args:
@@ -65,7 +65,7 @@ def load_model(path: str | Path | CheckpointFiles, config: EngineConfig, told: T
     return build_model(checkpoint, config, told)
 
 
-def build_model(checkpoint: Checkpoint, config: EngineConfig, told: Told = _nobody) -> LoadedModel:
+def build_model(checkpoint: Checkpoint, config: EngineConfig, told: Told = nobody) -> LoadedModel:
     """The parts of a checkpoint that is in memory.
 
     Args:
