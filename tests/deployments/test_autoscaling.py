@@ -134,7 +134,8 @@ def test_replicas_follow_the_work_from_zero_and_back(watch: Watch) -> None:
     assert [line["replicas"] for line in changes] == [1, 2, 1, 0], told
     assert [line["action"] for line in changes] == ["up", "up", "down", "down"]
     wake, up, down, sleep = changes
-    for more in (wake, up):  # gateways tell what was asked for, workers what waits: whoever reports first is heard first
+    # Gateways tell what was asked for, workers what waits: whoever reports first is heard first.
+    for more in (wake, up):
         assert more["running_audio_s"] + more["waiting_audio_s"] + more["arriving_audio_s_per_s"] > 0
     assert up["components"]["wish"] > 1
     assert down["components"]["wish"] <= 1
