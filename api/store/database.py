@@ -76,8 +76,8 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; may be called more than once."""
-        await self._writer.dispose()
-        await self._reader.dispose()
+        await engines.close(self._writer)
+        await engines.close(self._reader)
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:

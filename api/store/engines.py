@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import aiosqlite
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,7 +29,11 @@ POOL_TIMEOUT_S = 10.0  # how long a caller waits for a connection of this proces
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_MS = 30_000
 SQLITE_READERS = 4  # each is a thread
+_THREAD_END_S = 5.0
 POSTGRESQL_CONNECTIONS = 8  # for writing, and as many for reading, per process
+
+_opened: WeakKeyDictionary[AsyncEngine, list[aiosqlite.Connection]] = WeakKeyDictionary()
+"""SQLite's connections, as far as their threads live."""
 
 
 def parse(url: str) -> URL:
@@ -65,15 +72,41 @@ def make_engine(url: URL, *, read_only: bool) -> AsyncEngine:
     """
     if url.get_backend_name() == POSTGRESQL:
         return _postgresql(url, read_only)
+    opened: list[aiosqlite.Connection] = []
+
+    def connect(*args: Any, **kwargs: Any) -> aiosqlite.Connection:
+        opened[:] = [each for each in opened if each._thread.is_alive()]
+        connection = aiosqlite.connect(*args, **kwargs)
+        connection._thread.daemon = True  # as SQLAlchemy does when it connects by itself
+        opened.append(connection)
+        return connection
+
     engine = create_async_engine(
         url,
-        connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None},  # None: the driver begins nothing by itself
+        connect_args={
+            "timeout": BUSY_TIMEOUT_S,
+            "isolation_level": None,  # None: the driver begins nothing by itself
+            "async_creator_fn": connect,
+        },
         pool_size=SQLITE_READERS if read_only else 1,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
     )
     _configure_sqlite(engine, foreign_keys=True, read_only=read_only)
+    _opened[engine] = opened
     return engine
+
+
+async def close(engine: AsyncEngine) -> None:
+    """Close its connections; what is still in use is closed when it comes back.
+
+    A connection whose user was cancelled is told to stop and waited for by nobody, and its thread would then speak to
+    an event loop that is gone. So their threads are waited for, some seconds at most.
+    """
+    await engine.dispose()
+    for connection in _opened.get(engine, ()):
+        if not connection._running:
+            await asyncio.to_thread(connection._thread.join, _THREAD_END_S)
 
 
 def make_migration_engine(url: URL, wait_s: float) -> AsyncEngine:

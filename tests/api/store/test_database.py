@@ -6,6 +6,8 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
@@ -201,3 +203,33 @@ async def test_sqlite_keeps_what_it_says(tmp_path: Path, sqlite_template: Path) 
         }
     await db.close()
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}  # 2: FULL
+
+
+def test_a_closed_database_leaves_no_thread_behind_whoever_was_cancelled(tmp_path: Path) -> None:
+    """A thread that outlived its loop would end in an exception that nobody can catch."""
+    started: list[Thread] = []
+
+    async def cancelled() -> None:
+        database = Database.connect(f"sqlite+aiosqlite:///{tmp_path / 'file.db'}")
+        before = set(enumerate_threads())
+        for _ in range(20):
+            slow = asyncio.create_task(_slow_read(database))
+            await asyncio.sleep(0)  # it has begun to connect, or to read
+            slow.cancel()
+            await asyncio.wait([slow])
+        started.extend(thread for thread in enumerate_threads() if thread not in before and _is_connection(thread))
+        await database.close()
+
+    asyncio.run(cancelled())
+    assert started
+    assert not any(thread.is_alive() for thread in started)
+
+
+async def _slow_read(database: Database) -> None:
+    async with database.read() as connection:
+        counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) SELECT max(i) FROM n"
+        await connection.execute(text(counting))
+
+
+def _is_connection(thread: Thread) -> bool:
+    return "_connection_worker_thread" in thread.name
