@@ -83,13 +83,11 @@ class DecisionMeter:
         self._models: dict[str, _Model] = {}
         self._grown: Values = {}
         self._looked_at: float | None = None
-        self._now = 0.0
 
     def look(self, standings: Mapping[str, Standing], now: float) -> None:
         """All models as they are at ``now`` (seconds); until the next look they count as having been so."""
         with self._lock:
             self._spend(now)
-            self._now = now
             for name, standing in standings.items():
                 model = self._models.setdefault(name, _Model(standing))
                 model.gone = (model.gone | model.standing.ready) - standing.ready

@@ -18,12 +18,11 @@ from api.storage.audio import AudioLibrary
 from api.storage.errors import ObjectMissingError
 from api.uploads.reference import Reference
 from models.catalog import ModelSpec
+from models.config import MAX_DURATION_S
 from models.errors import InvalidRequestError
 from models.types import AudioPrompt
 
 CONTINUATION = "continuation"
-LONGEST_S = 30.0
-"""What a model knows at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,9 @@ def accepted(reference: Reference, spec: ModelSpec, duration_s: float) -> Mappin
         InvalidRequestError: it is longer than the model can use, or nothing would be left to make.
     """
     frames = known_frames(reference, spec)
-    if frames > LONGEST_S * spec.frame_rate:
+    if frames > MAX_DURATION_S * spec.frame_rate:
         raise InvalidRequestError(
-            f"the audio to go on from is {reference.duration_s:g} s long, at most {LONGEST_S:g} s can be used",
+            f"the audio to go on from is {reference.duration_s:g} s long, at most {MAX_DURATION_S:g} s can be used",
             CONTINUATION,
         )
     if frames >= int(duration_s * spec.frame_rate):
