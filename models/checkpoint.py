@@ -16,13 +16,11 @@ from pathlib import Path
 from torch import Tensor
 
 from models.audiocraft.weights import look_at_audiocraft
-from models.checkpoint_files import INDEX, WEIGHTS, CheckpointFiles, Format
+from models.checkpoint_files import CheckpointFiles, Format
 from models.checkpoint_tensors import SeenTensor, StoredTensors, check_tensors, look_into, refuse_left_over
 from models.config import ModelConfig
 from models.musicgen.weights import expected_shapes, projection_shapes
 from models.variants import require_runnable
-
-__all__ = ["INDEX", "WEIGHTS", "Checkpoint", "check_tensors", "load_checkpoint"]
 
 PARTS = ("decoder", "audio_encoder", "text_encoder", "enc_to_dec_proj")
 

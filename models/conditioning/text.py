@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 from transformers.utils import logging
 
-from models.checkpoint import check_tensors
+from models.checkpoint_tensors import check_tensors
 from models.errors import CheckpointError, InvalidRequestError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks import memory
-from models.checkpoint import WEIGHTS, load_checkpoint
+from models.checkpoint import load_checkpoint
+from models.checkpoint_files import WEIGHTS
 from models.errors import CheckpointError
 from models.memory import handed_back
 from tests.factories import make_checkpoint

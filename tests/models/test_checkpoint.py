@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import MusicgenForConditionalGeneration
 
-from models.checkpoint import INDEX, WEIGHTS, load_checkpoint
+from models.checkpoint import load_checkpoint
+from models.checkpoint_files import INDEX, WEIGHTS
 from models.conditioning.text import TextConditioner
 from models.encodec.decoder import EncodecDecoder
 from models.errors import CheckpointError

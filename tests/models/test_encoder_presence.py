@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from models.catalog import describe
-from models.checkpoint import WEIGHTS, load_checkpoint
-from models.checkpoint_files import CheckpointFiles
+from models.checkpoint import load_checkpoint
+from models.checkpoint_files import WEIGHTS, CheckpointFiles
 from models.encodec.encoder import EncodecEncoder, has_encoder
 from models.encoder_presence import holds_encoder
 from tests.audiocraft_files import export

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from models import hub_files
-from models.checkpoint import WEIGHTS, load_checkpoint
-from models.checkpoint_files import CheckpointFiles, Format
+from models.checkpoint import load_checkpoint
+from models.checkpoint_files import WEIGHTS, CheckpointFiles, Format
 from models.errors import CheckpointError
 from models.hub import Hub, HubError, is_hub_id
 from tests.audiocraft_files import CODEC, TEXT_ENCODER, export
