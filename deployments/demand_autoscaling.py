@@ -38,6 +38,7 @@ class DemandAutoscaling:
         self._answer: dict[str, tuple[int, Mapping[str, Any]]] = {}  # model → what was decided last
         self._decided_at = -math.inf
         self._starts: dict[str, Starts] = {}
+        self._capacity: dict[str, float] = {}  # model → as measured last, for when it sleeps
         self._settings: DemandSettings | None = None
         self._policy = DemandPolicy({})
         self._meter: DecisionMeter | None = None
@@ -112,7 +113,8 @@ class DemandAutoscaling:
         demand = self._settings.models[model]
         seen = read_model(model, context, demand, sources, self._starts[model], now)
         least, most = int(context.capacity_adjusted_min_replicas), int(context.capacity_adjusted_max_replicas)
-        self._policy.renew(model, demand.policy(least, most, seen.capacity, seen.cold_start_s))
+        capacity = self._capacity[model] = seen.capacity or self._capacity.get(model, 0.0)
+        self._policy.renew(model, demand.policy(least, most, capacity, seen.cold_start_s))
         return seen
 
     def _check_budget(self, model: str, took_s: float) -> None:

@@ -65,6 +65,7 @@ class Starts:
     """
 
     measured_s: float | None = None
+    _reported_s: float = 0.0
     _asked_at: list[float] = field(default_factory=list)
     _ready: int = 0
 
@@ -83,11 +84,12 @@ class Starts:
         """What to expect of the next start.
 
         Args:
-            reported_s: what replicas took; Ray's choice of a place, and what its process waits for, come on top.
+            reported_s: what replicas took; Ray's choice of a place, and what its process waits for, come on top. 0: no
+                replica is there to say so, and what the last ones said still counts.
         """
-        if self.measured_s is None:
-            return max(configured_s, reported_s)
-        return min(self.measured_s, _MOST_COLD_STARTS * max(configured_s, reported_s))
+        self._reported_s = reported_s or self._reported_s
+        least_s = max(configured_s, self._reported_s)
+        return least_s if self.measured_s is None else min(self.measured_s, _MOST_COLD_STARTS * least_s)
 
     def due_in_s(self, cold_start_s: float, now: float) -> tuple[float, ...]:
         return tuple(max(0.0, asked_at + cold_start_s - now) for asked_at in self._asked_at)

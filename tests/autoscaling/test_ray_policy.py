@@ -209,12 +209,28 @@ def test_a_start_that_was_seen_is_what_the_next_is_expected_to_take() -> None:
     assert starts.cold_start_s(30.0, reported_s=4.0) == 90.0
 
 
+def test_what_a_start_takes_is_remembered_when_nobody_is_left_to_say_so() -> None:
+    starts = Starts()
+    starts.look(ready=0, target=1, now=100.0)
+    starts.look(ready=1, target=1, now=140.0)
+    assert starts.cold_start_s(5.0, reported_s=13.0) == 39.0
+    starts.look(ready=0, target=0, now=300.0)
+    assert starts.cold_start_s(5.0, reported_s=0.0) == 39.0
+
+
 def test_what_replicas_measure_counts_when_nothing_is_configured() -> None:
     demand = {**TINY_DEMAND, "stream_rate": None}
     cluster = Cluster()
     loaded = cluster.at(NOW, tiny_of_medium_s=20.0, capacity_audio_s_per_s=40.0)
     assert ask(DemandAutoscaling(models={"tiny": demand}), loaded)[1]["components"]["base"] == pytest.approx(0.5)
     assert ask(policy(), loaded)[1]["components"]["base"] == pytest.approx(2.0)
+
+
+def test_what_replicas_measured_still_counts_when_the_model_sleeps() -> None:
+    cluster, asked = Cluster(), DemandAutoscaling(models={"tiny": {**TINY_DEMAND, "stream_rate": None}})
+    ask(asked, cluster.at(NOW, capacity_audio_s_per_s=40.0))
+    cluster.tiny.current_num_replicas = cluster.tiny.target_num_replicas = 0
+    assert ask(asked, cluster.at(NOW + 1, tiny_of_medium_s=20.0))[1]["components"]["base"] == pytest.approx(0.5)
 
 
 def test_between_decisions_the_last_one_stands() -> None:
