@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from benchmarks.processes import Key, Process, below
+
 EVERY_S: Final = 1.0
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _RAY: Final = "ray::"
-
-_Key = tuple[int, str]
-"""A process: its id, and when it started, since ids are given again."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    parent: int
-    name: str
-    cpu_s: float
 
 
 class ProcessorTime:
@@ -31,13 +21,13 @@ class ProcessorTime:
     """
 
     def __init__(self) -> None:
-        self._before: dict[_Key, _Seen] = {}
-        self._last: dict[_Key, _Seen] = {}
+        self._before: dict[Key, Process] = {}
+        self._last: dict[Key, Process] = {}
         self._ended = threading.Event()
         self._looking = threading.Thread(target=self._look_on, name="processor time", daemon=True)
 
     def __enter__(self) -> Self:
-        self._before = _below(os.getpid())
+        self._before = below(os.getpid())
         self._last = dict(self._before)
         self._looking.start()
         return self
@@ -47,21 +37,22 @@ class ProcessorTime:
     ) -> None:
         self._ended.set()
         self._looking.join()
-        self._last |= _below(os.getpid())
+        self._last |= below(os.getpid())
 
     def by_name(self) -> dict[str, float]:
         """Seconds of a core, the most first; processes of one name together."""
         spent: dict[str, float] = {}
-        for key, seen in self._last.items():
+        for key, process in self._last.items():
             before = self._before.get(key)
-            more_s = seen.cpu_s - (0.0 if before is None else before.cpu_s)
-            spent[seen.name] = spent.get(seen.name, 0.0) + more_s
+            more_s = process.cpu_s - (0.0 if before is None else before.cpu_s)
+            name = name_of(process.command)
+            spent[name] = spent.get(name, 0.0) + more_s
         most_first = sorted(spent.items(), key=lambda each: -each[1])
         return {name: round(seconds, 2) for name, seconds in most_first if seconds > 0}
 
     def _look_on(self) -> None:
         while not self._ended.wait(EVERY_S):
-            self._last |= _below(os.getpid())
+            self._last |= below(os.getpid())
 
 
 def name_of(command: bytes) -> str:
@@ -75,31 +66,3 @@ def name_of(command: bytes) -> str:
     if "-m" in words[:-1]:
         return words[words.index("-m") + 1]
     return Path(title).name
-
-
-def _below(root: int) -> dict[_Key, _Seen]:
-    everyone = _everyone()
-    children: dict[int, list[_Key]] = {}
-    for key, seen in everyone.items():
-        children.setdefault(seen.parent, []).append(key)
-    found: dict[_Key, _Seen] = {}
-    left = [key for key in everyone if key[0] == root]
-    while left:
-        key = left.pop()
-        found[key] = everyone[key]
-        left += children.get(key[0], [])
-    return found
-
-
-def _everyone() -> dict[_Key, _Seen]:
-    found: dict[_Key, _Seen] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat, command = (folder / "stat").read_text(errors="replace"), (folder / "cmdline").read_bytes()
-        except OSError:
-            continue  # it has ended meanwhile
-        # Behind the name, which may hold anything: parent, user and system time, start are fields 4, 14, 15 and 22.
-        fields = stat.rpartition(")")[2].split()
-        cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
-        found[int(folder.name), fields[19]] = _Seen(int(fields[1]), name_of(command), cpu_s)
-    return found

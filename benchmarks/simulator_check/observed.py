@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 import time
@@ -14,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import descendants
 from benchmarks.simulator_check.quota import CpuQuota, QuotaError
 
 _EVERY_S = 0.2
@@ -60,7 +60,7 @@ class Watch:
 
     def look(self) -> None:
         now = time.time()
-        titles = _descendants(os.getpid())
+        titles = descendants()
         for pid, title in titles.items():
             if _REPLICA in title:
                 self.seen.setdefault(pid, [now, now])[1] = now
@@ -141,20 +141,6 @@ def _lines(path: Path, event: str) -> Iterator[Mapping[str, Any]]:
 
 def _at(line: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(line["timestamp"]).timestamp()
-
-
-def _descendants(pid: int) -> dict[int, str]:
-    """Process id → title of every process below this one; Ray names its workers in the title."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (stat := _read(entry / "stat")):
-            fields = stat.rsplit(")", 1)[1].split()
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
-    found = {pid}
-    while grown := {child for child, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return {child: _read(Path(f"/proc/{child}/cmdline")).replace("\0", " ") for child in found - {pid}}
 
 
 def _read(path: Path) -> str:

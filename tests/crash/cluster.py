@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 
 from api.cache.embedded import EmbeddedValkey
+from benchmarks.processes import descendants
 from tests.deployments.conftest import free_port
-from tests.deployments.probe import descendants
 
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 120.0

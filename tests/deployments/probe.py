@@ -1,8 +1,7 @@
-"""What the tests see of a running platform besides its HTTP: engine statistics and processes."""
+"""What the tests see of a running platform besides its HTTP: engine statistics, and what its processes hold."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,30 +33,6 @@ class Probe:
         return self.wait_for(
             lambda stats: stats["active_rows"] == stats["waiting"] == 0 and stats["backlog_audio_s"] == 0
         )
-
-
-def descendants(pid: int | None = None) -> dict[int, str]:
-    """Process id → title of every process below this one (Ray names its workers in the title)."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue  # it ended while we looked
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
-    found = {pid or os.getpid()}
-    while grown := {child for child, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return {child: _title(child) for child in found - {pid or os.getpid()}}
-
-
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    except OSError:
-        return ""
 
 
 def has_torch(pid: int) -> bool:

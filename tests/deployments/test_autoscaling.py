@@ -17,10 +17,10 @@ import pytest
 import yaml
 from redis import Redis
 
+from benchmarks.processes import descendants
 from deployments.platform import DEFAULT_CONFIG
 from tests.crash.cluster import Cluster, running, write_config
 from tests.deployments.conftest import STREAM
-from tests.deployments.probe import descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

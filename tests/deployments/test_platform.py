@@ -61,7 +61,7 @@ import httpx2
 from api.local_services import local_services
 from api.settings import Settings
 from deployments import platform
-from tests.deployments.probe import descendants
+from benchmarks.processes import descendants
 
 services = ExitStack()
 services.enter_context(local_services(Settings()))

@@ -17,11 +17,11 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.headers import CONTROL_HEADERS
+from benchmarks.processes import descendants
 from deployments.platform import Platform, load_config
 from deployments.proxy import middlewares
 from tests.api.asgi import Exchange
 from tests.deployments.conftest import ConfigWriter
-from tests.deployments.probe import descendants
 
 REQUEST_ID = re.compile(r"req_[0-9a-f]{24}")
 

@@ -12,9 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from benchmarks.processes import descendants
 from deployments.platform import Platform
 from tests.deployments.conftest import STREAM
-from tests.deployments.probe import Probe, descendants, has_torch
+from tests.deployments.probe import Probe, has_torch
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -13,10 +13,11 @@ import httpx2
 import pytest
 
 from autoscaling.fairness import Places
+from benchmarks.processes import descendants
 from deployments import worker as worker_module
 from deployments.platform import Platform
 from deployments.worker import GenerationWorker, WorkerStoppedError
-from tests.deployments.probe import descendants, has_torch
+from tests.deployments.probe import has_torch
 from tests.deployments.scripted import ScriptedWorker
 
 GENERATE = "/api/v1/generate"

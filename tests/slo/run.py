@@ -18,11 +18,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.processes import descendants
 from dashboards.preview.prometheus import Prometheus
 from dashboards.timescale import TimeScale
 from deployments.serve_config import DEFAULT_CONFIG
 from tests.crash.cluster import Cluster, running, write_config
-from tests.deployments.probe import descendants
 from tests.slo.faults import PHASES, Phase
 from tests.slo.load import Load, sign_up, tiers_file, warm_up
 from tests.slo.report import Report, as_markdown, write
