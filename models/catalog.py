@@ -32,6 +32,7 @@ class ModelSpec:
         frame_rate: codec frames per second.
         num_codebooks: K, over all channels.
         goes_on_from_audio: the checkpoint holds an encoder of audio.
+        takes_melody: it can follow the tune of a sound.
     """
 
     id: str
@@ -44,6 +45,7 @@ class ModelSpec:
     frame_rate: int
     num_codebooks: int
     goes_on_from_audio: bool = False
+    takes_melody: bool = False
 
 
 def locate(model: str | Path) -> CheckpointFiles:
@@ -94,6 +96,7 @@ def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> Mode
         frame_rate=config.frame_rate,
         num_codebooks=config.decoder.num_codebooks,
         goes_on_from_audio=holds_encoder(files),
+        takes_melody=config.takes_melody,
     )
 
 

@@ -204,6 +204,10 @@ class ModelConfig:
         return self.decoder.audio_channels
 
     @property
+    def takes_melody(self) -> bool:
+        return "melody" in self.conditioners
+
+    @property
     def sample_rate(self) -> int:
         """Hz."""
         return self.codec.sampling_rate

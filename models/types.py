@@ -97,15 +97,16 @@ class CodePrompt:
 
 @dataclass(frozen=True, slots=True)
 class AudioPrompt:
-    """Music to go on from, as sound; the model's codec turns it into codes.
+    """Music as sound: to go on from, where the model's codec turns it into codes, or as a melody to follow.
 
     Attributes:
         pcm: little-endian float32, channels interleaved.
-        channels: 1 or 2; stereo is mixed down for a mono model, mono is taken for both channels of a stereo one.
+        channels: 1 or 2. To go on from, stereo is mixed down for a mono model and mono is taken for both channels of a
+            stereo one; a melody is mixed down for every model.
         sample_rate: Hz; must be the model's.
 
     Raises:
-        InvalidRequestError: naming what is wrong with it.
+        InvalidRequestError: saying what is wrong with it; it names no parameter, for it knows not which it is for.
     """
 
     pcm: bytes = field(repr=False)
@@ -114,11 +115,10 @@ class AudioPrompt:
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 2):
-            raise InvalidRequestError(f"audio to go on from has {self.channels!r} channels, not 1 or 2", "continue")
+            raise InvalidRequestError(f"the audio has {self.channels!r} channels, not 1 or 2")
         if not self.pcm or len(self.pcm) % (4 * self.channels):
             raise InvalidRequestError(
-                f"{len(self.pcm)} bytes of audio are not whole samples of {self.channels} channels, or none",
-                param="continue",
+                f"{len(self.pcm)} bytes of audio are not whole samples of {self.channels} channels, or none"
             )
 
     @property
@@ -142,6 +142,7 @@ class GenerationRequest:
         continues: music to go on from: it is the beginning of the track and counts toward its duration.
         extend_stride_s: seconds by which each window of a track longer than one moves on; the rest of a window is what
             the next one goes on from.
+        melody: sound whose tune is followed, its chroma; beyond its end it begins anew. Only some models listen to one.
 
     Raises:
         InvalidRequestError: naming the parameter that is out of range. The model's own maximum duration
@@ -157,6 +158,7 @@ class GenerationRequest:
     live: bool = True
     continues: CodePrompt | AudioPrompt | None = None
     extend_stride_s: float = DEFAULT_EXTEND_STRIDE_S
+    melody: AudioPrompt | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -179,6 +181,8 @@ class GenerationRequest:
             raise InvalidRequestError(
                 f"extend_stride must be above 0 seconds, got {self.extend_stride_s}", param="extend_stride"
             )
+        if not isinstance(self.melody, AudioPrompt | None):
+            raise InvalidRequestError("a melody must be audio", param="melody")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,26 @@ def sequence_of(request: GenerationRequest, model: ModelConfig, config: EngineCo
     Raises:
         InvalidRequestError: naming the parameter that this model or this engine can not honour.
     """
+    _check_melody(request, model)
     frames = _frames(request, model, config)
     known = _known_frames(request, frames, model)
     windows = windows_of(frames, known, model.max_frames, _stride(request, frames, model))
     sequence = Sequence[Row](request, frames, max(model.decoder.delays), lag, windows=windows)
     sequence.fill_share = max(1, config.prefill_rows // sequence.num_rows)
     return sequence
+
+
+def _check_melody(request: GenerationRequest, model: ModelConfig) -> None:
+    if request.melody is None:
+        return
+    if not model.takes_melody:
+        raise InvalidRequestError("this model can not follow a melody: leave it out, or ask a melody model", "melody")
+    if request.melody.sample_rate != model.sample_rate:
+        raise InvalidRequestError(
+            f"the melody has {request.melody.sample_rate} samples a second, this model takes {model.sample_rate}: "
+            "resample it",
+            param="melody",
+        )
 
 
 def _frames(request: GenerationRequest, model: ModelConfig, config: EngineConfig) -> int:

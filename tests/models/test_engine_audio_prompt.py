@@ -125,4 +125,14 @@ def test_a_checkpoint_without_an_encoder_says_so(monkeypatch: pytest.MonkeyPatch
 def test_bytes_that_are_no_sound_are_refused(pcm: bytes, channels: int) -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         AudioPrompt(pcm, channels, 32_000)
-    assert refusal.value.param == "continue"
+    assert refusal.value.param is None  # it may be a melody as well
+
+
+def test_a_melody_is_sound_and_for_models_that_follow_one() -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        replace(request("r", frames=30), melody=b"")  # type: ignore[arg-type]
+    assert refusal.value.param == "melody"
+    tune = AudioPrompt(sound(80).astype("<f4").tobytes(), 1, 400)
+    with pytest.raises(InvalidRequestError, match="ask a melody model") as refusal:
+        engine_of().check_request(replace(request("r", frames=30), melody=tune))
+    assert refusal.value.param == "melody"
