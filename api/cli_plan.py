@@ -140,18 +140,13 @@ def _arrivals(traffic: str, duration_s: float, seed: int) -> list[float]:
 
 
 def _promises() -> tuple[dict[str, TierService], dict[str, float], dict[str, float]]:
-    """From the two files that say what a tier is promised and may do."""
-    from api.limits.tiers import Tiers  # it brings FastAPI, which other commands do without
+    """From the two files that say what a tier is promised and may do: services, heard in time, let in."""
+    from api.limits.promises import tier_services  # it brings FastAPI, which other commands do without
 
-    objectives, tiers = load_objectives(), Tiers.load()
-    services, heard, admitted = {}, {}, {}
-    for name in objectives.tiers:
-        tier, rule = tiers.tiers[name], tiers.rules[name]
-        threshold_s = objectives.threshold("ttfa", name) or math.inf
-        base_s, per_audio_s = objectives.deadlines[name]
-        services[name] = TierService(rule, threshold_s, base_s, per_audio_s, tier.max_stream_wait_s, tier.max_wait_s)
-        heard[name], admitted[name] = objectives.objective("ttfa", name), objectives.objective("admission", name)
-    return services, heard, admitted
+    objectives = load_objectives()
+    heard = {name: objectives.objective("ttfa", name) for name in objectives.tiers}
+    admitted = {name: objectives.objective("admission", name) for name in objectives.tiers}
+    return tier_services(objectives), heard, admitted
 
 
 def _show(console: Console, answer: Plan, *, priced: bool) -> None:

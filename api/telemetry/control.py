@@ -13,11 +13,9 @@ from api.generations.starts import publish
 from api.ids import new_id
 from api.telemetry.discovery import Targets
 from api.telemetry.exposure import Exposure, MetricsSettings
-from api.telemetry.registry import Registry
+from api.telemetry.registry import Registry, Values
 from api.version import VERSION
 
-Values = Mapping[str, Mapping[tuple[str, ...], float]]
-"""Metric → values of its labels → number."""
 _CACHE_ERRORS = (RedisError, OSError, TimeoutError)
 
 
@@ -54,13 +52,7 @@ class ControlExposure:
         for name, series in self._meter.zeros().items():
             for labels in series:
                 self.registry.counter(name).labels(*labels)
-        counters, gauges = self._meter.read()
-        for name, series in counters.items():
-            for labels, increment in series.items():
-                self.registry.counter(name).labels(*labels).inc(increment)
-        for name, series in gauges.items():
-            for labels, value in series.items():
-                self.registry.gauge(name).labels(*labels).set(value)
+        self.registry.take(*self._meter.read())
 
     def close(self) -> None:
         """Off the list, and the port is given back. Calling it twice is fine."""

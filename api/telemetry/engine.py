@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from api.ids import new_id
+from api.telemetry import registry
 from api.telemetry.exposure import Exposure, MetricsSettings
-from api.telemetry.registry import Registry
 from api.version import VERSION
 
 Values = Mapping[str, Mapping[str, float]]
@@ -31,7 +31,7 @@ class EngineExposure:
         settings: MetricsSettings | None = None,
         replica: str | None = None,
     ) -> None:
-        self.registry: Final = Registry(("engine",), ("tutti_build_info",))
+        self.registry: Final = registry.Registry(("engine",), ("tutti_build_info",))
         self._model = model
         self._read = read
         self._exposure = Exposure(
@@ -44,17 +44,14 @@ class EngineExposure:
 
     def look(self) -> None:
         """Take what has happened since the last look."""
-        counters, gauges = self._read()
-        for name, series in counters.items():
-            for label, increment in series.items():
-                self.registry.counter(name).labels(*self._labels(label)).inc(increment)
-        for name, series in gauges.items():
-            for label, value in series.items():
-                self.registry.gauge(name).labels(*self._labels(label)).set(value)
+        self.registry.take(*map(self._labelled, self._read()))
 
     def close(self) -> None:
         """Off the list, and the port is given back. Calling it twice is fine."""
         self._exposure.close()
 
-    def _labels(self, second: str) -> tuple[str, ...]:
-        return (self._model, second) if second else (self._model,)
+    def _labelled(self, values: Values) -> registry.Values:
+        return {
+            name: {(self._model, second) if second else (self._model,): value for second, value in series.items()}
+            for name, series in values.items()
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -19,6 +19,9 @@ from api.telemetry.catalogue import CATALOGUE, TIERS, Metric, Plane
 
 # When each series was made: it would double their number, and Prometheus finds restarts by itself.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Values = Mapping[str, Mapping[tuple[str, ...], float]]
+"""Metric → values of its labels → number."""
 
 
 class Registry:
@@ -59,6 +62,19 @@ class Registry:
     def histogram(self, name: str) -> Histogram:
         family: Histogram = self._families[name]
         return family
+
+    def take(self, counters: Values, gauges: Values) -> None:
+        """What counters have grown by, and gauges as they are.
+
+        Raises:
+            KeyError: this process does not have one of them.
+        """
+        for name, series in counters.items():
+            for labels, increment in series.items():
+                self.counter(name).labels(*labels).inc(increment)
+        for name, series in gauges.items():
+            for labels, value in series.items():
+                self.gauge(name).labels(*labels).set(value)
 
     def render(self, accept: str | None = None) -> tuple[bytes, str]:
         """What a scraper is answered, and its content type.

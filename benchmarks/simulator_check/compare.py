@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from api.limits.tiers import Tiers
+from api.limits.promises import tier_services
 from autoscaling.demand import DemandPolicy
 from autoscaling.simulator.cluster import Cluster
 from autoscaling.simulator.replica import Profile
@@ -102,16 +102,9 @@ def requests_of(schedule: Schedule, accounts: int) -> list[Request]:
 
 
 def promises() -> dict[str, TierService]:
-    """As the platform keeps them: the two files that say what a tier is promised and may do."""
-    objectives, tiers = load_objectives(), Tiers.load()
-    services = {}
-    for name in objectives.tiers:
-        tier, rule = tiers.tiers[name], replace(tiers.rules[name], running=_ANY)
-        first_s = objectives.threshold("ttfa", name)
-        assert first_s is not None, "every tier is promised first audio"
-        base_s, per_audio_s = objectives.deadlines[name]
-        services[name] = TierService(rule, first_s, base_s, per_audio_s, tier.max_stream_wait_s, tier.max_wait_s)
-    return services
+    """As the platform keeps them."""
+    services = tier_services(load_objectives())
+    return {name: replace(each, rule=replace(each.rule, running=_ANY)) for name, each in services.items()}
 
 
 @dataclass(frozen=True, slots=True)
