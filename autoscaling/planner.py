@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoscaling.demand import DemandPolicy
-from autoscaling.policy import ModelPolicy
 from autoscaling.simulator.cluster import Autoscaler, Cluster, Outcome
 from autoscaling.simulator.course import Course, course_of
-from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.replica import Profile, settings_of
 from autoscaling.simulator.report import Report, summarise
 from autoscaling.simulator.rivals import Fixed, clairvoyant_gpu_s
 from autoscaling.simulator.tiers import TierService
@@ -167,14 +166,7 @@ def _least(question: Question, model: str, requests: Sequence[Request]) -> int:
 
 def _demand(question: Question, least_gpu_s: float) -> Option:
     policies = {
-        model: ModelPolicy(
-            profile.streams,
-            profile.rate(profile.streams),
-            profile.cold_start_s,
-            warm_floor=question.warm_floor,
-            max_replicas=MAX_REPLICAS,
-        )
-        for model, profile in question.profiles.items()
+        model: settings_of(profile, MAX_REPLICAS, question.warm_floor) for model, profile in question.profiles.items()
     }
     floors = {model: policy.least for model, policy in policies.items()}
     outcome = _simulate(question, question.requests, DemandPolicy(policies), floors)

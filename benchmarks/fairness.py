@@ -25,7 +25,7 @@ from autoscaling.fairness import Slots, TierRule, Waiting
 from autoscaling.simulator.cluster import Cluster
 from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.rivals import Fixed
-from autoscaling.simulator.study import MODEL, TIERS
+from autoscaling.simulator.study import MODEL, OPEN, TIERS
 from autoscaling.simulator.workload import Request, poisson
 
 RULES: Mapping[str, TierRule] = {name: tier.rule for name, tier in TIERS.items()}
@@ -37,7 +37,6 @@ _ROOMY = Slots(10**6, 10**6)
 _LENGTHS_S = (5.0, 10.0, 15.0)
 _WARM_UP_S = 30.0  # nobody is counted before
 _GREEDY = "greedy"
-_OPEN = {name: replace(tier, max_stream_wait_s=math.inf) for name, tier in TIERS.items()}
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 MakeQueue = Callable[[Mapping[str, TierRule]], FairQueue]
@@ -156,7 +155,7 @@ def first_audio_p95_s(seed: int, times: float, *, duration_s: float = 150.0, loa
     greedy = _requests(poisson(times * rate / TENANTS, duration_s, seed + 1), seed + 1, _GREEDY)
     arriving = sorted([*others, *greedy], key=lambda each: each.arrival_s)
     requests = [replace(each, id=number) for number, each in enumerate(arriving)]
-    outcome = Cluster({MODEL: PROFILE}, _OPEN, Fixed({MODEL: REPLICAS}), {MODEL: REPLICAS}).run(requests, duration_s)
+    outcome = Cluster({MODEL: PROFILE}, OPEN, Fixed({MODEL: REPLICAS}), {MODEL: REPLICAS}).run(requests, duration_s)
     waits = [job.heard_s - job.request.arrival_s for job in outcome.jobs if job.heard_s and _counts(job.request)]
     return sorted(waits)[math.ceil(0.95 * len(waits)) - 1]
 

@@ -101,10 +101,8 @@ def _arrivals(arguments: argparse.Namespace) -> dict[str, list[float]]:
     arrivals: dict[str, list[float]] = {}
     if arguments.hours > 0:
         period_s = arguments.hours * 3600
-        crowds = tuple(period_s * part / 10 + 1000 for part in range(1, 10, 2))
-        arrivals["day with crowds"] = Diurnal(arguments.rate, period_s=period_s, crowds=crowds).arrivals(
-            period_s, arguments.seed
-        )
+        day = Diurnal.with_crowds(arguments.rate, period_s)
+        arrivals["day with crowds"] = day.arrivals(period_s, arguments.seed)
     if arguments.poisson > 0:
         arrivals["Poisson"] = poisson(arguments.poisson, 3600, arguments.seed)
     for each in arguments.trace:

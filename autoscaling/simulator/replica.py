@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from autoscaling.policy import ModelPolicy
 from autoscaling.simulator.workload import Request
 
 
@@ -85,6 +86,17 @@ class Profile:
     def together(self, replicas: int) -> float:
         """The same of so many full replicas."""
         return min(replicas * self.capacity, self.shared_rate)
+
+
+def settings_of(profile: Profile, most: int, warm_floor: int = 1) -> ModelPolicy:
+    """The one configuration of "demand", for such replicas.
+
+    Args:
+        most: replicas.
+        warm_floor: that are kept whatever happens.
+    """
+    rate = profile.rate(profile.streams)
+    return ModelPolicy(profile.streams, rate, profile.cold_start_s, warm_floor=warm_floor, max_replicas=most)
 
 
 class Stage(Enum):

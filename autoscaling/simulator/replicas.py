@@ -145,37 +145,37 @@ class Replicas:
 
     def happen(self, replica: Replica, now: float) -> list[Job]:
         """Whatever is due in it; the jobs that are done are returned, and it is gone if it was to go."""
-        before = replica.jobs
-        if replica.stage is Stage.READY:
-            self.left_audio_s(now)
-            self._take(replica)
-            done = replica.happen(now)
-            self._put(replica)
-            self._count(before, replica.jobs)
-            return done
+        before = self._open(replica, now)
         done = replica.happen(now)
-        if not replica.jobs:
-            del self._draining[replica]
-            self._end(replica, now)
+        self._settle(replica, before, now)
         return done
 
     def leave(self, replica: Replica, job: Job, now: float) -> float:
         """The job's client has left; returns the audio-seconds that are not made."""
-        if replica.stage is Stage.READY:
-            self.left_audio_s(now)
-            self._take(replica)
-            left_s = replica.leave(job, now)
-            self._left_s -= left_s
-            self._put(replica)
-            self._count(replica.jobs + 1, replica.jobs)
-            return left_s
+        before = self._open(replica, now)
         left_s = replica.leave(job, now)
-        if not replica.jobs:
-            del self._draining[replica]
-            self._end(replica, now)
+        if replica.stage is Stage.READY:
+            self._left_s -= left_s
+        self._settle(replica, before, now)
         return left_s
 
     # --------------------------------------------------------------------------------------- bookkeeping
+    def _open(self, replica: Replica, now: float) -> int:
+        """Its jobs are about to change; how many there are yet."""
+        if replica.stage is Stage.READY:
+            self.left_audio_s(now)
+            self._take(replica)
+        return replica.jobs
+
+    def _settle(self, replica: Replica, before: int, now: float) -> None:
+        """They have, from ``before``; it is gone if it was to go and none is left."""
+        if replica.stage is Stage.READY:
+            self._put(replica)
+            self._count(before, replica.jobs)
+        elif not replica.jobs:
+            del self._draining[replica]
+            self._end(replica, now)
+
     def _count(self, before: int, after: int) -> None:
         self.running += after - before
         self.room -= after - before

@@ -46,6 +46,16 @@ class Report:
     of_clairvoyant: float | None
     starts: int
 
+    def keeps(self, objectives: Mapping[str, float]) -> bool:
+        """All tiers heard something in time, as often as promised.
+
+        Args:
+            objectives: tier → fraction that is.
+        """
+        return all(
+            tier.first_audio is None or tier.first_audio >= objectives[name] for name, tier in self.tiers.items()
+        )
+
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoscaling.demand import DemandPolicy, Fleet
-from autoscaling.policy import ModelPolicy
 from autoscaling.simulator.cluster import Cluster
-from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.replica import Profile, settings_of
 from autoscaling.simulator.report import summarise
 from autoscaling.simulator.study import OBJECTIVES, TIERS
 from autoscaling.simulator.workload import Diurnal, Mix, Request
@@ -18,7 +17,7 @@ SIZES = {
     "large": Profile.from_measured(4, one=4, many=10, many_streams=4, gpu=1.0, cold_start_s=60),
 }
 _WEIGHTS = {"small": 0.6, "large": 0.4}
-_MEAN_AUDIO_S = 16.0
+_MEAN_AUDIO_S = Mix(_WEIGHTS).mean_audio_s
 _SWING = 0.2
 
 
@@ -73,12 +72,7 @@ class Traffic:
 
     def simulate(self) -> Done:
         most = len(self.requests)
-        policies = {
-            name: ModelPolicy(
-                profile.streams, profile.rate(profile.streams), profile.cold_start_s, warm_floor=1, max_replicas=most
-            )
-            for name, profile in SIZES.items()
-        }
+        policies = {name: settings_of(profile, most) for name, profile in SIZES.items()}
         shares = {name: profile.gpu for name, profile in SIZES.items()}
         first = sum(request.arrival_s < 60 for request in self.requests) / 60
         initial = {
@@ -87,7 +81,6 @@ class Traffic:
         }
         cluster = Cluster(SIZES, TIERS, DemandPolicy(policies, Fleet(most, shares, tuple(SIZES))), initial)
         outcome = cluster.run(self.requests, self.duration_s)
-        tiers = summarise(outcome, TIERS).tiers
         return Done(
             len(self.requests),
             self.duration_s / 3600,
@@ -96,5 +89,5 @@ class Traffic:
             outcome.starts,
             cluster.events,
             len(outcome.refused),
-            all(tier.first_audio is None or tier.first_audio >= OBJECTIVES[name] for name, tier in tiers.items()),
+            summarise(outcome, TIERS).keeps(OBJECTIVES),
         )

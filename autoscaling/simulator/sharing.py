@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoscaling.demand import DemandPolicy, Fleet
-from autoscaling.policy import ModelPolicy
 from autoscaling.simulator.cluster import Cluster
-from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.replica import Profile, settings_of
 from autoscaling.simulator.report import Report, summarise
-from autoscaling.simulator.study import OBJECTIVES, TIERS
+from autoscaling.simulator.study import OBJECTIVES, PROMISED, TIERS, cells
 from autoscaling.simulator.workload import Diurnal, Mix, Request
 
 GPUS = 1_000
@@ -85,10 +84,7 @@ class Row:
 
     @property
     def meets(self) -> bool:
-        """All tiers heard something in time, as often as promised."""
-        return all(
-            tier.first_audio is None or tier.first_audio >= OBJECTIVES[name] for name, tier in self.report.tiers.items()
-        )
+        return self.report.keeps(OBJECTIVES)
 
 
 def compare(rate: float, hours: float, loss: float, seed: int = 0) -> tuple[Row, Row]:
@@ -98,8 +94,7 @@ def compare(rate: float, hours: float, loss: float, seed: int = 0) -> tuple[Row,
         hours: of that day; shorter ones are harder to follow.
     """
     period_s = hours * 3600
-    crowds = tuple(period_s * part / 10 + 1000 for part in range(1, 10, 2))
-    arrivals = Diurnal(rate, period_s=period_s, crowds=crowds, crowd=2.0).arrivals(period_s, seed)
+    arrivals = Diurnal.with_crowds(rate, period_s, crowd=2.0).arrivals(period_s, seed)
     requests = Mix({name: size.weight for name, size in SIZES.items()}).requests(arrivals, seed)
     alone = {name: size.profile(1.0, loss) for name, size in SIZES.items()}
     shared = {name: size.profile(size.share, loss) for name, size in SIZES.items()}
@@ -110,12 +105,7 @@ def compare(rate: float, hours: float, loss: float, seed: int = 0) -> tuple[Row,
 
 
 def _serve(rate: float, way: str, profiles: Mapping[str, Profile], requests: Sequence[Request], until_s: float) -> Row:
-    policies = {
-        name: ModelPolicy(
-            profile.streams, profile.rate(profile.streams), profile.cold_start_s, warm_floor=1, max_replicas=4 * GPUS
-        )
-        for name, profile in profiles.items()
-    }
+    policies = {name: settings_of(profile, 4 * GPUS) for name, profile in profiles.items()}
     shares = {name: profile.gpu for name, profile in profiles.items()}
     autoscaler = DemandPolicy(policies, Fleet(GPUS, shares, ("large", "medium", "small", "tiny")))
     outcome = Cluster(profiles, TIERS, autoscaler, dict.fromkeys(profiles, 1)).run(requests, until_s)
@@ -126,23 +116,14 @@ def _serve(rate: float, way: str, profiles: Mapping[str, Profile], requests: Seq
 def table(rows: Iterable[tuple[Row, Row]]) -> str:
     """Markdown, of pairs as ``compare`` returns them."""
     lines = [
-        "| requests/s | way | GPUs, mean | fewer | GPUs, most | starts | first audio in time: "
-        + " / ".join(TIERS) + " | admitted | all promises |",
+        f"| requests/s | way | GPUs, mean | fewer | GPUs, most | starts | {PROMISED} |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for alone, shared in rows:
         for row in (alone, shared):
-            tiers = row.report.tiers.values()
             fewer = "" if row is alone else f"{1 - row.gpus / alone.gpus:.0%}"
-            heard = " / ".join(_percent(tier.first_audio) for tier in tiers)
-            admitted = " / ".join(_percent(tier.admitted) for tier in tiers)
-            kept = "kept" if row.meets else "not kept"
             lines.append(
                 f"| {row.rate:g} | {row.way} | {row.gpus:.2f} | {fewer} | {row.most_gpus} | {row.report.starts} "
-                f"| {heard} | {admitted} | {kept} |"
+                f"| {cells(row.report)} |"
             )
     return "\n".join(lines)
-
-
-def _percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.2f}"

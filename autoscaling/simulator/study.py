@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from autoscaling.demand import DemandPolicy
 from autoscaling.fairness import TierRule
-from autoscaling.policy import ModelPolicy
 from autoscaling.simulator.cluster import Autoscaler, Cluster
-from autoscaling.simulator.replica import Profile
+from autoscaling.simulator.replica import Profile, settings_of
 from autoscaling.simulator.report import Report, summarise
 from autoscaling.simulator.rivals import FirstCome, RayPolicy, RaySettings, clairvoyant_gpu_s
 from autoscaling.simulator.size import Queue
@@ -32,6 +31,8 @@ OPEN: Mapping[str, TierService] = {
 """The same promises without a door: Ray Serve refuses nobody unless it is told to."""
 OBJECTIVES = {"enterprise": 0.999, "pro": 0.99, "free": 0.97}
 """Fractions of first audio in time."""
+PROMISED = f"first audio in time: {' / '.join(TIERS)} | admitted | all promises"
+"""Of a table's heading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,7 @@ class Row:
 
     @property
     def meets(self) -> bool:
-        """All tiers heard something in time, as often as promised."""
-        return all(
-            tier.first_audio is None or tier.first_audio >= OBJECTIVES[name] for name, tier in self.report.tiers.items()
-        )
+        return self.report.keeps(OBJECTIVES)
 
 
 def study(
@@ -91,7 +89,7 @@ def study(
         requests = mix.requests(times, seed)
         for cold_start_s in cold_starts_s:
             case = Case(name, requests, replace(profile, cold_start_s=cold_start_s))
-            yield run(case, "demand", DemandPolicy({MODEL: settings_of(case.profile)}))
+            yield run(case, "demand", DemandPolicy({MODEL: settings_of(case.profile, MAX_REPLICAS)}))
             stock = ray_settings(case.profile, 0.75, 30, 600)
             yield run(case, "Ray, its delays", RayPolicy({MODEL: stock}))
             yield run(case, "Ray, its delays and line", RayPolicy({MODEL: stock}), tiers=OPEN, queue=FirstCome)
@@ -113,12 +111,6 @@ def run(
     cluster = Cluster({MODEL: case.profile}, tiers, autoscaler, {MODEL: initial}, queue=queue)
     outcome = cluster.run(case.requests, case.duration_s)
     return Row(case.workload, case.profile.cold_start_s, policy, summarise(outcome, TIERS, case.clairvoyant_gpu_s))
-
-
-def settings_of(profile: Profile) -> ModelPolicy:
-    """The one configuration of "demand"."""
-    rate = profile.rate(profile.streams)
-    return ModelPolicy(profile.streams, rate, profile.cold_start_s, warm_floor=1, max_replicas=MAX_REPLICAS)
 
 
 def ray_settings(profile: Profile, load: float, up_s: float, down_s: float) -> RaySettings:
@@ -145,21 +137,23 @@ def _worst(row: Row) -> float:
 def table(rows: Iterable[Row]) -> str:
     """Markdown."""
     lines = [
-        "| workload | cold start | policy | GPU-hours | of clairvoyant | starts | first audio in time: "
-        + " / ".join(TIERS) + " | admitted | all promises |",
+        f"| workload | cold start | policy | GPU-hours | of clairvoyant | starts | {PROMISED} |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for row in rows:
         report = row.report
-        heard = " / ".join(_percent(tier.first_audio) for tier in report.tiers.values())
-        admitted = " / ".join(_percent(tier.admitted) for tier in report.tiers.values())
         ratio = f"{report.of_clairvoyant:.2f} ×" if report.of_clairvoyant is not None else "–"
         cost = f"{report.gpu_hours:.1f} | {ratio} | {report.starts}"
-        kept = "kept" if row.meets else "not kept"
-        lines.append(
-            f"| {row.workload} | {row.cold_start_s:g} s | {row.policy} | {cost} | {heard} | {admitted} | {kept} |"
-        )
+        lines.append(f"| {row.workload} | {row.cold_start_s:g} s | {row.policy} | {cost} | {cells(report)} |")
     return "\n".join(lines)
+
+
+def cells(report: Report) -> str:
+    """Of a table's line, under ``PROMISED``."""
+    tiers = report.tiers.values()
+    heard = " / ".join(_percent(tier.first_audio) for tier in tiers)
+    admitted = " / ".join(_percent(tier.admitted) for tier in tiers)
+    return f"{heard} | {admitted} | {'kept' if report.keeps(OBJECTIVES) else 'not kept'}"
 
 
 def _percent(fraction: float | None) -> str:

@@ -60,6 +60,12 @@ class Mix:
     leaving: float = 0.0
     stays_s: float = 5.0
 
+    @property
+    def mean_audio_s(self) -> float:
+        """Seconds of audio of one request."""
+        weighed = sum(audio_s * weight for audio_s, weight in self.durations_s.items())
+        return weighed / sum(self.durations_s.values())
+
     def requests(self, arrivals: Sequence[float], seed: int = 0) -> list[Request]:
         """One request for each arrival time (ascending, seconds)."""
         rng, patience = random.Random(seed), random.Random(~seed)
@@ -121,6 +127,12 @@ class Diurnal:
     crowds: tuple[float, ...] = ()
     crowd: float = 3.0
     crowd_s: float = 120.0
+
+    @classmethod
+    def with_crowds(cls, mean: float, period_s: float, crowd: float = 3.0) -> Diurnal:
+        """One day with five crowds, evenly spread over it."""
+        crowds = tuple(period_s * part / 10 + 1000 for part in range(1, 10, 2))
+        return cls(mean, period_s=period_s, crowds=crowds, crowd=crowd)
 
     def rate(self, now: float) -> float:
         sine = self.mean * (1 - self.swing * math.cos(2 * math.pi * now / self.period_s))
