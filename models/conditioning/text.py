@@ -1,22 +1,20 @@
-"""The prompt becomes what the decoder listens to: T5's encoder, run by transformers, in float32.
+"""The prompt becomes what the decoder listens to: T5's encoder, in float32.
 
 Each prompt is encoded alone and unpadded: what other requests say can not change it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoTokenizer, T5Config, T5EncoderModel
-from transformers.utils import logging
 
 from models.checkpoint_tensors import check_tensors
+from models.conditioning.t5 import SHARED, TIED, T5Encoder, T5Settings
 from models.errors import CheckpointError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -24,23 +22,18 @@ if TYPE_CHECKING:
 
 CACHED_PROMPTS = 128
 
-# The input table has two names in T5; files hold it under one or both.
-_SHARED, _TIED = "shared.weight", "encoder.embed_tokens.weight"
-
 
 class TextConditioner:
     """Encodes prompts, and remembers the latest.
 
     Args:
-        tokenizer: transformers tokenizer.
-        encoder: transformers T5 encoder.
-        max_tokens: longer prompts are cut.
+        tokenize: text → token ids, no more than the encoder takes.
+        encoder: of those.
     """
 
-    def __init__(self, tokenizer: Any, encoder: Any, max_tokens: int) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenize: Callable[[str], list[int]], encoder: T5Encoder) -> None:
+        self._tokenize = tokenize
         self._encoder = encoder
-        self._max_tokens = max_tokens
         self._cached = lru_cache(maxsize=CACHED_PROMPTS)(self._encode)
 
     @classmethod
@@ -51,17 +44,18 @@ class TextConditioner:
             CheckpointError: naming the tensor, config value or tokenizer file that is wrong.
         """
         tokenizer = _load_tokenizer(checkpoint)
-        encoder = _load_encoder(checkpoint).to(device)
-        if len(tokenizer) > encoder.config.vocab_size:
+        encoder = _load_encoder(checkpoint, device)
+        if tokenizer.get_vocab_size() > encoder.settings.vocab_size:
             raise CheckpointError(
-                f"the tokenizer knows {len(tokenizer)} tokens, text_encoder.vocab_size = {encoder.config.vocab_size}"
+                f"the tokenizer knows {tokenizer.get_vocab_size()} tokens, "
+                f"text_encoder.vocab_size = {encoder.settings.vocab_size}"
             )
-        return cls(tokenizer, encoder, checkpoint.config.text.max_tokens)
+        return cls(lambda text: tokenizer.encode(text).ids, encoder)
 
     @property
     def nbytes(self) -> int:
         """Of the encoder's weights."""
-        return sum(parameter.nbytes for parameter in self._encoder.parameters())
+        return self._encoder.nbytes
 
     def encode(self, prompt: str) -> Tensor:
         """float32 [T, D_text] of the prompt's own T tokens; shared with later callers, so do not write to it.
@@ -72,51 +66,35 @@ class TextConditioner:
         assert prompt != "", "the empty prompt is the null condition and is never encoded: this is a bug"
         return self._cached(prompt)
 
-    @torch.inference_mode()
     def _encode(self, prompt: str) -> Tensor:
-        tokens = self._tokenizer(prompt, truncation=True, max_length=self._max_tokens)["input_ids"]
+        tokens = self._tokenize(prompt)
         if not tokens:
             raise InvalidRequestError("prompt has nothing that this model's tokenizer knows", param="prompt")
-        ids = torch.tensor([tokens], dtype=torch.long, device=self._encoder.device)
-        encoded: Tensor = self._encoder(input_ids=ids).last_hidden_state[0]
-        return encoded
+        return self._encoder.encode(tokens)
 
 
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """On its way to the tokenizer it reads config.json, and warns of MusicGen's special token being no code."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def _load_tokenizer(checkpoint: Checkpoint) -> Any:
+def _load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """As its file describes it, but for padding and length: a prompt is alone, and cut where the encoder ends."""
     file = checkpoint.tokenizer_folder / "tokenizer.json"
     if not file.is_file():
         raise CheckpointError(f"{file} is missing: save the tokenizer beside the weights (save_pretrained)")
     try:
-        with _quiet_transformers():
-            return AutoTokenizer.from_pretrained(checkpoint.tokenizer_folder, local_files_only=True)
+        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(checkpoint.config.text.max_tokens)
     except Exception as error:  # the tokenizers library raises plain Exception for a broken file
         raise CheckpointError(f"{file} can not be read: {error}") from error
+    return tokenizer
 
 
-def _load_encoder(checkpoint: Checkpoint) -> Any:
+def _load_encoder(checkpoint: Checkpoint, device: torch.device | str) -> T5Encoder:
     try:
-        config = T5Config.from_dict(dict(checkpoint.config.text.settings))
-        with torch.device("meta"):
-            encoder = T5EncoderModel(config)
-    except (TypeError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        settings = T5Settings.of(checkpoint.config.text.settings)
+    except ValueError as error:
         raise CheckpointError(f"config.json: text_encoder is not a T5 configuration: {error}") from error
     state = dict(checkpoint.text_state)
-    tied = state.pop(_TIED, None)
+    tied = state.pop(TIED, None)
     if tied is not None:
-        state.setdefault(_SHARED, tied)
-    shapes = {name: tuple(each.shape) for name, each in encoder.state_dict().items() if name != _TIED}
-    check_tensors("text_encoder", state, shapes)
-    state = {name: tensor.float() for name, tensor in state.items()}
-    encoder.load_state_dict(state | {_TIED: state[_SHARED]}, assign=True)
-    return encoder.requires_grad_(False).eval()
+        state.setdefault(SHARED, tied)
+    check_tensors("text_encoder", state, settings.shapes())
+    return T5Encoder(settings, {name: tensor.float() for name, tensor in state.items()}, device)

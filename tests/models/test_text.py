@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.conditioning.text import CACHED_PROMPTS, TextConditioner
+from models.conditioning.text import CACHED_PROMPTS, TextConditioner, _load_encoder
 from models.errors import CheckpointError, InvalidRequestError
 from tests.factories import make_checkpoint
 
@@ -74,7 +74,7 @@ def test_the_empty_prompt_is_never_encoded(text: TextConditioner) -> None:
 
 
 def test_a_prompt_without_tokens_is_refused(checkpoint: Checkpoint) -> None:
-    text = TextConditioner(lambda *_, **__: {"input_ids": []}, encoder=None, max_tokens=512)
+    text = TextConditioner(lambda _text: [], _load_encoder(checkpoint, "cpu"))
     with pytest.raises(InvalidRequestError, match="tokenizer knows"):
         text.encode("?")
 
