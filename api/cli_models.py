@@ -73,8 +73,8 @@ def add_model(
         variant=None if variant is None else variant.name,
         added_at=_now(),
     )
-    catalog.having(chosen, entry).save()
-    fields = _fields(catalog.having(chosen, entry), chosen)
+    catalog = catalog.put(chosen, entry)
+    fields = _fields(catalog, chosen)
     if json:
         print_json({**fields, "catalog": str(catalog.file)})
         return
@@ -171,7 +171,7 @@ def _verified(catalog: Catalog, model: str, files: CheckpointFiles) -> str:
         records = catalog.verify(model, progress)
     found = f"{len(records)}, sha256 as recorded when it was added"
     try:
-        catalog.having(model, replace(catalog.entries[model], files=records, checked_at=_now())).save()
+        catalog.put(model, replace(catalog.entries[model], files=records, checked_at=_now()))
     except OSError as error:  # a server may have it mounted read-only
         return f"{found}; that can not be noted down in {catalog.file}: {error.strerror}"
     return found

@@ -6,11 +6,13 @@ whole. No torch here.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The file's content; changes make a new one, and `save` replaces the file at once.
+    """The file's content as it was when it was loaded; `put` changes the file and makes a new one.
 
     Raises:
         CheckpointError: (from `load`) the file is broken; a catalog that is not there is empty.
@@ -113,17 +115,28 @@ class Catalog:
             raise CheckpointError(f"{file} must hold an object 'models'")
         return cls(file, {name: _entry(file, name, values) for name, values in models.items()})
 
-    def save(self) -> None:
-        """Write the file as a whole, or not at all."""
+    def put(self, name: str, entry: Entry) -> Catalog:
+        """Write this model into the file, as a whole or not at all; what others have written since this was loaded
+        stays, and is in the catalog that is returned.
+
+        Raises:
+            CheckpointError: the file is broken, or another has changed this very model since.
+            OSError: it can not be written.
+        """
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(self.file):
+            now = Catalog.load(self.file)
+            if now.entries.get(name) != self.entries.get(name):
+                raise CheckpointError(f"{self.file}: {name!r} was changed by another command meanwhile: try again")
+            fresh = replace(now, entries={**now.entries, name: entry})
+            fresh._write()
+        return fresh
+
+    def _write(self) -> None:
         content = {"version": _VERSION, "models": {name: asdict(self.entries[name]) for name in sorted(self.entries)}}
         fresh = self.file.with_name(self.file.name + ".partial")
         fresh.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         fresh.replace(self.file)
-
-    def having(self, name: str, entry: Entry) -> Catalog:
-        """The same with this model."""
-        return replace(self, entries={**self.entries, name: entry})
 
     def files_of(self, name: str) -> CheckpointFiles:
         """Where that model's checkpoint lies."""
@@ -189,6 +202,15 @@ def check_name(name: str) -> str:
             param="name",
         )
     return name
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """No other process is in here with that file. The lock is a file of its own, which stays: the catalog itself is
+    replaced, and who waited for a lock on what was replaced would hold none."""
+    with file.with_name(file.name + ".lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        yield
 
 
 def _entry(file: Path, name: str, values: Any) -> Entry:

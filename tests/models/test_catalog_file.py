@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +40,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
 def catalog(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     """With that checkpoint as "waltz"."""
     monkeypatch.setenv(CATALOG_VARIABLE, str(tmp_path / "models" / "catalog.json"))
-    with_waltz = add(Catalog.load(), "waltz", CheckpointFiles(folder))
-    with_waltz.save()
+    add(Catalog.load(), "waltz", CheckpointFiles(folder))
     return Catalog.load()
 
 
@@ -46,7 +48,7 @@ def add(catalog: Catalog, name: str, files: CheckpointFiles) -> Catalog:
     codec, text = (None if each is None else catalog.path_to(each) for each in (files.codec, files.text_encoder))
     path, records = catalog.path_to(files.folder), catalog.record(files)
     entry = Entry(path, str(files.format), "CC0-1.0", records, codec=codec, text_encoder=text, added_at="2026-11-21")
-    return catalog.having(name, entry)
+    return catalog.put(name, entry)
 
 
 def test_what_is_saved_is_loaded(catalog: Catalog, folder: Path) -> None:
@@ -110,7 +112,7 @@ def test_a_copy_elsewhere_is_the_same(catalog: Catalog, tmp_path: Path) -> None:
 def test_parts_that_lie_elsewhere_belong_to_it(made: Path, catalog: Catalog, tmp_path: Path) -> None:
     exported = export(made, tmp_path / "outside")
     codec, text = (Path(shutil.move(exported / name, tmp_path / f"my {name}")) for name in (CODEC, TEXT_ENCODER))
-    add(catalog, "old", CheckpointFiles(exported, codec, text)).save()
+    add(catalog, "old", CheckpointFiles(exported, codec, text))
     files = locate("old")
     assert files == CheckpointFiles(exported, codec, text)
     assert load_checkpoint(files).tokenizer_folder == text
@@ -163,3 +165,50 @@ def test_the_file_can_be_read_by_people(catalog: Catalog) -> None:
     (record, *_) = content["models"]["waltz"]["files"].values()
     assert FileRecord(**record).sha256 == record["sha256"]
     assert catalog.file.read_text().count("\n") > 20
+
+
+ADDING = """
+import sys
+from pathlib import Path
+from models.catalog_file import Catalog, Entry
+catalog = Catalog.load(Path(sys.argv[1]))
+print("loaded", flush=True)
+sys.stdin.readline()
+for number in range(20):
+    catalog.put(f"{sys.argv[2]}{number}", Entry("x", "transformers", "MIT", {}))
+"""
+
+
+def test_what_two_processes_add_at_once_is_all_there(tmp_path: Path) -> None:
+    """Both have read the file before either writes."""
+    file = tmp_path / "catalog.json"
+    command = [sys.executable, "-c", ADDING, str(file)]
+    both = [
+        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "ab"
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loaded\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in both:
+        process.communicate()
+        assert process.returncode == 0
+    assert set(Catalog.load(file).entries) == {f"{name}{number}" for name in "ab" for number in range(20)}
+
+
+def test_a_model_that_another_has_changed_is_not_overwritten(catalog: Catalog) -> None:
+    entry = catalog.entries["waltz"]
+    fresh = catalog.put("waltz", replace(entry, licence="MIT"))
+    with pytest.raises(CheckpointError, match=r"'waltz' was changed by another command meanwhile: try again"):
+        catalog.put("waltz", replace(entry, checked_at="2026-11-21"))
+    assert Catalog.load().entries == fresh.entries
+    assert fresh.put("waltz", entry).entries == catalog.entries
+
+
+def test_a_catalog_that_can_not_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "catalog.json.lock").mkdir()
+    with pytest.raises(IsADirectoryError):
+        Catalog.load(tmp_path / "catalog.json").put("a", Entry("x", "transformers", "MIT", {}))
