@@ -97,7 +97,7 @@ class TierRule:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The model's places on this worker, in tracks.
+    """The model's places on all of its replicas, in tracks.
 
     Attributes:
         at_hand: of them, beyond what plays at once: a track there begins when another ends. A tier that leaves slots

@@ -1,7 +1,7 @@
 """How much work is outstanding, how fast it goes, and so how long a generation takes: arithmetic, as lengths are known.
 
-Work is counted in decoder steps, summed over tracks. A worker reports how many tracks it makes at once (``slots``) and
-how many steps it does per second over all of them (``steps_per_s``). So per model
+Work is counted in decoder steps, summed over tracks. Workers report how many tracks the replicas make at once
+(``slots``) and how many steps they do per second over all of them (``steps_per_s``). So per model
 
     wait  = (steps left of what runs + steps ahead in the line) / steps per second
     run   = steps of one track · slots / steps per second          (its tracks run side by side)
@@ -31,7 +31,7 @@ Rules = Mapping[str, TierRule]
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the workers that are alive can do for one model, together.
+    """What the replicas of one model can do, together.
 
     Attributes:
         slots: tracks at once.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,18 +31,26 @@ async def load(conn: AsyncConnection, now: datetime) -> Backlog:
 
 
 async def capacity(conn: AsyncConnection, now: datetime) -> dict[str, Capacity]:
-    """By model, what the workers seen in the last ten seconds can do. Those that have not measured yet are left out."""
-    rows = await conn.execute(select(workers.c.capacity).where(workers.c.seen_at >= now - FRESH))
-    slots: dict[str, int] = {}
-    rates: dict[str, float] = {}
-    at_hand: dict[str, int] = {}
-    for reported in rows.scalars():
+    """By model, what the replicas can do, as the workers seen in the last ten seconds tell it.
+
+    All workers feed the same replicas, and each tells of all of their places: the newest word counts, once. How fast a
+    track goes is the mean of what they measured. A model that nobody has measured yet is left out.
+    """
+    fresh = select(workers.c.capacity).where(workers.c.seen_at >= now - FRESH).order_by(workers.c.seen_at, workers.c.id)
+    newest: dict[str, Mapping[str, Any]] = {}
+    rates: dict[str, list[float]] = {}
+    for reported in (await conn.execute(fresh)).scalars():
         for model_id, each in reported.items():
-            if each["slots"] >= 1 and each["steps_per_s"]:
-                slots[model_id] = slots.get(model_id, 0) + int(each["slots"])
-                rates[model_id] = rates.get(model_id, 0.0) + float(each["steps_per_s"])
-                at_hand[model_id] = at_hand.get(model_id, 0) + int(each.get("at_hand", 0))
-    return {model_id: Capacity(slots[model_id], rates[model_id], at_hand[model_id]) for model_id in slots}
+            if each["slots"] >= 1:
+                newest[model_id] = each
+                if each["steps_per_s"]:
+                    rates.setdefault(model_id, []).append(each["steps_per_s"] / each["slots"])
+    found: dict[str, Capacity] = {}
+    for model_id, measured in rates.items():
+        slots = int(newest[model_id]["slots"])
+        rate = slots * math.fsum(measured) / len(measured)
+        found[model_id] = Capacity(slots, rate, int(newest[model_id].get("at_hand", 0)))
+    return found
 
 
 async def _lines(conn: AsyncConnection) -> dict[str, dict[str, dict[str, Line]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Select, and_, bindparam, func, or_, select, true, update
+from sqlalchemy import ScalarSelect, Select, and_, bindparam, exists, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.generations import states
@@ -46,11 +46,14 @@ class Overdue:
     charge_audio_s: float
 
 
-async def any_queued(conn: AsyncConnection, now: datetime) -> bool:
-    """Whether it is worth a write transaction to look closer."""
-    table = generations.c
-    queued = select(table.id).where(table.state == State.QUEUED, table.expires_at > now).limit(1)
-    return (await conn.execute(queued)).first() is not None
+async def may_lease(conn: AsyncConnection, owner: str, model_id: str, slots: Slots, now: datetime) -> bool:
+    """Whether it is worth a write transaction to look closer: something waits, of whatever model, and there is room.
+
+    Args:
+        slots: of all workers together; taken are those of this one.
+    """
+    row = (await conn.execute(_OUTLOOK, {"owner": owner, "model_id": model_id, "now": now})).one()
+    return bool(row.queued) and int(row.others) < slots.free
 
 
 async def acquire(
@@ -63,11 +66,14 @@ async def acquire(
     *,
     lease_s: float,
 ) -> list[states.Lease]:
-    """Take what is next for a model until its slots are full.
+    """Take what is next for a model until its slots are full, with what all workers hold of it.
 
     Args:
+        slots: of all workers together; taken are those of this one, as it knows itself. What the others hold is
+            counted here, while nobody else leases.
         shares: its books are changed: throw them away if the transaction fails.
     """
+    slots = await _beside_others(conn, owner, model_id, slots, now)
     taken: list[states.Lease] = []
     misses = 0
     while slots.free > 0 and len(taken) < MAX_AT_ONCE and misses < _MAX_MISSES:
@@ -94,6 +100,18 @@ async def acquire(
         slots = replace(slots, free=max(0, slots.free - waiting.num_tracks))
         taken.append(lease)
     return taken
+
+
+async def _beside_others(conn: AsyncConnection, owner: str, model_id: str, slots: Slots, now: datetime) -> Slots:
+    """What the other workers leave of the slots.
+
+    SQLite has one writer. On PostgreSQL two workers would both count before either has leased, so they take turns; for
+    all models together, since each locks accounts one after the other, and two in another order would wait for ever.
+    """
+    if conn.dialect.name != "sqlite":
+        await conn.execute(_TURN)
+    others = await conn.scalar(_OTHERS, {"owner": owner, "model_id": model_id, "now": now})
+    return replace(slots, free=max(0, slots.free - int(others or 0)))
 
 
 async def first_tenants(
@@ -171,8 +189,28 @@ def _next_of_tier() -> Select[Any]:
     )
 
 
+def _others() -> Select[Any]:
+    """Tracks of a model in the hands of other workers. Who is not heard of has stopped when its leases have ended."""
+    table = generations.c
+    return select(func.coalesce(func.sum(table.num_tracks), 0)).where(
+        table.state.in_(LEASED),
+        table.lease_expires_at > bindparam("now"),
+        table.model_id == bindparam("model_id"),
+        table.lease_owner != bindparam("owner"),
+    )
+
+
+def _outlook() -> Select[Any]:
+    table = generations.c
+    queued = exists().where(table.state == State.QUEUED, table.expires_at > bindparam("now"))
+    return select(queued.label("queued"), _OTHERS.scalar_subquery().label("others"))
+
+
 # Built once: it takes longer to build than to execute.
 _NEXT_OF_TIER = _next_of_tier()
+_OTHERS = _others()
+_OUTLOOK = _outlook()
+_TURN = select(func.pg_advisory_xact_lock(0x6C65617365))  # "lease"
 
 
 async def _heads(conn: AsyncConnection, ids: Sequence[str]) -> dict[str, Waiting]:

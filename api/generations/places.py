@@ -1,4 +1,4 @@
-"""How many tracks a worker has made at once: as many as the replicas that are ready take.
+"""How many tracks the workers together have made at once: as many as the replicas that are ready take.
 
 More would wait before the replicas in the order in which they were leased, where neither tiers nor accounts count, and
 the slots that a tier leaves free would be no replica's.
@@ -31,10 +31,10 @@ class ReadyPlaces:
         self._ready = dict.fromkeys(per_replica, 1)
 
     def slots(self, model_id: str, taken: int) -> Slots:
-        """Of a model.
+        """Of a model, for all workers.
 
         Args:
-            taken: tracks in the worker's hands.
+            taken: tracks in this worker's hands; what others hold SQL knows (``leases.acquire``).
         """
         most = self._most[model_id]
         if model_id not in self._per_replica:

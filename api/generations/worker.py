@@ -46,7 +46,7 @@ class Worker:
 
     Args:
         backends: model id → what makes its audio.
-        slots: model id → tracks at once, at most; only these models are served.
+        slots: model id → tracks at once, at most, of all workers together; only these models are served.
         per_replica: model id → what each of its replicas takes: as many are leased as the ready ones do.
         on_end: called after generations have ended, such as the outbox's ``wake``.
         counts: told of every change that was committed here.
@@ -148,7 +148,7 @@ class Worker:
 
     async def _fill(self, model_id: str, slots: Slots) -> None:
         async with self._db.read() as conn:
-            if not await leases.any_queued(conn, self._clock()):
+            if not await leases.may_lease(conn, self.id, model_id, slots, self._clock()):
                 return
         shares = self._shares[model_id].copy()
         asked_at = asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ from api.store.schema import generations
 from api.telemetry.backlog import GAUGE, BacklogGauge
 from api.telemetry.catalogue import TIERS
 from api.telemetry.registry import Registry
-from autoscaling.fairness import Shares, Slots
+from autoscaling.fairness import Slots
 from tests.api.generations.conftest import Bench, MakeBench, ManualClock
 from tests.api.generations.test_leases import take
 
@@ -109,7 +109,7 @@ async def test_what_was_sent_is_listened_to_as_what_is_held(still: Bench, waitin
     owner = await still.account()
     await still.create(owner, duration_s=10.0, mode="stream")
     await still.create(owner, duration_s=30.0)
-    assert len(await take(still, shares=Shares(still.limits.tiers.rules), slots=Slots(10, 10))) == 2
+    assert len(await take(still, slots=Slots(10, 10))) == 2
     await waiting.look()
     stats = waiting.stats({"tiny": 20.0})
     assert (stats["tiny:sent_stream_s"], stats["tiny:sent_job_s"]) == (5.0, 15.0)

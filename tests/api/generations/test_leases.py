@@ -10,18 +10,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, text, update
+from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.dialects import sqlite
 
 from api.auth.principal import Principal
 from api.errors import ApiError
 from api.generations import leases, states
 from api.generations.books import _STANDING
-from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, overdue
+from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, may_lease, overdue
 from api.generations.view import GenerationView, State
 from api.store.schema import accounts, generations
 from autoscaling.fairness import Places, Shares, Slots, Tenant, Waiting, choose
-from tests.api.generations.conftest import Bench, MakeBench, ManualClock, eventually
+from tests.api.generations.conftest import PATIENCE_S, Bench, MakeBench, ManualClock, eventually
 
 ROOMY = Slots(1000, 1000)
 
@@ -31,11 +31,11 @@ def still(make_bench: MakeBench, manual_clock: ManualClock) -> Bench:
     return make_bench(manual_clock)
 
 
-async def take(bench: Bench, model_id: str = "tiny", slots: Slots = ROOMY, **values: Any) -> list[str]:
+async def take(bench: Bench, model_id: str = "tiny", slots: Slots = ROOMY, owner: str = "wrk_1") -> list[str]:
     """Ids in the order in which they are leased."""
-    shares = values.pop("shares", None) or Shares(bench.limits.tiers.rules)
+    shares = Shares(bench.limits.tiers.rules)
     async with bench.db.begin() as conn:
-        taken = await acquire(conn, "wrk_1", model_id, slots, shares, bench.clock(), lease_s=10.0, **values)
+        taken = await acquire(conn, owner, model_id, slots, shares, bench.clock(), lease_s=10.0)
     return [lease.generation_id for lease in taken]
 
 
@@ -204,6 +204,89 @@ async def waits_for_a_lock(bench: Bench) -> bool:
     async with bench.db.read() as conn:
         here = "datname = current_database() AND wait_event_type = 'Lock'"
         return bool((await conn.execute(text(f"SELECT count(*) FROM pg_stat_activity WHERE {here}"))).scalar_one())
+
+
+# ----------------------------------------------------------------------------------------- several workers
+async def test_what_other_workers_hold_is_taken_from_the_slots(still: Bench) -> None:
+    owner = await still.account("enterprise")
+    for num_tracks in (2, 1, 1, 1, 1):
+        await still.create(owner, num_tracks=num_tracks)
+    await still.create(owner, model_id="small")
+    assert len(await take(still, slots=Slots(5, 2), owner="wrk_1")) == 1
+    assert len(await take(still, "small", Slots(1, 1), owner="wrk_1")) == 1  # another model's places are others
+    assert len(await take(still, slots=Slots(5, 5), owner="wrk_2")) == 3
+    assert await take(still, slots=Slots(5, 2), owner="wrk_2") == []
+    assert await take(still, slots=Slots(5, 3), owner="wrk_1") == []
+
+
+async def test_slots_that_a_tier_leaves_free_hold_over_all_workers(still: Bench) -> None:
+    """Of 16 that play free leaves one, whoever leases, and of 4 at hand all."""
+    for _ in range(20):
+        await still.create(await still.account("free"))
+    two = Places(10, at_hand=2)
+    assert len(await take(still, slots=replace(two.slots(2, 40, taken=0), free=12), owner="wrk_1")) == 7
+    assert len(await take(still, slots=two.slots(2, 40, taken=0), owner="wrk_2")) == 8
+    assert await take(still, slots=two.slots(2, 40, taken=7), owner="wrk_1") == []
+    above = await still.create(await still.account("enterprise"))
+    assert await take(still, slots=two.slots(2, 40, taken=7), owner="wrk_1") == [above.id]
+
+
+async def test_the_places_of_a_worker_that_died_come_back_with_its_leases_end(
+    still: Bench, manual_clock: ManualClock
+) -> None:
+    owner = await still.account("enterprise")
+    for _ in range(6):
+        await still.create(owner)
+    three = Slots(3, 3)
+    assert len(await take(still, slots=three, owner="wrk_dead")) == 3
+    manual_clock.forward(9.9)
+    assert await take(still, slots=three, owner="wrk_2") == []
+    manual_clock.forward(0.1)
+    assert len(await take(still, slots=three, owner="wrk_2")) == 3
+
+
+async def test_it_is_worth_a_look_only_if_something_waits_and_the_others_leave_room(still: Bench) -> None:
+    async def worth(owner: str, slots: Slots) -> bool:
+        async with still.db.read() as conn:
+            return await may_lease(conn, owner, "tiny", slots, still.clock())
+
+    assert not await worth("wrk_1", Slots(2, 2))
+    owner = await still.account("enterprise")
+    for _ in range(3):
+        await still.create(owner)
+    assert await worth("wrk_1", Slots(2, 2))
+    await take(still, slots=Slots(2, 2), owner="wrk_1")
+    assert not await worth("wrk_2", Slots(2, 2))
+    assert await worth("wrk_2", Slots(3, 3))
+    assert await worth("wrk_1", Slots(3, 1))  # it knows of its own
+
+
+async def test_workers_that_lease_at_once_never_hold_more_than_there_are_places(still: Bench) -> None:
+    """Each tries again and again, and gives back what it has made."""
+    owner = await still.account("enterprise")
+    waiting = {(await still.create(owner)).id for _ in range(12)}
+    most = 0
+
+    async def work(name: str) -> None:
+        nonlocal most
+        held: dict[str, states.Lease] = {}
+        while waiting:
+            async with still.db.begin() as conn:
+                slots, shares = Slots(4, 4 - len(held)), Shares(still.limits.tiers.rules)
+                for lease in await acquire(conn, name, "tiny", slots, shares, still.clock(), lease_s=10.0):
+                    held[lease.generation_id] = lease
+            async with still.db.read() as conn:
+                running = generations.c.state == State.RUNNING
+                most = max(most, await conn.scalar(select(func.count()).where(running)) or 0)
+            for generation_id in list(held)[:1]:
+                async with still.db.begin() as conn:
+                    await states.fail(conn, held.pop(generation_id), {}, still.clock())
+                waiting.discard(generation_id)
+
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        for name in ("wrk_1", "wrk_2", "wrk_3"):
+            group.create_task(work(name))
+    assert most == 4
 
 
 # ---------------------------------------------------------------------------------------- while it lasts

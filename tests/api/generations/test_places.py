@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from api.generations.places import ReadyPlaces
 from autoscaling.fairness import Places, Slots
 from models.errors import ReplicaLostError
+from models.types import AudioChunk, GenerationRequest
 from tests.api.fakes import FakeGenerator
 from tests.api.generations.conftest import QUICK, Bench, eventually
 
 
 class Counted(FakeGenerator):
-    """Says how many there are of it; an error is raised."""
+    """Says how many there are of it; an error is raised. Counts how many generations it makes at once, at most."""
 
     answer: int | Exception = 1
+    making: int = 0
+    most: int = 0
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
+        self.making += 1
+        self.most = max(self.most, self.making)
+        try:
+            async for chunk in super().generate(request):
+                yield chunk
+        finally:
+            self.making -= 1
 
     async def replicas(self) -> int:
         if isinstance(self.answer, Exception):
@@ -67,3 +80,24 @@ async def test_the_rest_waits_in_the_queue_until_a_replica_more_is_ready(bench: 
         gate.set()
         for view in made:
             assert (await bench.until(view.id)).state == "succeeded"
+
+
+async def test_two_workers_share_the_places_of_the_replicas(bench: Bench) -> None:
+    """Three places: both together never have more made at once, and that many while more wait."""
+    backend = Counted()
+    gate = backend.hold(0)
+    bench.generators["tiny"] = backend
+    owner = await bench.account("enterprise")
+    made = [await bench.create(owner) for _ in range(8)]
+    async with (
+        bench.working(per_replica={"tiny": Places(3)}) as first,
+        bench.working(per_replica={"tiny": Places(3)}) as second,
+    ):
+        await eventually(lambda: backend.started == 3)
+        for worker in (first, second):
+            worker._look.set()
+        assert first.running + second.running == 3
+        gate.set()
+        for view in made:
+            assert (await bench.until(view.id)).state == "succeeded"
+    assert backend.most == 3

@@ -39,7 +39,7 @@ async def test_what_is_read(database: Database) -> None:
     assert found.taken_at == NOW
     assert found.models == {
         "tiny": ModelBacklog(
-            Capacity(8, 400.0),
+            Capacity(4, 200.0),
             Work(600.0, 3, 2),
             {
                 "free": by_account(
@@ -58,12 +58,19 @@ async def test_what_is_read(database: Database) -> None:
     assert found.of("tiny").running.by_tier == {"free": 3}
 
 
-async def test_places_at_hand_of_all_workers(database: Database) -> None:
+async def test_the_places_that_all_workers_feed_count_once(database: Database) -> None:
+    """The newest word counts, from whomever, and how fast a track goes is the mean of who measured it."""
     async with database.begin() as conn:
-        for _ in range(2):
-            await add_worker(conn, {"tiny": {"slots": 10, "steps_per_s": 200, "at_hand": 2}})
+        await add_worker(conn, {"tiny": {"slots": 10, "steps_per_s": 200, "at_hand": 2}}, age_s=2)
+        await add_worker(conn, {"tiny": {"slots": 20, "steps_per_s": 800, "at_hand": 4}}, age_s=1)
+        await add_worker(conn, {"tiny": {"slots": 20, "steps_per_s": None, "at_hand": 4}}, age_s=0.5)
     async with database.read() as conn:
-        assert await backlog_sql.capacity(conn, NOW) == {"tiny": Capacity(20, 400.0, at_hand=4)}
+        assert await backlog_sql.capacity(conn, NOW) == {"tiny": Capacity(20, 600.0, at_hand=4)}
+        # Who was not seen for more than ten seconds has no word in it.
+        assert await backlog_sql.capacity(conn, NOW + timedelta(seconds=8.5)) == {
+            "tiny": Capacity(20, 800.0, at_hand=4)
+        }
+        assert await backlog_sql.capacity(conn, NOW + timedelta(seconds=9.2)) == {}
 
 
 async def test_an_empty_database(database: Database) -> None:
