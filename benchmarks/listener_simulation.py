@@ -15,12 +15,14 @@ from models.engine.listener import Listener
 from models.engine.pacing import Pacer
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
+from models.engine.windows import windows_of
 from models.engine_config import EngineConfig
 from models.types import GenerationRequest, SamplingParams
 
 FRAME_RATE = 50
 DELAY = 3
 LOOKAHEAD = 4
+WINDOW, STRIDE = 1500, 900  # frames
 
 StepTime = Callable[[int], float]
 """Seconds of a step of so many rows."""
@@ -28,11 +30,12 @@ StepTime = Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Somebody asks for music at a time; guided, as nearly all are: two rows."""
+    """Somebody asks for music at a time, maybe to go on from so much; guided, as nearly all are: two rows."""
 
     at_s: float
     duration_s: float
     live: bool = True
+    known_frames: int = 0
 
 
 @dataclass(slots=True)
@@ -119,27 +122,33 @@ class Simulation:
             plan = line.schedule(self.now_s)
             self.steps, self.layouts = self.steps + 1, self.layouts + (plan.composition != composition)
             composition = plan.composition
-            self.now_s += self.step_time(sum(each.num_rows for each in plan.running))
+            shares = dict(plan.filling)
+            sampled = sum(each.num_rows for each in plan.running if each.is_sampling)
+            self.now_s += self.step_time(sampled + plan.filled_rows)
             line.observe(plan, self.now_s)
             for each in plan.running:
-                self._advance(line, each, players[int(each.request_id)])
+                self._advance(line, each, shares.get(each), players[int(each.request_id)])
         return players
 
     def _sequence(self, index: int, arrival: Arrival) -> Sequence[int]:
         request = GenerationRequest(str(index), "a tune", arrival.duration_s, 0, SamplingParams(), live=arrival.live)
-        sequence = Sequence[int](request, int(arrival.duration_s * FRAME_RATE), DELAY)
+        frames = int(arrival.duration_s * FRAME_RATE)
+        windows = windows_of(frames, arrival.known_frames, WINDOW, STRIDE)
+        sequence = Sequence[int](request, frames, DELAY, windows=windows)
+        sequence.fill_share = self.config.prefill_rows // sequence.num_rows
         if arrival.live:
             sequence.listener = Listener.arriving(self.config, FRAME_RATE, LOOKAHEAD, arrival.at_s)
         return sequence
 
-    def _advance(self, line: Scheduler[int], each: Sequence[int], player: Player) -> None:
-        each.step += 1
-        if each.listener is not None and each.steps_until_chunk == 0:
-            is_last = each.remaining_steps == 0
-            frames = each.frames - each.listener.sent if is_last else each.listener.policy.frames
+    def _advance(self, line: Scheduler[int], each: Sequence[int], filled: int | None, player: Player) -> None:
+        complete = each.frames_after(each.step + 1)
+        each.advance(filled)
+        if each.listener is not None and (complete >= each.listener.codes_wanted or complete == each.frames):
+            is_last = complete == each.frames
+            frames = complete - each.listener.sent - (0 if is_last else LOOKAHEAD)
             each.listener.hand_over(frames, self.now_s, is_last=is_last)
             player.receive(frames / FRAME_RATE, self.now_s)
-        if each.remaining_steps == 0:
+        if complete == each.frames:
             player.done_s = self.now_s
             line.remove(each.request_id)
 

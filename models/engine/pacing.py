@@ -15,7 +15,7 @@ hear silence. Then the tracks furthest ahead of their listeners pause where they
   enough for all in a hurry, who hears music already comes before who waits for it to begin: a late start is no stall.
 * **Who nobody listens to** fills what is left, in order of arrival, and gets a fixed share of the steps in any case.
 * **Admission** is arithmetic, since lengths are known: a listener's track starts when the rows that run in real time
-  can carry everybody's remaining music along with it, each from when its slack is used up.
+  can carry everybody's remaining music along with it, each from when its slack is used up, and all overlaps of windows.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Sequence as SequenceOf
 from math import ceil, inf
 from typing import Generic
 
+from models.engine.demand import Change, exact_needs, is_enough, needs
 from models.engine.listener import Listener
 from models.engine.sequence import Row, Sequence, State
 from models.engine.step_times import StepTimes
@@ -95,17 +96,21 @@ class Pacer(Generic[Row]):
     def can_carry(self, held: Iterable[Sequence[Row]], newcomer: Sequence[Row], now_s: float) -> bool:
         """Whether a listener's track may start without that somebody runs out of music later on.
 
-        Each listener needs ``rows × frame rate`` from when its slack is used up until its track is made; the rows
-        that run in real time offer what they offer from now on. Enough is offered if it is at the end of every track.
+        Each listener needs its track's rows, and all that is known of it worked through in time (see ``demand``); the
+        rows that run in real time offer what they offer from now on.
         """
         heard, offered = _look(held, now_s), self.real_time_rows
-        rows = newcomer.num_rows + sum(each.num_rows for each, _ in heard)
-        if newcomer.listener is None or rows <= offered or offered < newcomer.num_rows:
+        if newcomer.listener is None or not heard or offered < newcomer.num_rows or offered == inf:
             return True
-        needs = [(0.0, newcomer), *((listener.slack_s, each) for each, listener in heard)]
-        changes = [(begin_s, each.num_rows) for begin_s, each in needs]
-        changes += [(begin_s + each.remaining_steps * self.period_s, -each.num_rows) for begin_s, each in needs]
-        return _is_enough(offered, changes)
+        is_plain = not newcomer.has_known_music and not any(each.has_known_music for each, _ in heard)
+        if is_plain and newcomer.num_rows + sum(each.num_rows for each, _ in heard) <= offered:
+            return True
+        # It begins when it can, a position of each row in a step of real time; a late start is no stall.
+        steps = newcomer.prefix + newcomer.listener.codes_wanted + newcomer.largest_delay + newcomer.lag
+        changes = self._needs(newcomer, 0.0, steps * self.period_s, offered)
+        for each, listener in heard:
+            changes += self._needs(each, listener.slack_s, listener.time_left_s, offered)
+        return is_enough(offered, changes)
 
     def room_to_fill(self, most: int, sampling: Iterable[Sequence[Row]]) -> int:
         """Rows of a step that known music may take beside those who sample: as many as leave it in real time, where
@@ -119,6 +124,13 @@ class Pacer(Generic[Row]):
         return int(min(most, max(_LEAST_FILL_ROWS, room)))
 
     # --------------------------------------------------------------------------------------------------- inside
+
+    def _needs(self, sequence: Sequence[Row], begin_s: float, due_s: float, offered: float) -> list[Change]:
+        """Of one whose overlaps are more than this machine could ever do in time, only what it samples: its listener
+        will wait for them, but nobody for it."""
+        if not sequence.has_known_music or sequence.num_rows * sequence.positions_per_frame > offered:
+            return needs(sequence, begin_s, self.period_s)
+        return exact_needs(sequence, begin_s, due_s, self.period_s)
 
     def _pace_s(self, heard: Iterable[Heard[Row]]) -> float:
         """The longest step that lets every next chunk be in time; never below half of real time, since who is late
@@ -191,14 +203,3 @@ def _fill(order: SequenceOf[Sequence[Row]], rows: float, at_least: int) -> set[S
             taken.add(each)
             rows -= each.num_rows
     return taken
-
-
-def _is_enough(offered: float, changes: list[tuple[float, int]]) -> bool:
-    """Whether ``offered`` rows from time 0 on are enough for a demand that changes by so many rows at these times."""
-    demanded, owed, at_s = 0, 0.0, -inf
-    for time_s, change in sorted(changes):
-        owed += demanded * (time_s - at_s) if demanded else 0.0
-        if change < 0 and owed > offered * time_s:
-            return False
-        demanded, at_s = demanded + change, time_s
-    return True

@@ -167,8 +167,8 @@ class Scheduler(Generic[Row]):
 
     @property
     def outstanding_row_steps(self) -> int:
-        """Work accepted and not done yet, in rows × steps."""
-        return sum(each.remaining_steps * each.num_rows for each in (*self._held.values(), *self._waiting))
+        """Work accepted and not done yet, in rows × steps: as many as steps will be made with rows in them."""
+        return sum(each.remaining_row_steps for each in (*self._held.values(), *self._waiting))
 
     def steps_until_room(self) -> int:
         """Steps until the head of the line starts and the line is one shorter.

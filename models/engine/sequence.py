@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from models.engine.listener import Listener
-from models.engine.windows import Window
+from models.engine.windows import Window, positions_per_frame
 from models.types import GenerationRequest
 
 Row = TypeVar("Row")  # a reserved row of the KV cache; opaque here
@@ -50,7 +50,9 @@ class Sequence(Generic[Row]):
         fill_share: positions of each of its rows that a step fills when nobody else has known music.
         turns: engine steps it took part in.
         is_turning: it has entered a window after its first and what is known of it is not laid out yet.
+        prefix: positions of each row that come before the music of every window.
         has_known_music: it is filled at some time: a plain request never is, and samples in every step it is in.
+        positions_per_frame: see `windows.positions_per_frame`.
     """
 
     request: GenerationRequest
@@ -68,11 +70,14 @@ class Sequence(Generic[Row]):
     fill_share: int = 1
     turns: int = 0
     is_turning: bool = False
+    prefix: int = 0
     has_known_music: bool = field(init=False)
+    positions_per_frame: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.windows = self.windows or (Window(0, self.frames),)
         self.has_known_music = len(self.windows) > 1 or self.windows[0].known > 0
+        self.positions_per_frame = positions_per_frame(self.windows, self.largest_delay, self.prefix)
 
     @property
     def request_id(self) -> str:
@@ -130,6 +135,14 @@ class Sequence(Generic[Row]):
         for window in self.windows[self.window_index + 1 :]:
             steps += self._turns(window.known) + window.frames - window.known + self.largest_delay + self.lag
         return max(steps, self._turns_to_sound(self.frames) - self.turns)
+
+    @property
+    def remaining_row_steps(self) -> int:
+        """Rows of steps still to be computed for it: one for each position of each row that is filled or sampled."""
+        positions = self.unfilled_steps + self.unsampled_steps
+        following = self.windows[self.window_index + 1 :]
+        each = self.prefix + self.largest_delay
+        return self.num_rows * (positions + sum(each + window.frames for window in following))
 
     @property
     def steps_until_chunk(self) -> int:

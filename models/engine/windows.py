@@ -11,7 +11,9 @@ audiocraft's (``extend_stride``), counted in whole frames.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +50,17 @@ def windows_of(frames: int, known: int, longest: int, stride: int) -> tuple[Wind
         known = start + length
         start += stride
     return tuple(windows)
+
+
+def positions_per_frame(windows: Sequence[Window], largest_delay: int, prefix: int = 0) -> float:
+    """Positions that are worked through, overlaps included, for each frame heard: the most there are, on the average
+    from the track's beginning to where the listener comes to a new window. 1 where there is but one.
+
+    Args:
+        prefix: positions before the music of every window; the listener waits for those of the first.
+    """
+    worst, positions = 1.0, 0
+    for before, window in pairwise(windows):
+        positions += prefix + before.frames + largest_delay
+        worst = max(worst, (positions + prefix + window.known) / (prefix + window.start + window.known))
+    return worst
