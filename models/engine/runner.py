@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,8 +118,8 @@ class Runner(ABC):
         """Compute what a request listens to, once. The null row listens to nothing and has no cross KV."""
         try:
             if sequence.is_conditioned:
-                states = self._text.encode(sequence.request.prompt)
-                self._cache.set_cross(sequence.rows[0], self._decoder.cross_kv(self._decoder.project_text(states)))
+                prompt = sequence.request.prompt
+                self._cache.share_cross(sequence.rows[0], prompt, lambda: self._cross_kv(prompt))
             self._known.pop(sequence.slot, None)
             if isinstance(sequence.request.continues, CodePrompt):
                 self._known[sequence.slot] = prompt_codes(sequence.request.continues, self.config)
@@ -130,6 +131,9 @@ class Runner(ABC):
             logger.exception("text: request %s failed", sequence.request_id)
             message = "the prompt could not be encoded; other requests were not touched"
             result.failures[sequence.request_id] = GenerationFailedError(message)
+
+    def _cross_kv(self, prompt: str) -> Any:
+        return self._decoder.cross_kv(self._decoder.project_text(self._text.encode(prompt)))
 
     def _turn(self, sequence: Running, result: StepResult) -> None:
         """A request goes on to its next window: what is known of it is what it has made."""

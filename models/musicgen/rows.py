@@ -7,7 +7,8 @@ an arena that is made once: no paging, no growth, no eviction.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,14 @@ class RowHandle:
         return self.start + self.positions
 
 
+@dataclass(slots=True)
+class _Shared:
+    """A text in the cache's own form, and how many rows have it."""
+
+    text: Any
+    rows: int = 0
+
+
 class RowCache(ABC):
     """What a decoder remembers of rows; where and in what order it lies is the decoder's own.
 
@@ -46,6 +55,8 @@ class RowCache(ABC):
         self._granularity = granularity
         self._gaps = [(0, positions)]  # (start, length), in order, never touching one another
         self._cross: dict[RowHandle, Any] = {}  # every living row has an entry: its text, or None
+        self._prompts: dict[RowHandle, str] = {}  # of rows whose texts are shared
+        self._shared: dict[str, _Shared] = {}
 
     @property
     def free_positions(self) -> int:
@@ -71,9 +82,9 @@ class RowCache(ABC):
         return handle
 
     def free(self, handle: RowHandle) -> None:
-        """Give the row's positions and its text back; views of it end."""
+        """Give the row's positions back, and its text unless another row has it too; views of it end."""
         assert handle in self._cross, "a row is freed once: this is a bug"
-        del self._cross[handle]
+        self._let_go(self._prompts.pop(handle, None), self._cross.pop(handle))
         self._gaps.append((handle.start, handle.positions))
         self._gaps.sort()
         self._gaps = _merged(self._gaps)
@@ -84,9 +95,19 @@ class RowCache(ABC):
         handle.length = 0
 
     def set_cross(self, handle: RowHandle, text: Any) -> None:
-        """Give a row its text, the decoder's `cross_kv`. A row without is a null row and attends to none."""
-        assert handle in self._cross, "the row was freed: this is a bug"
+        """Give a row a text of its own, once: the decoder's `cross_kv`. A row without is a null row and attends to
+        none."""
+        assert self._cross.get(handle, text) is None, "the row was freed or has a text: this is a bug"
         self._cross[handle] = self._kept(text)
+
+    def share_cross(self, handle: RowHandle, prompt: str, text: Callable[[], Any]) -> None:
+        """Give a row its prompt's text, once: that of a living row with the same prompt, or else what ``text`` gives.
+        It lives as long as any of them."""
+        assert self._cross.get(handle, text) is None, "the row was freed or has a text: this is a bug"
+        shared = self._shared.get(prompt) or _Shared(self._kept(text()))
+        self._shared[prompt] = shared
+        self._cross[handle], self._prompts[handle] = shared.text, prompt
+        shared.rows += 1
 
     @abstractmethod
     def view(self, rows: Sequence[RowHandle], filled: Sequence[RowHandle] = ()) -> Any:
@@ -100,6 +121,10 @@ class RowCache(ABC):
     @abstractmethod
     def _kept(self, text: Any) -> Any:
         """A text in the cache's own form."""
+
+    def _drop(self, text: Any) -> None:
+        """A text in the cache's own form that no row has any more."""
+        del text  # as all memory that is not of an arena, it goes with its last owner
 
     def check_integrity(self) -> None:
         """Every position belongs to exactly one row or gap, and gaps are merged.
@@ -117,6 +142,18 @@ class RowCache(ABC):
             end, before = start + length, kind
         assert end == self._positions, f"positions {end} to {self._positions} belong to none"
         assert all(row.length <= row.positions for row in self._cross), "a row wrote beyond its region"
+        rows = {prompt: shared.rows for prompt, shared in self._shared.items()}
+        assert rows == Counter(self._prompts.values()), "a shared text outlived its rows, or ended before them"
+
+    def _let_go(self, prompt: str | None, text: Any) -> None:
+        """A row with this text is no more."""
+        if prompt is not None:
+            self._shared[prompt].rows -= 1
+            if self._shared[prompt].rows:
+                return
+            del self._shared[prompt]
+        if text is not None:
+            self._drop(text)
 
     def _rounded(self, positions: int) -> int:
         return -(-positions // self._granularity) * self._granularity

@@ -67,23 +67,6 @@ class StaticKVCache(RowCache):
         """A text position that is nobody's."""
         return self._text.shape[3] - 1
 
-    def set_cross(self, handle: RowHandle, text: Tensor) -> None:
-        """Give a row its text, once: [L, 2, H, T, Dh], `StaticDecoder.cross_kv`.
-
-        Raises:
-            GenerationFailedError: all room for texts is taken.
-        """
-        assert self._cross.get(handle, text) is None, "the row was freed or has a text: this is a bug"
-        super().set_cross(handle, text)
-
-    def free(self, handle: RowHandle) -> None:
-        """Give the row's positions and its text back."""
-        assert handle in self._cross, "a row is freed once: this is a bug"
-        text = self._cross[handle]
-        super().free(handle)
-        if text is not None:
-            self._texts.free(text)
-
     def view(self, rows: Sequence[RowHandle], filled: Sequence[RowHandle] = ()) -> list[RowPlace]:
         """Where these rows lie."""
         assert all(row in self._cross for row in (*rows, *filled)), "a row was freed: this is a bug"
@@ -93,8 +76,8 @@ class StaticKVCache(RowCache):
         """As `RowCache.check_integrity`, of texts too."""
         super().check_integrity()
         self._texts.check_integrity()
-        held = sum(text is not None for text in self._cross.values())
-        assert held == self._texts.num_rows, "a text outlived its row"
+        held = {text for text in self._cross.values() if text is not None}
+        assert len(held) == self._texts.num_rows, "a text outlived its row"
 
     def _place(self, row: RowHandle, text: RowHandle | None) -> RowPlace:
         return (
@@ -104,6 +87,13 @@ class StaticKVCache(RowCache):
         )
 
     def _kept(self, text: Tensor) -> RowHandle:
+        """
+        Args:
+            text: [L, 2, H, T, Dh], `StaticDecoder.cross_kv`.
+
+        Raises:
+            GenerationFailedError: all room for texts is taken.
+        """
         tokens = text.shape[3]
         if not self._texts.can_allocate([tokens]):
             raise GenerationFailedError(
@@ -113,6 +103,9 @@ class StaticKVCache(RowCache):
         region = self._texts.allocate(tokens)
         self._text[:, :, :, region.start : region.end].copy_(text)
         return region
+
+    def _drop(self, text: RowHandle) -> None:
+        self._texts.free(text)
 
 
 class _Regions(RowCache):
