@@ -1,4 +1,4 @@
-"""A running server behind the same verb as an engine: ``generate(request) -> AsyncIterator[AudioChunk]``.
+"""A running server behind the same verb as an engine of this process: ``make(order)``.
 
 The generation is accepted first and listened to then, so that a connection which breaks costs nothing: the client
 comes back and goes on at the byte that it lacks. The audio is asked for as 16-bit WAV, whose header says how long the
@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
-from api.cli_output import CliError, ExitCode, stderr, usage_error
+from api.cli_link import CONNECT_TIMEOUT_S, Link
+from api.cli_order import AudioId, Order
+from api.cli_output import CliError, stderr
 from api.cli_retry import Patience, Problem
+from api.cli_sounds import read_bytes
 from api.cli_wav import WavReader, bad_answer
-from models.types import AudioChunk, GenerationRequest
+from models.types import AudioChunk
 
 GENERATE_PATH = "/api/v1/generate"
-CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 300.0  # a request may wait in the server's queue before its first byte
 WITHDRAW_TIMEOUT_S = 10.0  # who has pressed Ctrl-C waits for no more
 _GENERATION_ID = re.compile(r"[a-z0-9_]{1,64}")
-_KEY = re.compile(r"[!-~]+")
 
 
-class ServerGenerator:
+class ServerMaker:
     """Plays what ``tutti serve`` (or any server of the same API) makes.
 
     Args:
@@ -39,7 +39,7 @@ class ServerGenerator:
         transport: how bytes travel; None is the network.
 
     Attributes:
-        model: the id that the server says it used, after the first chunk.
+        model: the id that the server says it used, once it has accepted.
 
     Raises:
         CliError: the key can not be one; it is not repeated.
@@ -53,38 +53,37 @@ class ServerGenerator:
         key: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        if key is not None and not _KEY.fullmatch(key):
-            raise usage_error("the API key (TUTTI_API_KEY or --key) holds what no key holds: copy it again")
         self.model = model
-        self._url = url.rstrip("/")
-        self._client = httpx2.AsyncClient(
-            base_url=self._url,
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            transport=transport,
-            trust_env=False,
-        )
+        self._link = Link(url, key, transport)
+        self._client = self._link.client
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[AudioChunk]:
-        """Make one track and play it; whoever leaves before its end cancels the generation.
+    @asynccontextmanager
+    async def make(self, order: Order) -> AsyncIterator[Sequence[AsyncGenerator[AudioChunk]]]:
+        """Have the tracks made, to be played side by side; leaving before their end cancels the generation.
 
         Raises:
             CliError: the server refused, cannot be reached, or its stream broke again and again.
         """
         async with self._client:
-            generation_id = await self._create(request)
-            reader = WavReader()
+            sounds = await self._sounds(order)
+            generation_id = await self._create({**_body(order, self.model), **sounds}, order.request.request_id)
+            readers = [WavReader() for _ in range(order.num_tracks)]
             try:
-                async with aclosing(self._listen(generation_id, reader)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+                yield [self._listen(generation_id, position, reader) for position, reader in enumerate(readers)]
             finally:
-                if not reader.is_complete:
+                if not all(reader.is_complete for reader in readers):
                     await self._cancel(generation_id)
 
-    async def _create(self, request: GenerationRequest) -> str:
+    async def _sounds(self, order: Order) -> dict[str, str]:
+        """The ids of the audio that is referred to; files go up first."""
+        found: dict[str, str] = {}
+        for use, sound in order.sounds.items():
+            found[use] = sound.id if isinstance(sound, AudioId) else await self._link.upload(read_bytes(use, sound))
+        return found
+
+    async def _create(self, body: dict[str, Any], key: str) -> str:
         """The id of the generation, which the server makes from now on. However often it is sent, it makes one."""
-        call = _Call(_body(request, self.model), request.request_id)
+        call = _Call(body, key)
         try:
             return await self._send(call)
         finally:
@@ -99,24 +98,16 @@ class ServerGenerator:
                 response = await self._client.post(
                     GENERATE_PATH, json=call.body, headers={"Idempotency-Key": call.idempotency_key}
                 )
-            except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-                call.is_in_doubt = was_in_doubt
-                raise usage_error(f"--url {self._url}: {error}") from error
-            except httpx2.TransportError as error:
-                if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-                    call.is_in_doubt = was_in_doubt
-                    if not call.has_connected:
-                        message = f"cannot reach {self._url}: is tutti serve running there?"
-                        raise CliError(message, "unreachable") from error
-                await patience.wait(self._lost(error))
+            except (httpx2.TransportError, httpx2.InvalidURL) as error:
+                problem = self._link.trouble(error)
             else:
+                self._link.has_connected = True
                 if response.is_success:
                     call.is_in_doubt = False
                     return self._accepted(response)
                 problem = Problem.of(response)
-                call.is_in_doubt = was_in_doubt or not problem.is_refusal
-                await patience.wait(problem)
-            call.has_connected = True
+            call.is_in_doubt = was_in_doubt or not problem.is_refusal
+            await patience.wait(problem)
 
     async def _withdraw(self, call: _Call) -> None:
         """Nobody waits any more for a call that the server may have accepted, though no answer came.
@@ -127,7 +118,7 @@ class ServerGenerator:
             async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
                 await self._cancel(await self._send(call))
         if call.is_in_doubt:
-            stderr.print(f"{self._url} could not be told to stop: it may be making the music now.", markup=False)
+            stderr.print(f"{self._link.url} could not be told to stop: it may be making the music now.", markup=False)
 
     def _accepted(self, response: httpx2.Response) -> str:
         try:
@@ -140,15 +131,15 @@ class ServerGenerator:
         self.model = model
         return generation_id
 
-    async def _listen(self, generation_id: str, reader: WavReader) -> AsyncGenerator[AudioChunk]:
-        """The track to its end, over as many connections as it takes."""
-        path = f"{GENERATE_PATH}/{generation_id}/audio"
+    async def _listen(self, generation_id: str, position: int, reader: WavReader) -> AsyncGenerator[AudioChunk]:
+        """One track to its end, over as many connections as it takes."""
+        path, which = f"{GENERATE_PATH}/{generation_id}/audio", {"track": str(position), "format": "wav"}
         patience = Patience()
         while not reader.is_complete:
             headers = {"Range": f"bytes={reader.received}-"} if reader.received else {}
             problem = None
             try:
-                async with self._client.stream("GET", path, params={"format": "wav"}, headers=headers) as response:
+                async with self._client.stream("GET", path, params=which, headers=headers) as response:
                     if response.is_success:
                         async with aclosing(_rest(response, reader)) as chunks:
                             async for chunk in chunks:
@@ -158,7 +149,7 @@ class ServerGenerator:
                         await response.aread()
                         problem = Problem.of(response)
             except httpx2.TransportError as error:
-                problem = Problem(reader.cut_short()) if reader.received else self._lost(error)
+                problem = Problem(reader.cut_short()) if reader.received else self._link.trouble(error)
             if not reader.is_complete:
                 await patience.wait(problem or Problem(reader.cut_short()))
 
@@ -167,10 +158,6 @@ class ServerGenerator:
         with suppress(httpx2.HTTPError):
             await self._client.post(f"{GENERATE_PATH}/{generation_id}/cancel", timeout=CONNECT_TIMEOUT_S)
 
-    def _lost(self, error: httpx2.TransportError) -> Problem:
-        reason = str(error) or type(error).__name__
-        return Problem(CliError(f"the connection to {self._url} broke: {reason}", "truncated", ExitCode.FAILED))
-
 
 @dataclass(slots=True)
 class _Call:
@@ -178,13 +165,11 @@ class _Call:
 
     Attributes:
         is_in_doubt: it may have arrived, and what became of it is not known.
-        has_connected: the server was there.
     """
 
     body: dict[str, Any]
     idempotency_key: str
     is_in_doubt: bool = False
-    has_connected: bool = False
 
 
 async def _rest(response: httpx2.Response, reader: WavReader) -> AsyncGenerator[AudioChunk]:
@@ -201,8 +186,9 @@ async def _rest(response: httpx2.Response, reader: WavReader) -> AsyncGenerator[
             yield chunk
 
 
-def _body(request: GenerationRequest, model: str | None) -> dict[str, Any]:
-    sampling = request.sampling
+def _body(order: Order, model: str | None) -> dict[str, Any]:
+    """What was not asked for is left out, so that a server which knows less can make it too."""
+    request, sampling = order.request, order.request.sampling
     body: dict[str, Any] = {
         "prompt": request.prompt,
         "duration": request.duration_s,
@@ -214,4 +200,10 @@ def _body(request: GenerationRequest, model: str | None) -> dict[str, Any]:
         "greedy": sampling.greedy,
         "format": "wav",
     }
-    return body if model is None else {**body, "model": model}
+    if model is not None:
+        body["model"] = model
+    if order.num_tracks > 1:
+        body["num_tracks"] = order.num_tracks
+    if order.extend_stride_s is not None:
+        body["extend_stride"] = order.extend_stride_s
+    return body

@@ -15,7 +15,8 @@ from structlog.typing import FilteringBoundLogger
 from api.errors import ApiError, ErrorCode
 from api.formats.audio import Encoder, LiveFormat, extension, live_encoder
 from api.formats.rendition import Rendition
-from api.generations.view import GenerationView, track_seed
+from api.generations.view import GenerationView
+from api.seeds import track_seed
 from api.store.errors import StoreError
 from api.streams.access import Holding
 from api.streams.hub import Feed

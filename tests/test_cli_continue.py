@@ -1,7 +1,8 @@
-"""``tutti generate --continue``: from the codes of an earlier track, or from a file of audio."""
+"""``tutti generate`` with audio, in this process: from codes of an earlier track or from a file, to follow or go on."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ def test_the_beginning_of_a_track_is_gone_on_from_exactly(checkpoint: Path, tmp_
 
 
 def test_a_file_of_audio_is_gone_on_from(checkpoint: Path, tmp_path: Path) -> None:
-    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000 // 5)
-    soundfile.write(tmp_path / "sound.flac", sound, 32_000)
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 8_000 // 5)
+    soundfile.write(tmp_path / "sound.flac", sound, 8_000)  # of another rate than the model's
     more = ("--duration", "0.4", "--continue", str(tmp_path / "sound.flac"))
     assert generate(checkpoint, tmp_path / "a.wav", *more) == ExitCode.OK
     assert generate(checkpoint, tmp_path / "b.wav", *more[:2]) == ExitCode.OK
@@ -58,7 +59,8 @@ def test_a_file_of_audio_is_gone_on_from(checkpoint: Path, tmp_path: Path) -> No
         ("empty.npy", np.zeros((4, 0), np.int64), "whole frames"),
         ("others.npy", np.full((4, 8), 64), "another model"),
         ("long.npy", np.zeros((4, 40), np.int64), "ask for more"),
-        ("slow.wav", (np.zeros(4000), 16_000), "resample"),
+        ("silent.wav", (np.zeros(4000), 16_000), "nothing but silence"),
+        ("wide.wav", (np.ones((4000, 3)), 16_000), "3 channels"),
     ],
 )
 def test_a_file_that_can_not_be_gone_on_from(
@@ -77,8 +79,45 @@ def test_a_file_that_can_not_be_gone_on_from(
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_a_server_takes_neither(tmp_path: Path, capsys: Capture) -> None:
-    arguments = ["generate", "x", "-o", str(tmp_path / "out.wav"), "--url", "http://127.0.0.1:9"]
-    for more in (["--continue", "a.npy"], ["--extend-stride", "10"]):
-        assert main([*arguments, *more]) == ExitCode.USAGE
-        assert "Drop --url" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--melody", "sound.wav"], "can not follow a melody"),
+        (["--style", "sound.wav"], "can not take a style"),
+        (["--melody", "codes.npy"], "a melody is a file of audio"),
+        (["--melody", "missing.wav"], "no such file"),
+        (["--continue", "trk_0123456789abcdef01234567"], "add --url"),
+        (["--extend-stride", "10"], "longer than 30 s"),
+        (["--num-tracks", "0"], "num-tracks"),
+        (["--continue", "codes.npy", "--url", "http://127.0.0.1:9"], "takes audio and no codes"),
+        (["--continue", "missing.wav", "--url", "http://127.0.0.1:9"], "no such file"),
+    ],
+)
+def test_what_can_not_be_had_is_refused_before_anything_is_loaded(
+    more: list[str], message: str, checkpoint: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("sound.wav", np.ones(4000), 32_000)
+    np.save("codes.npy", np.zeros((4, 8), np.int64))
+    assert main(["generate", "x", "-o", "out.wav", "--model", str(checkpoint), *more]) == ExitCode.USAGE
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("out.wav").exists()
+
+
+def test_variations_are_files_with_seeds_of_their_own(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert generate(checkpoint, tmp_path / "out.wav", "--duration", "0.4", "--num-tracks", "3", "--json") == ExitCode.OK
+    made = json.loads(capsys.readouterr().out)
+    names = [(str(tmp_path / f"out-{i}.wav"), 3 + i, str(tmp_path / f"out-{i}.npy")) for i in range(3)]
+    assert [(each["path"], each["seed"], each["tokens_path"]) for each in made["tracks"]] == names
+    assert made["path"] == names[0][0]
+    assert len(list(tmp_path.iterdir())) == 6
+    assert generate(checkpoint, tmp_path / "alone.wav", "--duration", "0.4", "--seed", "5") == ExitCode.OK
+    assert (tmp_path / "alone.wav").read_bytes() == (tmp_path / "out-2.wav").read_bytes()
+    np.testing.assert_array_equal(np.load(tmp_path / "alone.npy"), np.load(tmp_path / "out-2.npy"))
+    assert (tmp_path / "out-0.wav").read_bytes() != (tmp_path / "out-1.wav").read_bytes()
+
+
+def test_a_variation_that_can_not_be_written_is_named(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "out-1.wav").mkdir()
+    assert generate(checkpoint, tmp_path / "out.wav", "--num-tracks", "2") == ExitCode.USAGE
+    assert "out-1.wav is a folder" in capsys.readouterr().err

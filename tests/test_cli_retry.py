@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from api import cli_retry
-from api.cli_client import ServerGenerator
+from api.cli_client import ServerMaker
+from api.cli_order import Order
 from api.cli_output import CliError, ExitCode
 from api.cli_retry import Patience, Problem
 from api.settings import Settings
@@ -41,7 +42,7 @@ def test_a_broken_stream_goes_on_where_it_was(cut: int, knows_ranges: bool, tmp_
     with answering(sending(WAV[:cut], promised=len(WAV)), rest) as canned:
         assert generate(canned.url, tmp_path / "out.wav") == ExitCode.OK
     assert (tmp_path / "out.wav").read_bytes() == WAV
-    audio = f"GET /api/v1/generate/{ID}/audio?format=wav"
+    audio = f"GET /api/v1/generate/{ID}/audio?track=0&format=wav"
     assert canned.requests == ["POST /api/v1/generate", audio, audio]
     assert "range" not in canned.headers[1]
     assert canned.headers[2]["range"] == f"bytes={cut}-"
@@ -105,8 +106,8 @@ def test_the_wrong_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 async def test_who_stops_listening_cancels() -> None:
     with answering(sending(WAV[:500], promised=len(WAV))) as canned:
-        playing = ServerGenerator(canned.url, None).generate(GenerationRequest("1", "calm", 0.1, 1, SamplingParams()))
-        async with aclosing(playing):
+        order = Order(GenerationRequest("1", "calm", 0.1, 1, SamplingParams()))
+        async with ServerMaker(canned.url, None).make(order) as (playing,), aclosing(playing):
             assert (await anext(playing)).first_sample == 0
     assert canned.requests[-1] == f"POST /api/v1/generate/{ID}/cancel"
 

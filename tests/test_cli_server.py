@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import soundfile
@@ -17,6 +19,7 @@ from api.cache.embedded import EmbeddedValkey
 from api.cli import main
 from api.cli_output import ExitCode
 from models.errors import GenerationFailedError
+from models.types import AudioPrompt
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
 from tests.served import Served, serving
 
@@ -158,3 +161,77 @@ def test_nobody_comes_in_without_a_key(valkey: EmbeddedValkey, tmp_path: Path, c
     with serving(valkey, tmp_path, FakeGenerator()) as served:
         assert main(["generate", "calm", "-o", str(tmp_path / "out.wav"), "--url", served.url]) == ExitCode.USAGE
     assert "TUTTI_API_KEY" in capsys.readouterr().err
+
+
+def test_audio_variations_and_a_stride_go_through_a_server(
+    valkey: EmbeddedValkey, tmp_path: Path, capsys: Capture
+) -> None:
+    generator = FakeGenerator(chunk_s=5.0)
+    sounds = {name: sine(pitch, SAMPLE_RATE // 2) for pitch, name in enumerate(("tune.flac", "start.wav"))}
+    for name, samples in sounds.items():
+        soundfile.write(tmp_path / name, samples, SAMPLE_RATE)
+    more = ("--melody", str(tmp_path / "tune.flac"), "--continue", str(tmp_path / "start.wav"), "--num-tracks", "2")
+    with serving(valkey, tmp_path, generator) as served:
+        listening(served)
+        options = ("--duration", "30.5", "--extend-stride", "12")
+        assert generate(served, tmp_path / "out.flac", *more, *options) == ExitCode.OK
+    made = json.loads(capsys.readouterr().out)
+    paths = [tmp_path / f"out-{position}.flac" for position in range(2)]
+    assert [(each["path"], each["seed"]) for each in made["tracks"]] == list(zip(map(str, paths), (9, 10), strict=True))
+    for path, seed in zip(paths, (9, 10), strict=True):
+        samples, _ = soundfile.read(path, dtype="int16")
+        np.testing.assert_array_equal(samples, np.rint(sine(seed, int(30.5 * SAMPLE_RATE))[:, 0] * 32767))
+    one, other = generator.requests
+    assert (one.extend_stride_s, one.melody, one.continues) == (12.0, other.melody, other.continues)
+    for prompt, samples in zip((one.melody, one.continues), sounds.values(), strict=True):
+        assert isinstance(prompt, AudioPrompt)
+        np.testing.assert_allclose(np.frombuffer(prompt.pcm, "<f4"), samples[:, 0], atol=1e-4)
+
+
+def test_a_track_of_the_server_is_named_by_its_id(valkey: EmbeddedValkey, tmp_path: Path, capsys: Capture) -> None:
+    generator = FakeGenerator()
+    with serving(valkey, tmp_path, generator) as served:
+        listening(served)
+        assert generate(served, tmp_path / "first.wav") == ExitCode.OK
+        headers = {"Authorization": f"Bearer {served.key}"}
+        (track,) = httpx2.get(f"{served.url}/api/v1/audio", headers=headers).json()["data"]
+        assert generate(served, tmp_path / "out.wav", "--duration", "2", "--continue", track["id"]) == ExitCode.OK
+        assert isinstance(generator.requests[-1].continues, AudioPrompt)
+        capsys.readouterr()
+        for more, code in [
+            (["--continue", "trk_0123456789abcdef01234567"], "audio_not_found"),
+            (["--style", track["id"]], "conditioning_unsupported"),
+            (["--extend-stride", "10"], "invalid_parameter"),
+            (["--num-tracks", "9"], "invalid_parameter"),
+        ]:
+            assert generate(served, tmp_path / "no.wav", *more) == ExitCode.USAGE
+            assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+    assert len(generator.requests) == 2
+    assert not list(tmp_path.glob("no*"))
+
+
+def test_a_file_that_the_server_can_not_read(valkey: EmbeddedValkey, tmp_path: Path, capsys: Capture) -> None:
+    generator = FakeGenerator()
+    (tmp_path / "tune.wav").write_bytes(b"RIFF and nothing else")
+    with serving(valkey, tmp_path, generator) as served:
+        listening(served)
+        assert generate(served, tmp_path / "out.wav", "--melody", str(tmp_path / "tune.wav")) == ExitCode.USAGE
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "unsupported_media_type"
+    assert generator.requests == []
+
+
+def test_one_variation_that_breaks_leaves_no_file_of_any(
+    valkey: EmbeddedValkey, tmp_path: Path, capsys: Capture
+) -> None:
+    generator = FakeGenerator(errors={2: GenerationFailedError("it broke")})
+    with serving(valkey, tmp_path, generator) as served:
+        assert generate(served, tmp_path / "out.wav", "--num-tracks", "2") == ExitCode.FAILED
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "generation_failed"
+    assert not list(tmp_path.glob("*out*"))
+
+
+def listening(served: Served) -> None:
+    """The server's model can encode audio and follow melodies, for a minute."""
+    known = served.platform.services.generations._models
+    heard: dict[str, Any] = {"goes_on_from_audio": True, "takes_melody": True, "max_duration_s": 60.0}
+    known.update({name: replace(spec, **heard) for name, spec in known.items()})

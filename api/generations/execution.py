@@ -13,7 +13,7 @@ import numpy as np
 
 from api.backend import Backend
 from api.clock import Clock
-from api.generations.continuation import sound
+from api.generations.conditioning import Sounds, sounds
 from api.generations.states import Lease
 from api.generations.throughput import Throughput
 from api.generations.view import TrackView
@@ -23,7 +23,7 @@ from api.tasks import stop
 from api.telemetry.validity import Validity
 from api.tracing import TRACEPARENT, current_traceparent, span
 from models.errors import GenerationFailedError, ReplicaLostError, TuttiError
-from models.types import AudioChunk, AudioPrompt, GenerationRequest
+from models.types import DEFAULT_EXTEND_STRIDE_S, AudioChunk, GenerationRequest
 
 
 class Execution:
@@ -52,7 +52,7 @@ class Execution:
         self._audio = audio
         self._throughput = throughput
         self._clock = clock
-        self._continues: AudioPrompt | None = None
+        self._sounds = Sounds()
         self._samples_made = 0
         self._samples_due = 0
         self.first_audio_at: datetime | None = None
@@ -79,7 +79,7 @@ class Execution:
             TuttiError: of the track that failed first; the others are stopped.
         """
         loop = asyncio.get_running_loop()
-        self._continues = await sound(self.lease.view.conditioning, self._audio)
+        self._sounds = await sounds(self.lease.view.conditioning, self._audio)
         began = loop.time()
         made = await self._make_all()
         self.elapsed_s = loop.time() - began
@@ -117,7 +117,9 @@ class Execution:
             sampling=view.sampling,
             trace=self._trace(),
             live=view.mode == "stream",
-            continues=self._continues,
+            continues=self._sounds.continues,
+            extend_stride_s=DEFAULT_EXTEND_STRIDE_S if view.extend_stride_s is None else view.extend_stride_s,
+            melody=self._sounds.melody,
         )
         pcm, validity = bytearray(), Validity()
         last: AudioChunk | None = None

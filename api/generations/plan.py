@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from api.auth.principal import Principal
-from api.generations.continuation import CONTINUATION
-from api.generations.view import CreateGeneration, Mode, track_seed
+from api.generations import conditioning
+from api.generations.steps import SHORTEST_STRIDE_S, WINDOW_S, frames_of, is_windowed, steps_of
+from api.generations.view import CreateGeneration, Mode
 from api.ids import new_id
 from api.limits.tiers import Tier
 from api.schemas.generate import DEFAULT_DURATION_S
+from api.seeds import track_seed
 from api.tracing import entry_traceparent
-from api.uploads.reference import refuse
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError, ModelNotFoundError
 
@@ -28,7 +29,7 @@ class Plan:
     """A wish that can be fulfilled.
 
     Attributes:
-        cost_steps: decoder steps of all tracks, exact.
+        known_frames: of each track, from audio that it goes on from.
     """
 
     wish: CreateGeneration
@@ -36,7 +37,24 @@ class Plan:
     tier: Tier
     duration_s: float
     seed: int
-    cost_steps: int
+    known_frames: int = 0
+
+    @property
+    def cost_steps(self) -> int:
+        """Decoder steps of all tracks."""
+        wish = self.wish
+        one = steps_of(
+            self.duration_s,
+            self.spec,
+            wish.sampling,
+            known_frames=self.known_frames,
+            extend_stride_s=wish.extend_stride_s,
+        )
+        return wish.num_tracks * one
+
+    def with_audio(self, accepted: conditioning.Accepted) -> Plan:
+        """With what was found behind the ids in its wish."""
+        return replace(self, wish=replace(self.wish, conditioning=accepted.kept), known_frames=accepted.known_frames)
 
     @property
     def audio_s(self) -> float:
@@ -56,18 +74,13 @@ def make_plan(wish: CreateGeneration, tier: Tier, models: Mapping[str, ModelSpec
         raise ModelNotFoundError(f"no such model is served here; there are: {', '.join(models)}")
     spec = models[model_id]
     if wish.conditioning:
-        _check_conditioning(wish.conditioning, spec)
+        conditioning.check(wish.conditioning, spec)
     if wish.num_tracks > tier.max_tracks:
         raise InvalidRequestError(f"num_tracks must be at most {tier.max_tracks} in the {tier.name} tier", "num_tracks")
     duration_s = _duration_s(wish.duration_s, spec, tier)
+    _check_stride(wish.extend_stride_s, duration_s, spec)
     seed = secrets.randbelow(_MINTED_SEEDS) if wish.seed is None else wish.seed
-    return Plan(wish, spec, tier, duration_s, seed, wish.num_tracks * steps_of(duration_s, spec))
-
-
-def steps_of(duration_s: float, spec: ModelSpec) -> int:
-    """Decoder steps of one track: its frames, and those by which the last codebook runs behind the first."""
-    largest_delay = spec.num_codebooks // spec.channels - 1
-    return int(duration_s * spec.frame_rate) + largest_delay
+    return Plan(wish, spec, tier, duration_s, seed)
 
 
 def rows_of(
@@ -108,6 +121,7 @@ def rows_of(
         "seed": plan.seed,
         "sampling": asdict(wish.sampling),
         "format": wish.format,
+        "extend_stride_s": wish.extend_stride_s,
         "conditioning": dict(wish.conditioning) if wish.conditioning else None,
         "cost_steps": plan.cost_steps,
         "webhook_url": wish.webhook_url,
@@ -129,11 +143,18 @@ def rows_of(
     return row, tracks
 
 
-def _check_conditioning(conditioning: Mapping[str, Any], spec: ModelSpec) -> None:
-    if "melody" in conditioning:
-        raise refuse(spec.id, "melody")
-    if CONTINUATION in conditioning and not spec.goes_on_from_audio:
-        raise refuse(spec.id, "continuation")
+def _check_stride(asked: float | None, duration_s: float, spec: ModelSpec) -> None:
+    if asked is None:
+        return
+    if not SHORTEST_STRIDE_S <= asked < WINDOW_S:
+        raise InvalidRequestError(
+            f"extend_stride must be at least {SHORTEST_STRIDE_S:g} s and below {WINDOW_S:g} s", "extend_stride"
+        )
+    if not is_windowed(duration_s, spec):
+        raise InvalidRequestError(
+            f"extend_stride is for tracks longer than {WINDOW_S:g} s, and this one has {duration_s:g} s: leave it out",
+            "extend_stride",
+        )
 
 
 def _duration_s(asked: float | None, spec: ModelSpec, tier: Tier) -> float:
@@ -146,6 +167,6 @@ def _duration_s(asked: float | None, spec: ModelSpec, tier: Tier) -> float:
         raise InvalidRequestError(
             f"duration must be at most {tier.max_duration_s:g} s in the {tier.name} tier", "duration"
         )
-    if int(asked * spec.frame_rate) < 1:
+    if frames_of(asked, spec) < 1:
         raise InvalidRequestError(f"duration must be at least {1 / spec.frame_rate:g} s (one frame)", "duration")
     return asked

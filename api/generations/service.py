@@ -4,53 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth.principal import Principal
 from api.cache.bus import Bus
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
 from api.generations import doorbells, rows, states
+from api.generations.accepting import Acceptance, Call
 from api.generations.arrivals import ModelArrivals
-from api.generations.continuation import CONTINUATION, accepted, known_frames
-from api.generations.plan import Plan, make_plan, rows_of
 from api.generations.states import Change
 from api.generations.view import Created, CreateGeneration, GenerationView, Mode, State
-from api.limits import Limits, Newcomer, concurrency, idempotency, quota
-from api.limits.idempotency import Claim
+from api.limits import Limits
 from api.settings import Settings
 from api.store.database import Database
 from api.store.errors import StoreError
 from api.streams import keys
 from api.tasks import cancel_later, to_the_end
 from api.tracing import span
-from api.uploads.reference import resolve
 from models.catalog import ModelSpec
 
 MAX_WAIT_S = 60.0
 _LOOK_EVERY_S = 1.0  # while waiting, when no doorbell comes
-_ACCEPTED = 202
-
-
-@dataclass(slots=True)
-class _Call:
-    """A create on its way.
-
-    Attributes:
-        generation_id: all is written; only the commit is left, if there was not one before.
-        replayed: it had been accepted before.
-    """
-
-    principal: Principal
-    wish: CreateGeneration
-    mode: Mode
-    idempotency_key: str | None
-    request_hash: str
-    request_id: str
-    generation_id: str | None = None
-    replayed: bool = False
 
 
 class GenerationService:
@@ -80,7 +54,7 @@ class GenerationService:
         self._bus = bus
         self._limits = limits
         self._models = dict(models)
-        self._settings = settings
+        self._acceptance = Acceptance(db, limits, self._models, settings, clock)
         self._clock = clock
         self._ringing: set[asyncio.Task[bool]] = set()
 
@@ -105,7 +79,7 @@ class GenerationService:
             ApiError: quota_exceeded, concurrency_limit_exceeded, system_overloaded, idempotency_key_reused,
                 idempotency_in_flight.
         """
-        call = _Call(principal, wish, mode, idempotency_key, request_hash, request_id)
+        call = Call(principal, wish, mode, idempotency_key, request_hash, request_id)
         with span("admission", mode=mode):
             try:
                 return await self._create(call)
@@ -117,11 +91,10 @@ class GenerationService:
                 cancel_later()
                 return created
 
-    async def _create(self, call: _Call) -> Created:
-        tier = self._limits.tier(call.principal.tier)
-        plan = make_plan(call.wish, tier, self._models, self._settings.default_model or next(iter(self._models)))
+    async def _create(self, call: Call) -> Created:
+        plan = self._acceptance.plan(call)
         try:
-            generation_id = await self._admit(call, plan)
+            generation_id = await self._acceptance.admit(call, plan)
         except ApiError as refusal:
             if refusal.code == ErrorCode.SYSTEM_OVERLOADED:  # what there is no room for is asked for all the same
                 self.arrivals.add(plan.spec.id, plan.audio_s)
@@ -131,36 +104,7 @@ class GenerationService:
             self._ring(doorbells.JOBS, b"")
         return Created(await self.get(call.principal, generation_id), call.replayed)
 
-    async def _admit(self, call: _Call, plan: Plan) -> str:
-        """Its id."""
-        await self._limits.backlogs.refresh(self._db, self._clock())
-        if call.idempotency_key is None:
-            self._limits.admission.check_early(_newcomer(call.principal, plan, call.mode))
-        async with self._db.begin() as conn:
-            claim = await self._claim(conn, call)
-            if claim is not None and claim.replay is not None:
-                generation_id = claim.replay.resource_id
-                assert generation_id is not None, "what was stored under a key of this route names it"
-                call.replayed = True
-            else:
-                generation_id = await self._accept(conn, call, await self._continued(conn, call, plan))
-                if claim is not None:
-                    await idempotency.complete(conn, claim, status=_ACCEPTED, body=None, resource_id=generation_id)
-            call.generation_id = generation_id
-        return generation_id
-
-    async def _continued(self, conn: AsyncConnection, call: _Call, plan: Plan) -> Plan:
-        """The plan, with where the audio lies that it goes on from, if it does."""
-        if not plan.wish.conditioning:
-            return plan
-        ref = plan.wish.conditioning[CONTINUATION]
-        reference = await resolve(conn, call.principal.account_id, ref, self._clock())
-        conditioning = accepted(reference, plan.spec, plan.duration_s)
-        known = plan.wish.num_tracks * known_frames(reference, plan.spec)
-        wish = replace(plan.wish, conditioning=conditioning)
-        return replace(plan, wish=wish, cost_steps=plan.cost_steps - known)
-
-    async def _committed(self, call: _Call) -> Created | None:
+    async def _committed(self, call: Call) -> Created | None:
         """What has become of a call that was given up; None: it was not committed, or nobody can say."""
         assert call.generation_id is not None
         try:
@@ -219,30 +163,6 @@ class GenerationService:
         await asyncio.gather(*self._ringing, return_exceptions=True)
 
     # ------------------------------------------------------------------------------------------- parts
-    async def _claim(self, conn: AsyncConnection, call: _Call) -> Claim | None:
-        if call.idempotency_key is None:
-            return None
-        account_id = call.principal.account_id
-        return await idempotency.claim(conn, account_id, call.idempotency_key, call.request_hash, self._clock())
-
-    async def _accept(self, conn: AsyncConnection, call: _Call, plan: Plan) -> str:
-        principal, mode = call.principal, call.mode
-        account_id, tier, now = principal.account_id, plan.tier, self._clock()
-        await concurrency.check(conn, account_id, tier, mode)
-        await self._limits.admission.check(conn, _newcomer(principal, plan, mode))
-        windows = (
-            []
-            if principal.test_mode
-            else await quota.reserve(conn, account_id, tier, generations=1, audio_s=plan.audio_s, now=now)
-        )
-        expiry_s = self._settings.stream_queue_expiry_s if mode == "stream" else tier.queue_expiry_s
-        row, tracks = rows_of(
-            plan, principal, mode, call.request_id, now, queue_expiry_s=expiry_s, quota_windows=windows
-        )
-        await states.create(conn, row, tracks)
-        generation_id: str = row["id"]
-        return generation_id
-
     async def _look(self, generation_id: str, account_id: str | None) -> GenerationView | None:
         async with self._db.read() as conn:
             view = await rows.read(conn, generation_id, account_id)
@@ -271,9 +191,3 @@ class GenerationService:
         task = asyncio.create_task(self._bus.publish(channel, payload))
         self._ringing.add(task)
         task.add_done_callback(self._ringing.discard)
-
-
-def _newcomer(principal: Principal, plan: Plan, mode: Mode) -> Newcomer:
-    return Newcomer(
-        principal.account_id, plan.spec.id, plan.tier, mode, plan.cost_steps, plan.wish.num_tracks, plan.audio_s
-    )

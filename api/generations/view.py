@@ -11,7 +11,7 @@ from typing import Any, Self
 from sqlalchemy import RowMapping
 
 from autoscaling import fairness
-from models.types import MAX_SEED, SamplingParams
+from models.types import SamplingParams
 
 Mode = fairness.Mode
 
@@ -46,7 +46,8 @@ class CreateGeneration:
         duration_s: seconds of each track; None: the default, or the model's maximum if that is less.
         seed: of track 0; None: one is minted. Track i has seed + i, modulo 2**63.
         format: of the links handed out.
-        conditioning: melody or continuation, by id; None: text only.
+        extend_stride_s: seconds by which each window of a track longer than one moves on; None: the default.
+        conditioning: melody, continuation, by id; None: text only.
     """
 
     prompt: str
@@ -56,6 +57,7 @@ class CreateGeneration:
     seed: int | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     format: str = "wav"
+    extend_stride_s: float | None = None
     conditioning: Mapping[str, Any] | None = None
     campaign_id: str | None = None
     client_id: str | None = None
@@ -127,6 +129,7 @@ class GenerationView:
     seed: int
     sampling: SamplingParams
     format: str
+    extend_stride_s: float | None
     conditioning: Mapping[str, Any] | None
     cost_steps: int
     campaign_id: str | None
@@ -178,8 +181,3 @@ class Created:
 
     view: GenerationView
     replayed: bool = False
-
-
-def track_seed(seed: int, position: int) -> int:
-    """The seed of one track, within what a generator takes."""
-    return (seed + position) % (MAX_SEED + 1)

@@ -11,43 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import Literal, TypedDict
+from typing import TypedDict
 
-from sqlalchemy import (
-    ColumnElement,
-    Executable,
-    Float,
-    Integer,
-    RowMapping,
-    String,
-    Update,
-    and_,
-    bindparam,
-    case,
-    delete,
-    false,
-    literal,
-    or_,
-    select,
-    true,
-    union_all,
-    update,
-)
+from sqlalchemy import RowMapping, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import ApiError, ErrorCode
-from api.limits.sql import insert_into
+from api.limits.quota_sql import EPSILON_S, WINDOWS, WindowName, giving_back, reserving
 from api.limits.tiers import Tier
 from api.store.schema import generations as generations_table
 from api.store.schema import usage_windows as table
-from api.store.types import UtcDateTime
 
-WindowName = Literal["hour", "day", "month"]
-WINDOWS: tuple[WindowName, ...] = ("hour", "day", "month")
-
-_RESERVED = ["account_id", "window", "starts_at", "generations", "audio_s"]
-_EPSILON_S = 1e-6  # sums of durations are floats: ten times 0.1 must fit into 1
 _KEPT = {"hour": timedelta(days=2), "day": timedelta(days=62), "month": timedelta(days=800)}
 
 
@@ -97,7 +71,7 @@ async def reserve(
             )
     counts = {window: _generations_limit(tier, window) for window in WINDOWS}
     audio = {window: _audio_limit(tier, window) for window in WINDOWS}
-    statement = _reserving(
+    statement = reserving(
         conn.dialect.name,
         frozenset(window for window in WINDOWS if counts[window] is not None),
         frozenset(window for window in WINDOWS if audio[window] is not None),
@@ -105,7 +79,7 @@ async def reserve(
     named = {
         **{f"{window}_starts_at": at for window, at in starts.items()},
         **{f"{window}_generations": limit for window, limit in counts.items() if limit is not None},
-        **{f"{window}_audio_s": limit + _EPSILON_S for window, limit in audio.items() if limit is not None},
+        **{f"{window}_audio_s": limit + EPSILON_S for window, limit in audio.items() if limit is not None},
     }
     counted = await conn.execute(
         statement, {**named, "account_id": account_id, "taken": generations, "taken_audio_s": audio_s}
@@ -139,7 +113,7 @@ async def refund(conn: AsyncConnection, generation_id: str) -> bool:
     reservations: list[Reservation] = row.quota_windows
     for each in sorted(reservations, key=lambda one: WINDOWS.index(one["window"])):
         starts_at = datetime.fromisoformat(each["starts_at"])
-        await conn.execute(_give_back(row.account_id, each["window"], starts_at, each["generations"], each["audio_s"]))
+        await conn.execute(giving_back(row.account_id, each["window"], starts_at, each["generations"], each["audio_s"]))
     return True
 
 
@@ -193,57 +167,7 @@ def _audio_limit(tier: Tier, window: WindowName) -> float | None:
 
 def _fits(tier: Tier, window: WindowName, generations: int, audio_s: float) -> bool:
     count, audio = _generations_limit(tier, window), _audio_limit(tier, window)
-    return (count is None or generations <= count) and (audio is None or audio_s <= audio + _EPSILON_S)
-
-
-@cache
-def _reserving(dialect: str, counted: frozenset[WindowName], measured: frozenset[WindowName]) -> Executable:
-    """One row for each window, made or counted up where there is room; returns the windows in which there was.
-
-    Built once: SQLAlchemy compiles an INSERT with several VALUES anew at every call, so the rows are a SELECT.
-
-    Args:
-        counted, measured: the windows with a limit on generations, and on seconds of audio.
-    """
-    taken, taken_audio_s = bindparam("taken", type_=Integer), bindparam("taken_audio_s", type_=Float)
-    rows = [
-        select(
-            bindparam("account_id", type_=String),
-            literal(window, String),
-            bindparam(f"{window}_starts_at", type_=UtcDateTime),
-            taken,
-            taken_audio_s,
-        ).where(true())  # without a WHERE, SQLite would take ON CONFLICT for the condition of a join
-        for window in WINDOWS
-    ]
-    statement = insert_into(dialect, table).from_select(_RESERVED, union_all(*rows))
-    room = [(table.c.window == window, _room(window, window in counted, window in measured)) for window in WINDOWS]
-    return statement.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={"generations": table.c.generations + taken, "audio_s": table.c.audio_s + taken_audio_s},
-        where=case(*room, else_=false()),
-    ).returning(table.c.window)
-
-
-def _room(window: WindowName, counted: bool, measured: bool) -> ColumnElement[bool]:
-    room: list[ColumnElement[bool]] = []
-    if counted:
-        taken = bindparam("taken", type_=Integer)
-        room.append(table.c.generations + taken <= bindparam(f"{window}_generations", type_=Integer))
-    if measured:
-        taken_s = bindparam("taken_audio_s", type_=Float)
-        room.append(table.c.audio_s + taken_s <= bindparam(f"{window}_audio_s", type_=Float))
-    return and_(true(), *room)
-
-
-def _give_back(account_id: str, window: WindowName, starts_at: datetime, generations: int, audio_s: float) -> Update:
-    left_s = table.c.audio_s - audio_s
-    # Sums of floats: what is left of nothing is nothing.
-    return (
-        update(table)
-        .where(table.c.account_id == account_id, table.c.window == window, table.c.starts_at == starts_at)
-        .values(generations=table.c.generations - generations, audio_s=case((left_s < _EPSILON_S, 0.0), else_=left_s))
-    )
+    return (count is None or generations <= count) and (audio is None or audio_s <= audio + EPSILON_S)
 
 
 async def _exceeded(

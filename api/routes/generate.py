@@ -12,10 +12,10 @@ from api.auth.policy import require
 from api.auth.principal import Principal, Scope
 from api.errors import ErrorCode
 from api.formats.audio import LiveFormat, live_encoder
-from api.generations.view import CreateGeneration
 from api.limits.door import decided
 from api.limits.idempotency import HEADER, REPLAYED, request_hash, validate_key
 from api.negotiation import MEDIA_TYPES, choose_format
+from api.routes.generations import checked_url
 from api.schemas.errors import error_responses
 from api.schemas.generate import GenerateBody
 from api.services import Provided
@@ -65,6 +65,10 @@ _AUDIO: dict[int | str, dict[str, Any]] = {
         ErrorCode.UNAUTHENTICATED,
         ErrorCode.PERMISSION_DENIED,
         ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.WEBHOOK_URL_REFUSED,
+        ErrorCode.CONDITIONING_UNSUPPORTED,
+        ErrorCode.AUDIO_NOT_FOUND,
+        ErrorCode.AUDIO_NOT_READY,
         ErrorCode.NOT_ACCEPTABLE,
         ErrorCode.PAYLOAD_TOO_LARGE,
         ErrorCode.QUOTA_EXCEEDED,
@@ -112,7 +116,7 @@ async def stream(
     key = validate_key(idempotency_key)
     created = await services.generations.create(
         principal,
-        _wish(body, audio_format),
+        body.wish(audio_format, await checked_url(services, body.webhook_url)),
         mode="stream",
         idempotency_key=key,
         request_hash=request_hash("POST", _ROUTE, {**body.model_dump(mode="json"), "format": audio_format}),
@@ -143,14 +147,3 @@ def _check_carries(audio_format: LiveFormat, spec: ModelSpec) -> None:
         InvalidRequestError: the format can not carry the model's sample rate.
     """
     live_encoder(audio_format, spec.sample_rate, spec.channels, spec.sample_rate)
-
-
-def _wish(body: GenerateBody, audio_format: LiveFormat) -> CreateGeneration:
-    return CreateGeneration(
-        prompt=body.prompt,
-        model_id=body.model,
-        duration_s=body.duration,
-        seed=body.seed,
-        sampling=body.sampling(),
-        format=audio_format,
-    )

@@ -17,7 +17,7 @@ from api.limits.idempotency import HEADER, REPLAYED, request_hash, validate_key
 from api.schemas.errors import error_responses
 from api.schemas.generation_body import GenerationBody
 from api.schemas.generations import GENERATION_ID, Generation, path_of, present
-from api.services import Provided
+from api.services import Provided, Services
 from api.telemetry.requests import note_accepted, note_model
 
 router = APIRouter(prefix="/api/v1", tags=["generations"])
@@ -81,7 +81,7 @@ async def create(
         note_model(request, model_id)
     created = await services.generations.create(
         principal,
-        body.wish(await _checked(services, body.webhook_url)),
+        body.tracks(await checked_url(services, body.webhook_url)),
         mode="async",
         idempotency_key=validate_key(idempotency_key),
         request_hash=request_hash("POST", _ROUTE, body.model_dump(mode="json")),
@@ -130,7 +130,7 @@ async def cancel(
     return present(view, services.settings.public_url)
 
 
-async def _checked(services: Provided, webhook_url: str | None) -> str | None:
+async def checked_url(services: Services, webhook_url: str | None) -> str | None:
     return await services.webhooks.check_url(webhook_url) if webhook_url is not None else None
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from api.auth.identity import Account
 from api.auth.principal import Principal, PrincipalKind, Role, Scope
 from api.limits.quota import Usage as UsedWindow
-from api.limits.quota import WindowName
+from api.limits.quota_sql import WindowName
 from api.limits.tiers import Tier as TierLimits
 from api.schemas.rules import filled
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from api.formats.audio import LiveFormat
+from api.formats.base import AudioFormat
+from api.generations.conditioning import LONGEST_MELODY_S
+from api.generations.steps import SHORTEST_STRIDE_S, WINDOW_S
+from api.generations.view import CreateGeneration
 from api.redaction import hide
-from models.types import MAX_PROMPT_CHARACTERS, MAX_SEED, SamplingParams
+from api.schemas.rules import one_line, storable
+from api.webhooks.targets import MAX_URL_CHARACTERS
+from models.types import DEFAULT_EXTEND_STRIDE_S, MAX_PROMPT_CHARACTERS, MAX_SEED, SamplingParams
 
 DEFAULT_DURATION_S = 10.0
 MAX_TOP_K = 65_536
@@ -19,6 +25,16 @@ PLAIN_EXAMPLE: JsonDict = {"prompt": "a warm lo-fi beat with soft piano and viny
 FULL_EXAMPLE: JsonDict = {"prompt": "driving techno, 128 bpm, deep bass, no vocals", "model": "tiny", "duration": 12.5}
 _DEFAULT = SamplingParams()
 _LINE_BREAKS_AND_TAB = "\t\n\r"
+MAX_METADATA_KEYS = 50
+_SAFE_INTEGER = 2**53
+_CONDITIONING = ("melody", "continuation", "style")
+
+_Label = Annotated[str, AfterValidator(one_line), Field(min_length=1, max_length=200)]
+_Key = Annotated[str, AfterValidator(one_line), Field(min_length=1, max_length=40)]
+_Text = Annotated[str, AfterValidator(storable), Field(max_length=500)]
+_Integer = Annotated[int, Field(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)]
+_Number = Annotated[float, Field(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER, allow_inf_nan=False)]
+_Audio = Annotated[str, Field(pattern="^(trk|upl)_[0-9a-f]{24}$")]
 
 
 def _readable(prompt: str) -> str:
@@ -83,6 +99,62 @@ class MusicBody(BaseModel):
         description="Choose among the likeliest tokens of this total probability; above 0, top_k is ignored",
     )
     greedy: bool = Field(default=_DEFAULT.greedy, description="Always the likeliest token: no chance involved")
+    extend_stride: float | None = Field(
+        default=None,
+        ge=SHORTEST_STRIDE_S,
+        lt=WINDOW_S,
+        allow_inf_nan=False,
+        description=f"Only for tracks longer than {WINDOW_S:g} s, which are made window by window: seconds from one "
+        f"window to the next, which goes on from the rest; left out: {DEFAULT_EXTEND_STRIDE_S:g}",
+    )
+    continuation: _Audio | None = Field(
+        default=None,
+        description=f"A track or upload of yours, at most {WINDOW_S:g} s, that is carried on: it begins the new tracks "
+        "and counts toward their duration",
+    )
+    melody: _Audio | None = Field(
+        default=None,
+        description=f"A track or upload of yours, at most {LONGEST_MELODY_S:g} s, whose tune is followed; beyond its "
+        "end it begins anew",
+    )
+    style: _Audio | None = Field(
+        default=None, description="A track or upload of yours that the new tracks are to sound like"
+    )
+    webhook_url: Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARACTERS)] | None = Field(
+        default=None, description="Told of the end of this generation, besides the account's webhooks"
+    )
+    campaign_id: _Label | None = Field(default=None, description="In your own words, for filters")
+    client_id: _Label | None = Field(default=None, description="In your own words, for filters")
+    brief_id: _Label | None = Field(default=None, description="In your own words, for filters")
+    collection: _Label | None = Field(default=None, description="In your own words, for filters")
+    metadata: dict[_Key, _Text | bool | _Integer | _Number] = Field(
+        default_factory=dict, max_length=MAX_METADATA_KEYS, description="Kept with every track and given back"
+    )
+
+    def wish(self, audio_format: AudioFormat, webhook_url: str | None = None) -> CreateGeneration:
+        """What the service is asked for: one track.
+
+        Args:
+            audio_format: as chosen.
+            webhook_url: as checked.
+        """
+        conditioning = {name: getattr(self, name) for name in _CONDITIONING if getattr(self, name)}
+        return CreateGeneration(
+            prompt=self.prompt,
+            model_id=self.model,
+            duration_s=self.duration,
+            seed=self.seed,
+            sampling=self.sampling(),
+            format=audio_format,
+            extend_stride_s=self.extend_stride,
+            conditioning=conditioning or None,
+            campaign_id=self.campaign_id,
+            client_id=self.client_id,
+            brief_id=self.brief_id,
+            collection=self.collection,
+            metadata=self.metadata,
+            webhook_url=webhook_url,
+        )
 
     def sampling(self) -> SamplingParams:
         return SamplingParams(
@@ -92,6 +164,12 @@ class MusicBody(BaseModel):
             top_p=self.top_p,
             greedy=self.greedy,
         )
+
+
+def _one(num_tracks: object) -> object:
+    if num_tracks is True or (isinstance(num_tracks, int) and num_tracks > 1):
+        raise PydanticCustomError("one_track", "A stream is one track: POST /api/v1/generate makes several at once")
+    return num_tracks
 
 
 class GenerateBody(MusicBody):
@@ -119,4 +197,7 @@ class GenerateBody(MusicBody):
         default=None,
         description="wav (16-bit PCM), flac (16-bit), mp3 (192 kbit/s), opus (Ogg, 48 kHz) or pcm (raw little-endian "
         "signed 16-bit, channels interleaved); left out: by the Accept header, else wav",
+    )
+    num_tracks: Annotated[Literal[1], BeforeValidator(_one)] = Field(
+        default=1, description="A stream is one track; POST /api/v1/generate makes several at once"
     )

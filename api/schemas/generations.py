@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from api.generations.conditioning import melody_heard_s
 from api.generations.view import GenerationView, State, TrackView
 from api.schemas.audio_facts import Channels, Duration, Loudness, Peak, SampleRate, Sha256, TotalSamples
 from api.schemas.rules import filled
@@ -29,7 +30,18 @@ class Parameters(BaseModel):
     top_p: float
     greedy: bool
     format: str
+    extend_stride: float | None = Field(default=None, description="As asked for; null: the default, or one window")
     continuation: str | None = Field(default=None, description="The track or upload that they go on from")
+    melody: str | None = Field(default=None, description="The track or upload whose tune they follow")
+
+
+class MelodyHeard(BaseModel):
+    """What was made of the melody."""
+
+    duration: float = Field(description="Seconds of it, from its beginning, that can be heard in a track")
+    source_separation: Literal["none"] = Field(
+        description="How voices were taken out of it before its tune was looked for; none: they were not"
+    )
 
 
 class TrackLinks(BaseModel):
@@ -76,6 +88,7 @@ class Generation(BaseModel):
     mode: str = Field(description="async, or stream for one made by POST /api/v1/generate/stream")
     test_mode: bool = Field(description="Made with a test key: not counted against the quota")
     parameters: Parameters
+    melody: MelodyHeard | None = Field(default=None, description="How the melody is listened to, if there is one")
     tracks: list[GenerationTrack]
     created_at: datetime
     started_at: datetime | None
@@ -115,7 +128,12 @@ def present(view: GenerationView, base_url: str | None = None) -> Generation:
         audio=[each.links.audio for each in tracks],
         cancel=None if view.is_terminal else f"{here}/cancel",
     )
-    shown = {"parameters": _parameters(view), "error": _error(view), "metadata": dict(view.metadata)}
+    shown = {
+        "parameters": _parameters(view),
+        "melody": _melody(view),
+        "error": _error(view),
+        "metadata": dict(view.metadata),
+    }
     return filled(Generation, view, tracks=tracks, links=links, **shown)
 
 
@@ -132,10 +150,19 @@ def _error(view: GenerationView) -> GenerationError | None:
 
 
 def _parameters(view: GenerationView) -> Parameters:
-    named = {"model": view.model_id, "duration": view.duration_s}
+    named: dict[str, Any] = {"model": view.model_id, "duration": view.duration_s}
     kept = {name: getattr(view, name) for name in ("prompt", "num_tracks", "seed", "format")}
-    continuation = None if view.conditioning is None else view.conditioning.get("continuation")
-    return filled(Parameters, view.sampling, continuation=continuation, **named, **kept)
+    named |= {"extend_stride": view.extend_stride_s}
+    asked = view.conditioning or {}
+    audio = {name: asked.get(name) for name in ("continuation", "melody")}
+    return filled(Parameters, view.sampling, **named, **kept, **audio)
+
+
+def _melody(view: GenerationView) -> MelodyHeard | None:
+    heard_s = melody_heard_s(view.conditioning)
+    if view.conditioning is None or heard_s is None:
+        return None
+    return MelodyHeard(duration=round(heard_s, 3), source_separation=view.conditioning["source_separation"])
 
 
 def _track(track: TrackView, link: str) -> GenerationTrack:

@@ -8,19 +8,38 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from api.formats.audio import FORMATS
+from api.generations.steps import SHORTEST_STRIDE_S, WINDOW_S, is_windowed
 from api.limits.tiers import Tier
 from api.readiness import ModelState
 from api.schemas.generate import GenerateBody
 from models.catalog import ModelSpec
+from models.types import DEFAULT_EXTEND_STRIDE_S
 
 _SAMPLING_NAMES = ("guidance", "temperature", "top_k", "top_p", "greedy")
-_SCHEMA_KEYS = ("type", "default", "minimum", "maximum", "exclusiveMinimum", "description")
+_SCHEMA_KEYS = ("type", "default", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "description")
 
 
 class ModelHealth(BaseModel):
     ready: bool = Field(description="A request would be served now")
     reason: str | None = Field(default=None, description="Why not, if not")
     replicas: int = Field(description="Copies that are loaded and serve now")
+
+
+class ModelTakes(BaseModel):
+    """Audio that a generation of the model may refer to; what it does not take is refused."""
+
+    continuation: bool = Field(description="Music to go on from")
+    melody: bool = Field(description="Music whose tune is followed")
+    style: bool = Field(description="Music to sound like")
+
+
+class ExtendStride(BaseModel):
+    """`extend_stride`: seconds from one window to the next."""
+
+    minimum: float
+    below: float = Field(description="It must be less than this, which is how long a window is")
+    default: float
+    longer_than: float = Field(description="It is taken for tracks that are longer than this only")
 
 
 class ModelTier(BaseModel):
@@ -43,6 +62,8 @@ class Model(BaseModel):
     channels: int = Field(description="1 mono, 2 stereo")
     frame_rate: float = Field(description="Token frames per second; durations are rounded down to whole frames")
     num_codebooks: int
+    takes: ModelTakes
+    extend_stride: ExtendStride | None = Field(description="null: its tracks are never made window by window")
     formats: list[str] = Field(description="What `format` may be")
     parameters: dict[str, Any] = Field(description="Sampling parameters with their ranges and defaults")
     tiers: list[ModelTier] = Field(description="What each tier may ask of it")
@@ -65,6 +86,8 @@ def describe(model_id: str, spec: ModelSpec, tiers: Iterable[Tier], state: Model
         channels=spec.channels,
         frame_rate=spec.frame_rate,
         num_codebooks=spec.num_codebooks,
+        takes=ModelTakes(continuation=spec.goes_on_from_audio, melody=spec.takes_melody, style=False),
+        extend_stride=_extend_stride(spec),
         formats=list(FORMATS),
         parameters=_sampling_parameters(),
         tiers=[
@@ -80,6 +103,14 @@ def describe(model_id: str, spec: ModelSpec, tiers: Iterable[Tier], state: Model
             reason=state.ready if isinstance(state.ready, str) else None,
             replicas=state.replicas,
         ),
+    )
+
+
+def _extend_stride(spec: ModelSpec) -> ExtendStride | None:
+    if not is_windowed(spec.max_duration_s, spec):
+        return None
+    return ExtendStride(
+        minimum=SHORTEST_STRIDE_S, below=WINDOW_S, default=DEFAULT_EXTEND_STRIDE_S, longer_than=WINDOW_S
     )
 
 

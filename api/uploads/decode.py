@@ -25,6 +25,7 @@ MEMORY_BYTES = 768 * 2**20
 CPU_S = 20
 MAX_RATE = 48_000
 _BLOCK = 65_536
+INAUDIBLE = 1e-4  # of full scale: −80 dB
 _MAX_PEAK = 16.0  # +24 dB over full scale: such samples are not in [-1, 1] by intention
 _OPENED_AS = {"wav": {"WAV", "WAVEX"}, "flac": {"FLAC"}, "mp3": {"MP3"}, "ogg": {"OGG"}}
 
@@ -65,8 +66,11 @@ def decode(data: bytes, limits: Limits) -> tuple[int, FloatSamples]:
         raise DecodeError("empty")
     if limits.declared_samples is not None and len(samples) != limits.declared_samples:
         raise DecodeError("truncated")
-    if not np.isfinite(samples).all() or np.abs(samples).max() > _MAX_PEAK:
+    peak = np.abs(samples).max()
+    if not np.isfinite(peak) or peak > _MAX_PEAK:
         raise DecodeError("numbers")
+    if peak < INAUDIBLE:
+        raise DecodeError("silent")
     return min(rate, MAX_RATE), _at_most_48_khz(samples, rate)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from api.errors import ApiError
 from api.uploads.probe import MAX_CHANNELS, Probed, too_long, unreadable
 
 CHILDREN = 2
@@ -27,6 +28,7 @@ _PROGRAM = (
 _WHY = {
     "damaged": "it is damaged; export it anew, as WAV or FLAC",
     "empty": "it holds no sound",
+    "silent": "it holds nothing but silence",
     "truncated": "it holds less or more than its header says; export it anew",
     "numbers": "its samples are not numbers between -1 and 1",
 }
@@ -91,16 +93,19 @@ class Decoder:
     def _checked(self, answer: bytes) -> Decoded:
         line, _, pcm = answer.partition(b"\n")
         said = _parse(line)
-        if said.get("error") == "too_long":
-            raise too_long(self._max_duration_s)
         if "error" in said:
-            raise unreadable(_WHY.get(str(said["error"]), _WHY["damaged"]))
+            raise refusal(str(said["error"]), self._max_duration_s)
         rate, channels, total = (said.get(name) for name in ("sample_rate", "channels", "total_samples"))
         if not (isinstance(rate, int) and isinstance(channels, int) and isinstance(total, int)):
             raise unreadable(_WHY["damaged"])
         if total < 1 or len(pcm) != total * channels * _SAMPLE_BYTES:
             raise unreadable(_WHY["damaged"])
         return Decoded(rate, channels, total, pcm)
+
+
+def refusal(word: str, max_duration_s: float) -> ApiError:
+    """What to raise for a decoder's word."""
+    return too_long(max_duration_s) if word == "too_long" else unreadable(_WHY.get(word, _WHY["damaged"]))
 
 
 def _feed(pipe: IO[bytes], data: bytes) -> None:

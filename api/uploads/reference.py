@@ -1,4 +1,4 @@
-"""``melody`` and ``continuation``: audio that a generation refers to, by the id of an upload or of an own track."""
+"""``melody``, ``continuation``, ``style``: audio that a generation refers to, by the id of an upload or own track."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from api.clock import utc_now
 from api.errors import ApiError, ErrorCode
 from api.gallery import tracks
 from api.uploads import service
+from api.uploads.decode import INAUDIBLE
 
-Use = Literal["melody", "continuation"]
+Use = Literal["melody", "continuation", "style"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Reference:
     Attributes:
         id: of the track or upload.
         sample_rate: Hz.
+        peak: largest absolute sample; None: of an upload, which is never silent.
     """
 
     id: str
@@ -31,6 +33,11 @@ class Reference:
     sample_rate: int
     channels: int
     total_samples: int
+    peak: float | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        return self.peak is not None and self.peak < INAUDIBLE
 
     @property
     def duration_s(self) -> float:
@@ -48,12 +55,13 @@ async def resolve(conn: AsyncConnection, account_id: str, ref: str, now: datetim
             audio_not_ready: the track has no audio.
     """
     if ref.startswith("upl_"):
-        row = await service.find(conn, account_id, ref, now or utc_now())
+        row, peak = await service.find(conn, account_id, ref, now or utc_now()), None
     else:
         row = await tracks.get(conn, account_id, ref)
+        peak = row.peak
     if row.object_key is None:
         raise ApiError(ErrorCode.AUDIO_NOT_READY)
-    return Reference(row.id, row.account_id, row.object_key, row.sample_rate, row.channels, row.total_samples)
+    return Reference(row.id, row.account_id, row.object_key, row.sample_rate, row.channels, row.total_samples, peak)
 
 
 def refuse(model_id: str, use: Use) -> ApiError:

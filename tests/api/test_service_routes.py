@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
@@ -28,6 +29,17 @@ async def test_models_are_described_without_the_machine(make_platform: MakePlatf
     assert listed[0]["tiers"][0] == {"name": "free", "max_duration": 30.0, "max_tracks": 2}
     assert "/checkpoints" not in json.dumps(listed)
     assert (await get(app, "/api/v1/models/small")).json() == listed[1]
+
+
+async def test_models_say_what_they_take(make_platform: MakePlatform) -> None:
+    app = (await make_platform(FakeGenerator(), FakeGenerator(), max_duration_s=60.0)).app
+    models = app.state.services.models
+    models["small"] = replace(models["small"], goes_on_from_audio=True, takes_melody=True, max_duration_s=30.0)
+    tiny, small = (await get(app, "/api/v1/models")).json()["data"]
+    assert tiny["takes"] == {"continuation": False, "melody": False, "style": False}
+    assert tiny["extend_stride"] == {"minimum": 5.0, "below": 30.0, "default": 18.0, "longer_than": 30.0}
+    assert small["takes"] == {"continuation": True, "melody": True, "style": False}
+    assert small["extend_stride"] is None
 
 
 @pytest.mark.parametrize(

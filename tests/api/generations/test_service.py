@@ -12,7 +12,6 @@ from sqlalchemy import func, select
 from api.auth.principal import Principal
 from api.errors import ApiError, ErrorCode
 from api.generations import states
-from api.generations.plan import steps_of
 from api.generations.view import Created, CreateGeneration, State
 from api.ids import new_id
 from api.limits import idempotency
@@ -120,7 +119,7 @@ async def test_what_model_or_tier_do_not_allow_is_named(bench: Bench, wish: dict
     assert await count(bench, generations) == 0
 
 
-@pytest.mark.parametrize("use", ["melody", "continuation"])
+@pytest.mark.parametrize("use", ["melody", "continuation", "style"])
 async def test_a_model_that_plays_from_words_only_takes_no_audio(bench: Bench, use: str) -> None:
     with pytest.raises(ApiError, match=f"tiny can not take a {use}") as refused:
         await create(bench, await bench.account(), replace(WISH, conditioning={use: "trk_1"}))
@@ -138,12 +137,6 @@ async def test_a_tier_may_allow_less_than_the_model(make_bench: MakeBench) -> No
 async def test_an_unknown_model_is_refused_with_those_there_are(bench: Bench) -> None:
     with pytest.raises(ModelNotFoundError, match="tiny, small"):
         await create(bench, await bench.account(), replace(WISH, model_id="huge"))
-
-
-@pytest.mark.parametrize(("channels", "codebooks"), [(1, 4), (2, 8)])
-def test_steps_are_frames_and_the_delay_of_the_last_codebook(channels: int, codebooks: int) -> None:
-    model = replace(spec(channels=channels), num_codebooks=codebooks)
-    assert steps_of(1.0, model) == 53
 
 
 # --------------------------------------------------------------------------------------------- refusing

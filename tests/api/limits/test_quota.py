@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from api.errors import ApiError, ErrorCode
 from api.limits import quota
 from api.limits.quota import Reservation
+from api.limits.quota_sql import WINDOWS, WindowName
 from api.limits.tiers import Tier
 from api.store import schema
 from api.store.database import Database
@@ -213,8 +214,8 @@ async def test_old_windows_are_removed(database: Database, account: str) -> None
 instants = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
-@given(instants, st.sampled_from(quota.WINDOWS))
-def test_windows_follow_each_other(now: datetime, window: quota.WindowName) -> None:
+@given(instants, st.sampled_from(WINDOWS))
+def test_windows_follow_each_other(now: datetime, window: WindowName) -> None:
     start, end = quota.window_start(window, now), quota.window_end(window, now)
     assert start <= now < end
     assert quota.window_start(window, end) == end

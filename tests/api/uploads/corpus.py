@@ -19,7 +19,7 @@ UNSUPPORTED, UNREADABLE, TOO_LONG = "unsupported_media_type", "unreadable_audio"
 
 
 def wav(
-    *, tag: int = 1, channels: int = 1, rate: int = 32_000, bits: int = 16, data: bytes = bytes(6_400),
+    *, tag: int = 1, channels: int = 1, rate: int = 32_000, bits: int = 16, data: bytes = b"\0\x20" * 3_200,
     declared: int | None = None, frame_bytes: int | None = None, byte_rate: int | None = None, extra: bytes = b"",
     before: bytes = b"",
 ) -> bytes:  # fmt: skip
@@ -144,7 +144,10 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "wav of doubles beyond floats": (lambda: wav(tag=3, bits=64, data=np.full(400, 1e300).tobytes()), UNREADABLE),
     "wav that is too long": (lambda: wav(rate=8_000, bits=8, data=bytes(8_000 * 11)), TOO_LONG),
+    "wav of silence": (lambda: wav(data=bytes(6_400)), UNREADABLE),
+    "wav of what nobody hears": (lambda: wav(data=b"\3\0" * 3_200), UNREADABLE),
     # FLAC.
+    "flac of silence": (lambda: silence("FLAC", "PCM_16", 1), UNREADABLE),
     "flac cut in its header": (lambda: sound("FLAC")[:20], UNREADABLE),
     "flac cut in its metadata": (lambda: sound("FLAC")[:44], UNREADABLE),
     "flac of a header alone": (lambda: b"fLaC", UNREADABLE),
