@@ -30,6 +30,7 @@ from models.engine.static_buffers import Buffers, Control
 from models.engine.static_step import StaticStep
 from models.engine.stats import StatsCollector
 from models.engine.step import StepPlan, StepResult
+from models.errors import GenerationFailedError
 from models.musicgen.rows import RowHandle
 from models.musicgen.static_cache import StaticKVCache
 from models.musicgen.static_decoder import StaticDecoder
@@ -97,6 +98,7 @@ class GraphRunner(Runner):
             torch.zeros(max_slots + 1, dtype=torch.int64, pin_memory=pinned) for _ in range(run_ahead + 2)
         )
         self._flights: deque[_Flight] = deque()
+        self._found: dict[Running, GenerationFailedError] = {}  # what became of those who are not in a plan since
         self._members: tuple[tuple[Running, int], ...] = ()
         self._rows = 0
         self._bucket = 0
@@ -138,12 +140,14 @@ class GraphRunner(Runner):
 
     def _step(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         """Start a step of those who have steps left, and say what became of earlier ones."""
+        self._tell(plan, result)
         self._start(plan, result)
-        self._look_back(result)
+        self._look_back()
+        self._tell(plan, result)
 
     def _forget_layout(self) -> None:
+        """What was started before stays to be looked at: some of it is of requests that pause, and did not fail."""
         self._composition = None
-        self._flights.clear()
 
     def _start(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         if self._composition != plan.composition or self._steps_left == 0:
@@ -158,9 +162,9 @@ class GraphRunner(Runner):
                     self._filler.mend(sequence)
         if self._members or plan.filling:
             self._stats.count_step((self._rows if self._members else 0) + plan.filled_rows)
+        self._flags[-1].copy_(self._buffers.broken, non_blocking=True)
+        self._flights.append(_Flight(self._executor.mark(), self._members, self._flags[-1]))
         self._flags.rotate(1)
-        self._flags[0].copy_(self._buffers.broken, non_blocking=True)
-        self._flights.append(_Flight(self._executor.mark(), self._members, self._flags[0]))
 
     def _lay_out(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
         """Put those who have steps left into the step; the others only wait for their last codes."""
@@ -180,16 +184,27 @@ class GraphRunner(Runner):
         self._blocks[0].copy_from(self._control)
         self._buffers.control.copy_from(self._blocks[0])
 
-    def _look_back(self, result: StepResult) -> None:
+    def _look_back(self) -> None:
         """See what became of the steps that are no longer ahead."""
         while len(self._flights) > self._run_ahead:
             flight = self._flights.popleft()
             self._executor.wait(flight.mark)
             if bool(flight.broken.any()):
-                self._fail_not_finite(flight, result)
+                self._find_not_finite(flight)
 
-    def _fail_not_finite(self, flight: _Flight, result: StepResult) -> None:
+    def _find_not_finite(self, flight: _Flight) -> None:
         for sequence, slot in flight.members:
             step = int(flight.broken[slot])
-            if step and sequence.state is not State.DONE:
-                result.failures.setdefault(sequence.request_id, not_finite(step))
+            if step:
+                self._found.setdefault(sequence, not_finite(step))
+
+    def _tell(self, plan: StepPlan[RowHandle], result: StepResult) -> None:
+        """Fail those in the plan whose steps were found broken; who pauses is told when it is in a plan again, since
+        nothing is heard of a request that is in none."""
+        if not self._found:
+            return
+        for sequence in plan.running:
+            error = self._found.pop(sequence, None)
+            if error is not None:
+                result.failures.setdefault(sequence.request_id, error)
+        self._found = {each: error for each, error in self._found.items() if each.state is not State.DONE}

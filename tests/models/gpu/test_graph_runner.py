@@ -141,6 +141,66 @@ def test_a_failure_found_late_is_its_requests_alone(frames: int, prompt: str, ru
     assert_idle(engine)
 
 
+def pausing(engine: Engine, name: str, turns: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request is in no step of these."""
+    plans, count = engine._scheduler.schedule, iter(range(10**6))
+
+    def schedule(now_s: float) -> Any:
+        plan, turn = plans(now_s), next(count)
+        if turn not in turns:
+            return plan
+        others = tuple(each for each in plan.running if each.request_id != name)
+        return dataclasses.replace(plan, running=others, composition=plan.composition + 1000)
+
+    monkeypatch.setattr(engine._scheduler, "schedule", schedule)
+
+
+@pytest.mark.parametrize("first", range(1, 8))
+def test_a_failure_is_known_to_who_pauses_meanwhile(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its four steps are looked at five steps later, when it is in no plan: before its last one, or while it waits."""
+    engine = faulty_engine(5)
+    pausing(engine, "bad", range(first, 14), monkeypatch)
+    tracks = drive(engine, {0: [request("bad", "not a number", frames=1), VARIED[0]], 3: VARIED[1:3]})
+    assert isinstance(tracks["bad"].error, GenerationFailedError)
+    assert "step 1 " in str(tracks["bad"].error)
+    for item in VARIED[:3]:
+        assert_same(tracks[item.request_id], item)
+    assert not runner_of(engine)._found
+    assert_idle(engine)
+
+
+def test_a_failure_of_who_is_cancelled_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even of the next one in its place."""
+    engine = faulty_engine(5, max_rows=4)
+    pausing(engine, "bad", range(4, 14), monkeypatch)
+    bad = request("bad", "not a number", frames=1)
+    tracks = drive(engine, {0: [bad, VARIED[0]], 11: VARIED[1:4]}, aborts={11: ["bad"]})
+    assert "bad" not in tracks
+    for item in VARIED[:4]:
+        assert_same(tracks[item.request_id], item)
+    assert not runner_of(engine)._found
+    assert_idle(engine)
+
+
+def test_a_broken_step_hides_no_failure_of_who_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = faulty_engine(5)
+    pausing(engine, "bad", range(4, 14), monkeypatch)
+    launch, calls = runner_of(engine)._executor.launch, iter(range(10**6))
+
+    def faulty(rows: int) -> None:
+        if next(calls) == 4:
+            raise RuntimeError("the device broke")
+        launch(rows)
+
+    monkeypatch.setattr(runner_of(engine)._executor, "launch", faulty)
+    tracks = drive(engine, {0: [request("bad", "not a number", frames=1), VARIED[0]], 7: VARIED[1:3]})
+    assert "step 1 " in str(tracks["bad"].error)
+    assert "try again" in str(tracks[VARIED[0].request_id].error)
+    for item in VARIED[1:3]:
+        assert_same(tracks[item.request_id], item)
+    assert_idle(engine)
+
+
 def test_a_row_that_held_not_a_number_is_like_a_fresh_one() -> None:
     engine = faulty_engine(2, max_rows=2)
     for item in VARIED[:4]:
