@@ -19,10 +19,10 @@ from models.audiocraft.weights import look_at_audiocraft
 from models.checkpoint_files import CheckpointFiles, Format
 from models.checkpoint_tensors import SeenTensor, StoredTensors, check_tensors, look_into, refuse_left_over
 from models.config import ModelConfig
-from models.musicgen.weights import expected_shapes, projection_shapes
+from models.musicgen.weights import expected_shapes, melody_projection_shapes, projection_shapes
 from models.variants import require_runnable
 
-PARTS = ("decoder", "audio_encoder", "text_encoder", "enc_to_dec_proj")
+PARTS = ("decoder", "audio_encoder", "text_encoder", "enc_to_dec_proj", "audio_enc_to_dec_proj")
 
 # transformers computes these itself; older versions wrote them to the file all the same.
 TOLERATED_DECODER = frozenset(("model.decoder.embed_positions.weights",))
@@ -39,6 +39,7 @@ class Checkpoint:
         text_state: names below ``text_encoder.``.
         enc_to_dec_proj: ``weight`` [D, D_text] and ``bias`` [D], or None where the widths are equal.
         tokenizer: folder of the tokenizer, if it is not the same.
+        audio_enc_to_dec_proj: ``weight`` [D, 12] and ``bias`` [D] of a melody model, else None.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Checkpoint:
     text_state: Mapping[str, Tensor]
     enc_to_dec_proj: Mapping[str, Tensor] | None
     tokenizer: Path | None = None
+    audio_enc_to_dec_proj: Mapping[str, Tensor] | None = None
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -72,6 +74,7 @@ def load_checkpoint(path: str | Path | CheckpointFiles) -> Checkpoint:
     decoder = {name: each for name, each in parts["decoder"].items() if name not in TOLERATED_DECODER}
     check_tensors("decoder", _seen(decoder), expected_shapes(config.decoder))
     check_tensors("enc_to_dec_proj", _seen(parts["enc_to_dec_proj"]), projection_shapes(config.decoder))
+    check_tensors("audio_enc_to_dec_proj", _seen(parts["audio_enc_to_dec_proj"]), melody_projection_shapes(config))
     return Checkpoint(
         folder=files.folder,
         config=config,
@@ -80,6 +83,7 @@ def load_checkpoint(path: str | Path | CheckpointFiles) -> Checkpoint:
         text_state=StoredTensors(parts["text_encoder"]),
         enc_to_dec_proj=StoredTensors(parts["enc_to_dec_proj"]) or None,
         tokenizer=tokenizer,
+        audio_enc_to_dec_proj=StoredTensors(parts["audio_enc_to_dec_proj"]) or None,
     )
 
 

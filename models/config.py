@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_DURATION_S = 30.0
 """MusicGen was trained on 30 s: one window."""
 
+NUM_CHROMA, CHROMA_FRAMES = 12, 235
+"""Pitch classes of a melody, and how many of them one after the other a melody model hears: 30 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderConfig:
@@ -47,6 +50,8 @@ class DecoderConfig:
         audio_channels: 1 or 2.
         text_hidden_size: D_text; where it equals D the checkpoint has no projection.
         max_positions: as the checkpoint states it. Positions are computed, so this limits nothing: see num_positions.
+        cross_attention: every layer attends to the text; where not, what a row listens to comes before its codes, as
+            positions of its own.
 
     Raises:
         CheckpointError: naming the value that cannot be.
@@ -61,6 +66,7 @@ class DecoderConfig:
     audio_channels: int
     text_hidden_size: int
     max_positions: int = 2048
+    cross_attention: bool = True
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "num_heads", "ffn_dim", "num_codebooks", "vocab_size", "text_hidden_size"):
@@ -206,6 +212,11 @@ class ModelConfig:
     @property
     def takes_melody(self) -> bool:
         return "melody" in self.conditioners
+
+    @property
+    def longest_prefix(self) -> int:
+        """Most positions that come before a row's codes: a melody and the longest text, or none."""
+        return CHROMA_FRAMES + self.text.max_tokens if self.takes_melody else 0
 
     @property
     def sample_rate(self) -> int:

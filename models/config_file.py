@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.config import CodecConfig, DecoderConfig, ModelConfig, TextEncoderConfig
+from models.config import CHROMA_FRAMES, NUM_CHROMA, CodecConfig, DecoderConfig, ModelConfig, TextEncoderConfig
 from models.errors import CheckpointError
 
 Number = TypeVar("Number", int, float, bool, str)
@@ -43,7 +43,7 @@ _DECODER_REQUIRED: Mapping[str, object] = {
     "tie_word_embeddings": False,
 }
 _CONDITIONERS: Mapping[object, tuple[str, ...]] = {"musicgen": ("text",), "musicgen_melody": ("melody", "text")}
-_CHROMA: Mapping[str, object] = {"num_chroma": 12, "chroma_length": 235}  # of every published melody model
+_CHROMA: Mapping[str, object] = {"num_chroma": NUM_CHROMA, "chroma_length": CHROMA_FRAMES}  # of all that are published
 _CODEC_REQUIRED: Mapping[str, object] = {"chunk_length_s": None}
 
 
@@ -144,7 +144,7 @@ def read_model_config(folder: Path) -> ModelConfig:
     if "melody" in _CONDITIONERS[kind]:
         Section("chroma", {name: content.get(name, size) for name, size in _CHROMA.items()}).require(_CHROMA)
     return ModelConfig(
-        decoder=_decoder(decoder, text.hidden_size),
+        decoder=_decoder(decoder, text.hidden_size, cross_attention="melody" not in _CONDITIONERS[kind]),
         codec=_codec(Section("audio_encoder", content.get("audio_encoder"))),
         text=text,
         conditioners=_CONDITIONERS[kind],
@@ -176,7 +176,7 @@ def _text(section: Section) -> TextEncoderConfig:
     return TextEncoderConfig(hidden_size=section.number("d_model", 512), settings=section.values)
 
 
-def _decoder(section: Section, text_hidden_size: int) -> DecoderConfig:
+def _decoder(section: Section, text_hidden_size: int, cross_attention: bool) -> DecoderConfig:
     section.require(_DECODER_REQUIRED)
     config = DecoderConfig(
         hidden_size=section.number("hidden_size", 1024),
@@ -188,6 +188,7 @@ def _decoder(section: Section, text_hidden_size: int) -> DecoderConfig:
         audio_channels=section.number("audio_channels", 1),
         text_hidden_size=text_hidden_size,
         max_positions=section.number("max_position_embeddings", 2048),
+        cross_attention=cross_attention,
     )
     for key in ("pad_token_id", "bos_token_id"):
         token = section.optional(key, config.special_token)

@@ -137,8 +137,8 @@ class EngineConfig:
         return self.codec_dtype or follows
 
     def kv_positions_for(self, model: ModelConfig) -> int:
-        """KV positions to reserve: what is configured, or every row at the longest window."""
-        return self.kv_positions or self.max_rows * (model.max_frames + 4)
+        """KV positions to reserve: what is configured, or every row at the longest window, behind the longest text."""
+        return self.kv_positions or self.max_rows * (model.longest_prefix + model.max_frames + 4)
 
     def _check_weights(self) -> None:
         if self.weights is None:

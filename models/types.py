@@ -128,6 +128,17 @@ class AudioPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Tune:
+    """A melody as a model hears it; the engine makes it of an `AudioPrompt`.
+
+    Attributes:
+        windows: pitch classes (0 is C, 11 is B), a byte each, for each window of the track.
+    """
+
+    windows: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One track of music to make.
 
@@ -158,7 +169,7 @@ class GenerationRequest:
     live: bool = True
     continues: CodePrompt | AudioPrompt | None = None
     extend_stride_s: float = DEFAULT_EXTEND_STRIDE_S
-    melody: AudioPrompt | None = None
+    melody: AudioPrompt | Tune | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -181,8 +192,13 @@ class GenerationRequest:
             raise InvalidRequestError(
                 f"extend_stride must be above 0 seconds, got {self.extend_stride_s}", param="extend_stride"
             )
-        if not isinstance(self.melody, AudioPrompt | None):
+        if not isinstance(self.melody, AudioPrompt | Tune | None):
             raise InvalidRequestError("a melody must be audio", param="melody")
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether it holds sound, to go on from or to follow, that is encoded before it is queued."""
+        return isinstance(self.continues, AudioPrompt) or isinstance(self.melody, AudioPrompt)
 
 
 @dataclass(frozen=True, slots=True)

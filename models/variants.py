@@ -20,7 +20,7 @@ HUB_OWNER = "facebook"
 _CODES, _TEXT_WIDTH, _CODEBOOKS_PER_CHANNEL = 2048, 768, 4  # of all of them: EnCodec at 32 kHz, t5-base
 _CODEC = (32_000, (8, 5, 4, 4))
 
-_MISSING = {"melody": "melody conditioning", "style": "style conditioning"}
+_MISSING = {"style": "style conditioning"}
 """What a model may listen to and the engine can not give it yet."""
 
 
@@ -107,5 +107,5 @@ def require_runnable(config: ModelConfig) -> None:
     variant = recognise(config)
     model = "this model" if variant is None else f"musicgen-{variant.name}"
     raise CheckpointError(
-        f"{model} needs {missing}, which this version can not run: serve a model that takes text alone"
+        f"{model} needs {missing}, which this version can not run: serve a model that takes text, or a melody and text"
     )

@@ -31,8 +31,11 @@ def export(folder: Path, target: Path, *, codec_inside: bool = False) -> Path:
     target.mkdir(parents=True)
     config = json.loads((folder / "config.json").read_text())
     tensors = load_file(folder / "model.safetensors")
-    package = {"best_state": language_model(tensors, config["decoder"]), "xp.cfg": yaml.safe_dump(settings(config))}
-    save(package, target / "state_dict.bin")
+    state, said = language_model(tensors, config["decoder"]), settings(config)
+    if config["model_type"] == "musicgen_melody":
+        state, said = OrderedDict(**state, **melody_parts(tensors)), listens_to(said, "chroma_stem")
+        said["sample_rate"] = config["audio_encoder"]["sampling_rate"]
+    save({"best_state": state, "xp.cfg": yaml.safe_dump(said)}, target / "state_dict.bin")
     if codec_inside:
         save(compression(tensors, config["audio_encoder"]), compression_file(target))
     else:
@@ -75,6 +78,8 @@ def language_model(tensors: dict[str, Tensor], config: dict[str, Any]) -> Ordere
     for index in range(config["num_hidden_layers"]):
         here, there = f"decoder.model.decoder.layers.{index}", f"transformer.layers.{index}"
         for ours, theirs in (("self_attn", "self_attn"), ("encoder_attn", "cross_attention")):
+            if f"{here}.{ours}.q_proj.weight" not in tensors:
+                continue
             matrices = [tensors[f"{here}.{ours}.{letter}_proj.weight"] for letter in "qkv"]
             state[f"{there}.{theirs}.in_proj_weight"] = torch.cat(matrices)
             state[f"{there}.{theirs}.out_proj.weight"] = tensors[f"{here}.{ours}.out_proj.weight"]
@@ -82,8 +87,16 @@ def language_model(tensors: dict[str, Tensor], config: dict[str, Any]) -> Ordere
             state[f"{there}.linear{number}.weight"] = tensors[f"{here}.fc{number}.weight"]
         for ours, theirs in _NORMS.items():
             for kind in ("weight", "bias"):
-                state[f"{there}.{theirs}.{kind}"] = tensors[f"{here}.{ours}.{kind}"]
+                if f"{here}.{ours}.{kind}" in tensors:
+                    state[f"{there}.{theirs}.{kind}"] = tensors[f"{here}.{ours}.{kind}"]
     return state
+
+
+def melody_parts(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a melody model has besides: the projection, and the window that torchaudio's spectrogram keeps."""
+    root = "condition_provider.conditioners.self_wav"
+    parts = {f"{root}.output_proj.{kind}": tensors[f"audio_enc_to_dec_proj.{kind}"] for kind in ("weight", "bias")}
+    return parts | {f"{root}.chroma.spec.window": torch.hann_window(16_384)}
 
 
 def compression(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +140,17 @@ def listens_to(settings: dict[str, Any], kind: str) -> dict[str, Any]:
     """The same for a model with a melody ("chroma_stem") or a "style" before the text."""
     wanted = copy.deepcopy(settings)
     wanted["fuser"] |= {"cross": [], "prepend": ["self_wav", "description"]}
-    arguments = {"sample_rate": "${sample_rate}", "num_codebooks_lm": "${transformer_lm.n_q}"}
-    wanted["conditioners"]["self_wav"] = {"model": kind, kind: arguments}
+    arguments = {
+        "chroma_stem": {
+            "n_chroma": 12,
+            "radix2_exp": 14,
+            "argmax": True,
+            "match_len_on_eval": False,
+            "eval_wavs": None,
+        },
+        "style": {"num_codebooks_lm": "${transformer_lm.n_q}"},
+    }
+    wanted["conditioners"]["self_wav"] = {"model": kind, kind: {"sample_rate": "${sample_rate}", **arguments[kind]}}
     return wanted
 
 
@@ -223,6 +245,7 @@ _PUBLISHED: dict[str, Any] = {
         "kv_repeat": 1,
         "two_step_cfg": False,
     },
+    "attribute_dropout": {},
     "classifier_free_guidance": {"training_dropout": 0.3, "inference_coef": 3.0},
     "fuser": {
         "cross_attention_pos_emb": False,

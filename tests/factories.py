@@ -18,6 +18,9 @@ from transformers import (
     MusicgenConfig,
     MusicgenDecoderConfig,
     MusicgenForConditionalGeneration,
+    MusicgenMelodyConfig,
+    MusicgenMelodyDecoderConfig,
+    MusicgenMelodyForConditionalGeneration,
     PreTrainedTokenizerFast,
     T5Config,
 )
@@ -43,6 +46,7 @@ def make_checkpoint(
     pad_mode: str = "reflect",
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    melody: bool = False,
 ) -> Path:
     """Write a checkpoint that transformers and we can load; the same arguments give the same weights.
 
@@ -52,15 +56,21 @@ def make_checkpoint(
         text_hidden: width of the text encoder; equal to ``hidden`` there is no projection.
         ratios: of the codec; their product is the hop, and there are 50 frames per second.
         dtype: of the weights in the file.
+        melody: a model that listens to a melody and a text before its codes.
     """
     path = Path(folder)
-    decoder = decoder_config(hidden, layers, heads, ffn, stereo, vocab)
+    decoder = decoder_config(hidden, layers, heads, ffn, stereo, vocab, melody)
     codec = codec_config(vocab, filters, latent, ratios, lstm_layers, pad_mode)
     tokenizer = make_tokenizer()
     text = T5Config(
         vocab_size=len(tokenizer), d_model=text_hidden, d_kv=8, d_ff=2 * text_hidden, num_layers=2, num_heads=4
     )
-    model = MusicgenForConditionalGeneration(MusicgenConfig(text_encoder=text, audio_encoder=codec, decoder=decoder))
+    parts = {"text_encoder": text, "audio_encoder": codec, "decoder": decoder}
+    model: Any = (
+        MusicgenMelodyForConditionalGeneration(MusicgenMelodyConfig(**parts))
+        if melody
+        else MusicgenForConditionalGeneration(MusicgenConfig(**parts))
+    )
     randomize(model, seed)
     settings = {"pad_token_id": vocab, "bos_token_id": vocab, "decoder_start_token_id": vocab, "do_sample": True}
     model.generation_config.update(**settings, guidance_scale=3.0, max_length=1504)
@@ -69,9 +79,12 @@ def make_checkpoint(
     return path
 
 
-def decoder_config(hidden: int, layers: int, heads: int, ffn: int, stereo: bool, vocab: int) -> MusicgenDecoderConfig:
+def decoder_config(
+    hidden: int, layers: int, heads: int, ffn: int, stereo: bool, vocab: int, melody: bool = False
+) -> MusicgenDecoderConfig | MusicgenMelodyDecoderConfig:
     """The transformer: 4 codebooks per channel."""
-    return MusicgenDecoderConfig(
+    kind = MusicgenMelodyDecoderConfig if melody else MusicgenDecoderConfig
+    return kind(
         vocab_size=vocab,
         hidden_size=hidden,
         num_hidden_layers=layers,

@@ -15,7 +15,7 @@ from models.audiocraft.archive import read_values
 from models.audiocraft.codec import read_codec
 from models.audiocraft.settings import Settings
 from models.checkpoint_files import COMPRESSION_MODEL, LANGUAGE_MODEL, CheckpointFiles
-from models.config import CodecConfig, DecoderConfig, ModelConfig
+from models.config import NUM_CHROMA, CodecConfig, DecoderConfig, ModelConfig
 from models.config_file import read_codec_config, read_text_config
 from models.errors import CheckpointError
 from models.references import CODEC, TEXT_ENCODER, Reference, find
@@ -24,6 +24,10 @@ TEXT = "description"
 """audiocraft's name for the text; "self_wav" is a melody or a style."""
 
 _WAV_CONDITIONERS = {"chroma_stem": "melody", "style": "style"}
+
+# What a melody must be heard as; audiocraft itself repeats a short one when it loads a model, whatever the file says.
+_CHROMA: Mapping[str, object] = {"n_chroma": NUM_CHROMA, "radix2_exp": 14, "argmax": True}
+_CHROMA_SKIPPED = frozenset(("match_len_on_eval", "eval_wavs", "n_eval_wavs", "cache_path"))
 
 # What the transformer must be, and what of it only matters in training or for speed.
 _TRANSFORMER: Mapping[str, object] = {
@@ -75,7 +79,11 @@ def read_audiocraft(files: CheckpointFiles) -> AudiocraftModel:
     text_folder = find(_text_reference(settings), files.folder, files.text_encoder)
     codec_folder, codec = _codec(files)
     text = read_text_config(text_folder)
-    config = ModelConfig(_decoder(settings, text.hidden_size), codec, text, conditioners=_conditioners(settings))
+    conditioners = _conditioners(settings)
+    decoder = _decoder(settings, text.hidden_size, cross_attention=len(conditioners) == 1)
+    config = ModelConfig(decoder, codec, text, conditioners=conditioners)
+    if config.takes_melody:
+        _check_chroma(settings, config)
     return AudiocraftModel(config, codec_folder, text_folder)
 
 
@@ -90,7 +98,7 @@ def references(folder: Path) -> tuple[Reference, ...]:
     return (text,) if pretrained is None else (text, _codec_reference(folder, pretrained))
 
 
-def _decoder(settings: Settings, text_hidden_size: int) -> DecoderConfig:
+def _decoder(settings: Settings, text_hidden_size: int, cross_attention: bool) -> DecoderConfig:
     settings.require("lm_model", "transformer_lm")
     section = settings.section("transformer_lm")
     section.require(_TRANSFORMER)
@@ -105,6 +113,7 @@ def _decoder(settings: Settings, text_hidden_size: int) -> DecoderConfig:
         vocab_size=section.number("card", 0),
         audio_channels=2 if stereo else 1,
         text_hidden_size=text_hidden_size,
+        cross_attention=cross_attention,
     )
     section.refuse_unknown(_TRAINING)
     if not config.has_text_projection:
@@ -142,6 +151,12 @@ def _conditioners(settings: Settings) -> tuple[str, ...]:
     settings.require("fuser.cross", [])
     settings.require("fuser.prepend", ["self_wav", TEXT])
     return (_WAV_CONDITIONERS[kind], "text")
+
+
+def _check_chroma(settings: Settings, config: ModelConfig) -> None:
+    section = settings.section("conditioners.self_wav.chroma_stem")
+    section.require({**_CHROMA, "sample_rate": config.sample_rate})
+    section.refuse_unknown(_CHROMA_SKIPPED)
 
 
 def _text_reference(settings: Settings) -> Reference:

@@ -11,6 +11,12 @@ import re
 PROJECTION = "condition_provider.conditioners.description.output_proj"
 """What transformers calls ``enc_to_dec_proj``."""
 
+MELODY_PROJECTION = "condition_provider.conditioners.self_wav.output_proj"
+"""What transformers calls ``audio_enc_to_dec_proj``."""
+
+TOLERATED = frozenset(("condition_provider.conditioners.self_wav.chroma.spec.window",))
+"""The window of a melody's spectrogram, a Hann window like everybody's: computed here."""
+
 _LAYER = re.compile(r"model\.decoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _THIRDS = ("q_proj", "k_proj", "v_proj")
 _ATTENTIONS = {"self_attn": "self_attn", "encoder_attn": "cross_attention"}

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from models.audiocraft.config import read_audiocraft
-from models.audiocraft.names import PROJECTION, codec_name, language_model_name
+from models.audiocraft.names import MELODY_PROJECTION, PROJECTION, TOLERATED, codec_name, language_model_name
 from models.checkpoint_files import COMPRESSION_MODEL, LANGUAGE_MODEL, CheckpointFiles
 from models.checkpoint_tensors import SeenTensor, check_tensors, look_into
 from models.config import DecoderConfig, ModelConfig
 from models.errors import CheckpointError
-from models.musicgen.weights import expected_shapes, projection_shapes
+from models.musicgen.weights import expected_shapes, melody_projection_shapes, projection_shapes
 from models.variants import require_runnable
 
 Parts = dict[str, dict[str, SeenTensor]]
@@ -39,31 +39,44 @@ def look_at_audiocraft(files: CheckpointFiles) -> tuple[ModelConfig, Parts, Path
     """
     model = read_audiocraft(files)
     require_runnable(model.config)
-    decoder, projection = _language_model(files.folder / LANGUAGE_MODEL, model.config)
+    state = _accounted(files.folder / LANGUAGE_MODEL, model.config)
     if model.codec is None:
         codec = {codec_name(name): _seen(each) for name, each in _state(files.folder / COMPRESSION_MODEL).items()}
     else:
         codec = look_into(model.codec)
     text = look_into(model.text_encoder)
     parts = {
-        "decoder": decoder,
-        "enc_to_dec_proj": projection,
+        "decoder": _decoder(state, model.config.decoder),
+        "enc_to_dec_proj": _below(PROJECTION, state),
+        "audio_enc_to_dec_proj": _below(MELODY_PROJECTION, state),
         "audio_encoder": codec,
         "text_encoder": {name: each for name, each in text.items() if name.startswith(_TEXT_PARTS)},
     }
     return model.config, parts, model.text_encoder
 
 
-def _language_model(file: Path, config: ModelConfig) -> tuple[dict[str, SeenTensor], dict[str, SeenTensor]]:
-    state = _state(file)
-    shapes = {f"{PROJECTION}.{part}": shape for part, shape in projection_shapes(config.decoder).items()}
-    check_tensors("best_state", state, shapes | _their_shapes(config.decoder))
+def _accounted(file: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """``best_state``, in which nothing is missing and nothing left over."""
+    state = {name: each for name, each in _state(file).items() if not (config.takes_melody and name in TOLERATED)}
+    shapes = _their_shapes(config.decoder)
+    shapes |= {f"{PROJECTION}.{part}": shape for part, shape in projection_shapes(config.decoder).items()}
+    shapes |= {f"{MELODY_PROJECTION}.{part}": shape for part, shape in melody_projection_shapes(config).items()}
+    check_tensors("best_state", state, shapes)
+    return state
+
+
+def _decoder(state: Mapping[str, Tensor], config: DecoderConfig) -> dict[str, SeenTensor]:
     decoder = {}
-    for name, shape in expected_shapes(config.decoder).items():
+    for name, shape in expected_shapes(config).items():
         theirs, third = language_model_name(name)
         rows = state[theirs]
         decoder[name] = _seen(rows if third is None else rows[third * shape[0] : (third + 1) * shape[0]])
-    return decoder, {name.rpartition(".")[2]: _seen(state[name]) for name in shapes}
+    return decoder
+
+
+def _below(name: str, state: Mapping[str, Tensor]) -> dict[str, SeenTensor]:
+    """Weight and bias, if they are there."""
+    return {part: _seen(state[f"{name}.{part}"]) for part in ("weight", "bias") if f"{name}.{part}" in state}
 
 
 def _their_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:

@@ -17,8 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NUM_CLASSES = 12
-FRAMES = 235
+from models.config import CHROMA_FRAMES, NUM_CHROMA
+
+NUM_CLASSES = NUM_CHROMA
+FRAMES = CHROMA_FRAMES
 """Of every melody a model hears: 30 s at 32 kHz; a shorter one is repeated."""
 
 _WINDOW, _HOP = 2**14, 2**12  # samples

@@ -35,6 +35,7 @@ class TextConditioner:
         self._tokenize = tokenize
         self._encoder = encoder
         self._cached = lru_cache(maxsize=CACHED_PROMPTS)(self._encode)
+        self._cached_tokens = lru_cache(maxsize=CACHED_PROMPTS)(self._tokens)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> TextConditioner:
@@ -66,11 +67,22 @@ class TextConditioner:
         assert prompt != "", "the empty prompt is the null condition and is never encoded: this is a bug"
         return self._cached(prompt)
 
+    def num_tokens(self, prompt: str) -> int:
+        """T, without encoding the prompt; from any thread.
+
+        Raises:
+            InvalidRequestError: the prompt has no token at all.
+        """
+        return len(self._cached_tokens(prompt))
+
     def _encode(self, prompt: str) -> Tensor:
+        return self._encoder.encode(self._tokens(prompt))
+
+    def _tokens(self, prompt: str) -> list[int]:
         tokens = self._tokenize(prompt)
         if not tokens:
             raise InvalidRequestError("prompt has nothing that this model's tokenizer knows", param="prompt")
-        return self._encoder.encode(tokens)
+        return tokens
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:

@@ -8,14 +8,16 @@ from models.engine.sequence import Row, Sequence
 from models.engine.windows import windows_of
 from models.engine_config import EngineConfig
 from models.errors import InvalidRequestError
-from models.types import CodePrompt, GenerationRequest
+from models.types import AudioPrompt, CodePrompt, GenerationRequest
 
 
-def sequence_of(request: GenerationRequest, model: ModelConfig, config: EngineConfig, lag: int) -> Sequence[Row]:
+def sequence_of(
+    request: GenerationRequest, model: ModelConfig, config: EngineConfig, lag: int, prefix: int = 0
+) -> Sequence[Row]:
     """The request on its way through an engine.
 
     Args:
-        lag: see `Sequence`.
+        lag, prefix: see `Sequence`.
 
     Raises:
         InvalidRequestError: naming the parameter that this model or this engine can not honour.
@@ -24,7 +26,7 @@ def sequence_of(request: GenerationRequest, model: ModelConfig, config: EngineCo
     frames = _frames(request, model, config)
     known = _known_frames(request, frames, model)
     windows = windows_of(frames, known, model.max_frames, _stride(request, frames, model))
-    sequence = Sequence[Row](request, frames, max(model.decoder.delays), lag, windows=windows)
+    sequence = Sequence[Row](request, frames, max(model.decoder.delays), lag, windows=windows, prefix=prefix)
     sequence.fill_share = max(1, config.prefill_rows // sequence.num_rows)
     return sequence
 
@@ -34,7 +36,7 @@ def _check_melody(request: GenerationRequest, model: ModelConfig) -> None:
         return
     if not model.takes_melody:
         raise InvalidRequestError("this model can not follow a melody: leave it out, or ask a melody model", "melody")
-    if request.melody.sample_rate != model.sample_rate:
+    if isinstance(request.melody, AudioPrompt) and request.melody.sample_rate != model.sample_rate:
         raise InvalidRequestError(
             f"the melody has {request.melody.sample_rate} samples a second, this model takes {model.sample_rate}: "
             "resample it",

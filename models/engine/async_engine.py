@@ -22,7 +22,7 @@ from models.engine.stage_times import StageTimes
 from models.engine.stats import EngineStats
 from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, TuttiError
-from models.types import AudioChunk, AudioPrompt, GenerationRequest
+from models.types import AudioChunk, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class AsyncEngine:
             EngineDeadError: the engine can not go on.
         """
         self._engine.check_request(request)
-        if isinstance(request.continues, AudioPrompt):
+        if request.has_sound:
             request = await asyncio.to_thread(self._engine.encoded, request)
         stream = _Stream(request, asyncio.get_running_loop(), times)
         self._enter(stream)

@@ -18,7 +18,9 @@ from models.engine.admission import sequence_of
 from models.engine.audio_stream import AudioStage
 from models.engine.listener import Listener
 from models.engine.loader import LoadedModel
+from models.engine.melodies import MelodyReader
 from models.engine.pacing import Pacer
+from models.engine.prefixes import prefix_positions
 from models.engine.runners import runner_for
 from models.engine.scheduler import Scheduler
 from models.engine.sequence import Sequence
@@ -60,7 +62,8 @@ class Engine:
             pacer=self._pacer if config.pause_rows else None,
             fill_rows=config.prefill_rows,
         )
-        self._prompts = model.prompts
+        self._prompts, self._melodies = model.prompts, MelodyReader(model.config)
+        self._text, self._melody = model.text, model.melody
         self._runner = runner_for(model, config, self._cache, self._stats)
         self._lookahead = model.codec.lookahead_frames
         self._audio = AudioStage(model.codec, model.config, config, self._runner, self._runner.lag)
@@ -86,17 +89,18 @@ class Engine:
         self._sequence(request)
 
     def encoded(self, request: GenerationRequest) -> GenerationRequest:
-        """The request with codes in place of sound, as `add` takes it; itself if it has none. Any thread may ask, and
-        another than the one that steps should: it may take a second.
+        """The request with codes and a tune in place of sound, as `add` takes it; itself if it has none. Any thread may
+        ask, and another than the one that steps should: it may take a second.
 
         Raises:
-            InvalidRequestError: this model can not go on from that sound.
+            InvalidRequestError: this model can not go on from that sound, or can not follow it.
             CheckpointError: the encoder's weights are broken.
         """
-        return self._prompts.encoded(request)
+        request = self._prompts.encoded(request)
+        return self._melodies.heard(request, self._sequence(request).windows)
 
     def add(self, request: GenerationRequest, times: StageTimes | None = None) -> None:
-        """Put a request in the line; one with sound to go on from is `encoded` before.
+        """Put a request in the line; one with sound is `encoded` before.
 
         Args:
             times: written down there, if somebody wants to know.
@@ -105,7 +109,7 @@ class Engine:
             InvalidRequestError: this model can not make it, or its id is taken.
             EngineOverloadedError: the line is full; it says when to come back.
         """
-        assert not isinstance(request.continues, AudioPrompt), "sound is encoded first: this is a bug"
+        assert not request.has_sound, "sound is encoded first: this is a bug"
         sequence = self._sequence(request)
         if request.request_id in self._scheduler:
             raise InvalidRequestError(f"request id {request.request_id!r} is already in use", param="request_id")
@@ -186,7 +190,8 @@ class Engine:
     # --------------------------------------------------------------------------------------------------- inside
 
     def _sequence(self, request: GenerationRequest) -> Sequence[RowHandle]:
-        sequence: Sequence[RowHandle] = sequence_of(request, self.model, self.config, self._runner.lag)
+        prefix = prefix_positions(request, self._text, self._melody)
+        sequence: Sequence[RowHandle] = sequence_of(request, self.model, self.config, self._runner.lag, prefix)
         if not self._scheduler.can_ever_run(sequence):
             raise InvalidRequestError(
                 f"this engine is too small for the request: it takes {sequence.num_rows} rows of {sequence.num_steps} "

@@ -11,6 +11,7 @@ import torch
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoint_files import CheckpointFiles
+from models.conditioning.melody import MelodyConditioner
 from models.conditioning.text import TextConditioner
 from models.config import ModelConfig
 from models.encodec.decoder import EncodecDecoder
@@ -41,13 +42,18 @@ def nobody(_part: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory. It holds no state of any request, so engines may share it."""
+    """A model in memory. It holds no state of any request, so engines may share it.
+
+    Attributes:
+        melody: of a model that listens to one; None of any other.
+    """
 
     config: ModelConfig
     decoder: StepDecoder | StaticDecoder
     text: TextConditioner
     codec: Codec
     prompts: PromptEncoder
+    melody: MelodyConditioner | None = None
 
 
 def load_model(path: str | Path | CheckpointFiles, config: EngineConfig, told: Told = nobody) -> LoadedModel:
@@ -75,7 +81,7 @@ def build_model(checkpoint: Checkpoint, config: EngineConfig, told: Told = nobod
         CheckpointError: naming the tensor or value that is wrong.
         InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
-    build = build_static_decoder if config.graph else build_decoder
+    build = build_static_decoder if config.graph and checkpoint.config.decoder.cross_attention else build_decoder
     if config.device == "cpu" and not config.graph:
         library.why_unavailable()  # compiled or opened now, so that it is no part of the weights' time
     told("kernel")
@@ -83,14 +89,15 @@ def build_model(checkpoint: Checkpoint, config: EngineConfig, told: Told = nobod
         decoder = build(checkpoint, config)
         told("decoder")
         codec = build_codec(checkpoint, config)
-        if config.graph and config.device != "cpu":
+        if isinstance(decoder, StaticDecoder) and config.device != "cpu":
             assert isinstance(codec, EncodecDecoder), "no other codec runs on a GPU: this is a bug"
             codec = GraphCodec.of(codec, config)
         told("codec")
         text = TextConditioner.from_checkpoint(checkpoint, config.device)
     prompts = PromptEncoder(checkpoint.config, checkpoint.codec_state)
     told("text")
-    return LoadedModel(checkpoint.config, decoder, text, codec, prompts)
+    melody = MelodyConditioner.from_checkpoint(checkpoint, config.device)
+    return LoadedModel(checkpoint.config, decoder, text, codec, prompts, melody)
 
 
 def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StaticDecoder:
@@ -110,7 +117,12 @@ def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> Static
 
 
 def build_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StepDecoder:
-    """The transformer for ordinary steps: on a CPU our own kernel where it runs, otherwise torch; the same weights."""
+    """The transformer for ordinary steps: on a CPU our own kernel where it runs, otherwise torch; the same weights.
+
+    A melody model has no other: captured steps compute no prefix, so on a GPU it is slower than models of text alone.
+    """
+    if config.graph:
+        logger.warning("this model takes melodies: its steps are not captured, settings of captured steps say nothing")
     if config.device == "cpu":
         reason = why_unsupported(checkpoint.config.decoder) or library.why_unavailable()
         if reason is None:

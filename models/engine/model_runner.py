@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.conditioning.melody import MelodyConditioner
 from models.conditioning.text import TextConditioner
+from models.engine.prefixes import Prefixes
 from models.engine.random_numbers import window_seed
 from models.engine.runner import Runner, Running, not_finite
 from models.engine.sampler import SamplingBatch, sample
 from models.engine.stats import StatsCollector
 from models.engine.step import StepPlan, StepResult
-from models.musicgen.interface import StepDecoder
+from models.musicgen.interface import Given, StepDecoder
 from models.musicgen.rows import RowCache, RowHandle
 
 
@@ -38,6 +40,7 @@ class _Batch:
     handles: list[RowHandle]
     slots: Tensor  # int64 [B]
     frames: Tensor  # int64 [B, 1], of the windows they are in
+    behind: Tensor  # int64 [K] or [B, K], positions before that of frame 0, for each codebook
     known: Tensor | None  # int64 [B, 1], how many of them are; None if there are none
     positions: Tensor  # int64 [B], steps sampled so far
     row_slots: Tensor  # int64 [R]
@@ -53,6 +56,7 @@ class _Fill:
     handles: list[RowHandle]  # [F]
     slots: Tensor  # int64 [F]
     positions: Tensor  # int64 [F]
+    given: Given | None  # of these rows, counted from the first of them
 
 
 class ModelRunner(Runner):
@@ -61,7 +65,8 @@ class ModelRunner(Runner):
     Args:
         decoder: one that computes a step for whichever rows it is given.
         max_slots: most requests that hold rows.
-        max_steps: of the longest window.
+        max_steps: of the longest window, what comes before its codes included.
+        melody: of a model without cross-attention.
     """
 
     def __init__(
@@ -74,12 +79,14 @@ class ModelRunner(Runner):
         max_slots: int,
         max_steps: int,
         device: torch.device | str,
+        melody: MelodyConditioner | None = None,
     ) -> None:
         super().__init__(decoder, text, cache, stats)
         self._step_decoder = decoder
         self._device = device
         self._special = self.config.special_token
-        self._delays = torch.tensor(self.config.delays, dtype=torch.int64, device=device)  # [K]
+        self._prefixes = None if melody is None else Prefixes(decoder, text, melody)
+        self._behind = torch.tensor(self.config.delays, dtype=torch.int64, device=device) + 1  # [K]
         shape = (max_slots, max_steps + 1, self.config.num_codebooks)
         self._history = torch.full(shape, self._special, dtype=torch.int64, device=device)
         self._batch: _Batch | None = None
@@ -90,6 +97,8 @@ class ModelRunner(Runner):
 
     def _admit(self, sequence: Running) -> None:
         self._history[sequence.slot] = self._special
+        if self._prefixes is not None:
+            self._prefixes.lay_out(sequence)
 
     def _forget_layout(self) -> None:
         self._batch = None
@@ -119,38 +128,56 @@ class ModelRunner(Runner):
 
     def _forward(self, batch: _Batch, fill: _Fill | None) -> Tensor:
         """Logits of the batch's rows, which advance, as do the rows that are filled beside them."""
-        slots, positions, view = batch.row_slots, batch.row_positions, batch.cache
+        slots, positions, view, given = batch.row_slots, batch.row_positions, batch.cache, None
         if fill is not None:
+            if fill.given is not None:
+                given = Given(fill.given.rows + len(slots), fill.given.embeddings)
             slots, positions = torch.cat([slots, fill.slots]), torch.cat([positions, fill.positions])
             if self._filling_view[:2] != (batch.handles, fill.handles):
                 self._filling_view = (batch.handles, fill.handles, self._cache.view(batch.handles, fill.handles))
             view = self._filling_view[2]
-        return self._step_decoder.forward_step(self._history[slots, positions], positions, view)
+        return self._step_decoder.forward_step(self._history[slots, positions], positions, view, given)
 
     def _fill(self, plan: StepPlan[RowHandle], result: StepResult) -> _Fill | None:
         """The positions that are filled in this step, in order for each row."""
         handles: list[RowHandle] = []
         slots: list[int] = []
         positions: list[int] = []
+        given_rows: list[int] = []
+        given: list[Tensor] = []
         for sequence, share in plan.filling:
             if sequence.request_id in result.failures:
                 continue
+            if self._prefixes is not None:
+                for index, embeddings in enumerate(self._prefixes.take(sequence, share)):
+                    first = len(handles) + index * share
+                    given_rows += range(first, first + len(embeddings))
+                    given.append(embeddings)
             for row in sequence.rows:
                 handles += [row] * share
                 slots += [sequence.slot] * share
                 positions += range(sequence.step, sequence.step + share)
         if not handles:
             return None
-        return _Fill(handles, *(torch.tensor(column, device=self._device) for column in (slots, positions)))
+        columns = (torch.tensor(column, device=self._device) for column in (slots, positions))
+        rows = torch.tensor(given_rows, device=self._device)
+        return _Fill(handles, *columns, Given(rows, torch.cat(given)) if given_rows else None)
 
     def _delay(self, sampled: Tensor, batch: _Batch) -> Tensor:
         """The codes of a step: the special token where the pattern has no frame for a codebook, what is known where
         it reaches into this step, otherwise what was sampled. ``[B, K]``"""
-        frames = batch.positions[:, None] - 1 - self._delays  # [B, K]
+        frames = batch.positions[:, None] - batch.behind  # [B, K]
         codes = sampled.masked_fill((frames < 0) | (frames >= batch.frames), self._special)
         if batch.known is None:
             return codes
         return torch.where(frames < batch.known, self._history[batch.slots, batch.positions], codes)
+
+    def _behind_of(self, sequences: list[Running]) -> Tensor:
+        """See `_Batch.behind`."""
+        if self._prefixes is None:
+            return self._behind
+        prefixes = torch.tensor([sequence.prefix for sequence in sequences], dtype=torch.int64, device=self._device)
+        return self._behind + prefixes[:, None]
 
     def _fail_not_finite(self, batch: _Batch, finite: Tensor, result: StepResult) -> None:
         for sequence, is_fine in zip(batch.sequences, finite.tolist(), strict=True):
@@ -176,6 +203,7 @@ class ModelRunner(Runner):
             handles=handles,
             slots=column([sequence.slot for sequence in sequences]),
             frames=column([sequence.window.frames for sequence in sequences])[:, None],
+            behind=self._behind_of(sequences),
             known=column(known)[:, None] if any(known) else None,
             positions=column([sequence.step for sequence in sequences]),
             row_slots=column([sequence.slot for sequence in owners]),

@@ -34,7 +34,7 @@ class Runner(ABC):
     """
 
     _history: Tensor
-    """int64 [slots, steps + 1, K], codes as they are sampled, delayed."""
+    """int64 [slots, prefix + steps + 1, K], codes as they are sampled, delayed; nothing where a prefix is."""
 
     def __init__(self, decoder: Decoder, text: TextConditioner, cache: RowCache, stats: StatsCollector) -> None:
         self._decoder = decoder
@@ -95,7 +95,8 @@ class Runner(ABC):
 
     def _made(self, sequence: Running, first: int, end: int) -> Tensor:
         """`codes`, of the present window."""
-        pattern, step = DelayPattern(self.config.delays, end - first), first - sequence.window.start + 1
+        pattern = DelayPattern(self.config.delays, end - first)
+        step = sequence.prefix + first - sequence.window.start + 1
         return pattern.undo(self._history[sequence.slot, step : step + pattern.num_steps])
 
     # ---------------------------------------------------------------------------------------------- what differs
@@ -117,7 +118,7 @@ class Runner(ABC):
     def _join(self, sequence: Running, result: StepResult) -> None:
         """Compute what a request listens to, once. The null row listens to nothing and has no cross KV."""
         try:
-            if sequence.is_conditioned:
+            if sequence.is_conditioned and self.config.cross_attention:
                 prompt = sequence.request.prompt
                 self._cache.share_cross(sequence.rows[0], prompt, lambda: self._cross_kv(prompt))
             self._known.pop(sequence.slot, None)
@@ -141,7 +142,8 @@ class Runner(ABC):
             before = sequence.windows[sequence.window_index - 1]
             known = self._known.get(sequence.slot, torch.empty(len(self.config.delays), 0, dtype=torch.int64))
             pattern = DelayPattern(self.config.delays, before.frames)
-            made = pattern.undo(self._history[sequence.slot, 1 : 1 + pattern.num_steps])[:, before.known :]
+            first = sequence.prefix + 1
+            made = pattern.undo(self._history[sequence.slot, first : first + pattern.num_steps])[:, before.known :]
             self._known[sequence.slot] = torch.cat([known, made.cpu()], dim=1)
             for row in sequence.rows:
                 self._cache.rewind(row)
@@ -158,7 +160,8 @@ class Runner(ABC):
         if window.known:
             known = self._known[sequence.slot][:, window.start : window.start + window.known]
             steps = DelayPattern(self.config.delays, window.known).apply(known, self.config.special_token)
-            self._history[sequence.slot, 1 : 1 + len(steps)] = steps.to(self._history.device)
+            first = sequence.prefix + 1
+            self._history[sequence.slot, first : first + len(steps)] = steps.to(self._history.device)
 
 
 def not_finite(step: int) -> GenerationFailedError:

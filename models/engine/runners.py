@@ -17,7 +17,8 @@ from models.musicgen.static_decoder import StaticDecoder
 
 def runner_for(model: LoadedModel, config: EngineConfig, cache: RowCache, stats: StatsCollector) -> Runner:
     """Captured steps for a static decoder, ordinary ones for any other; ready for the first step."""
-    decoder, max_steps = model.decoder, model.config.max_frames + max(model.config.decoder.delays)
+    decoder, shape = model.decoder, model.config
+    max_steps = shape.longest_prefix + shape.max_frames + max(shape.decoder.delays)
     if isinstance(decoder, StaticDecoder):
         return GraphRunner(
             decoder,
@@ -31,5 +32,12 @@ def runner_for(model: LoadedModel, config: EngineConfig, cache: RowCache, stats:
             fill_rows=config.prefill_rows,
         )
     return ModelRunner(
-        decoder, model.text, cache, stats, max_slots=config.max_rows, max_steps=max_steps, device=config.device
+        decoder,
+        model.text,
+        cache,
+        stats,
+        max_slots=config.max_rows,
+        max_steps=max_steps,
+        device=config.device,
+        melody=model.melody,
     )

@@ -6,7 +6,8 @@ MusicGen has no end token, so everything about a request's length is known when 
     frames         0 1 2 …            T−1     frame t is complete after step t + 1 + largest delay
 
 Where P frames of a window are known before, steps 1 … P are not sampled: the row works through these positions several
-at a time (it is filled), and sampling begins with step P + 1.
+at a time (it is filled), and sampling begins with step P + 1. A model without cross-attention hears its melody and text
+as positions before these steps (the prefix), in every window anew: they are filled as well, and counted as steps.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Sequence(Generic[Row]):
         frames: T, codec frames of the track, at least 1.
         largest_delay: of the codebook pattern, in steps.
         lag: steps after which it is known what a step made: it stays in the plan for as many after its last.
+        prefix: positions of each row that come before the music of every window.
         step: steps of its window that are filled or sampled, and at the end the ``lag`` ones that it waits.
         slot: where its codes are kept while it runs, -1 otherwise.
         rows: reserved rows, ``[conditioned]`` or ``[conditioned, null]``; empty unless it runs or is paused.
@@ -50,8 +52,8 @@ class Sequence(Generic[Row]):
         fill_share: positions of each of its rows that a step fills when nobody else has known music.
         turns: engine steps it took part in.
         is_turning: it has entered a window after its first and what is known of it is not laid out yet.
-        prefix: positions of each row that come before the music of every window.
-        has_known_music: it is filled at some time: a plain request never is, and samples in every step it is in.
+        has_known_music: it is filled at some time, with music or a prefix: a plain request never is, and samples in
+            every step it is in.
         positions_per_frame: see `windows.positions_per_frame`.
     """
 
@@ -76,7 +78,7 @@ class Sequence(Generic[Row]):
 
     def __post_init__(self) -> None:
         self.windows = self.windows or (Window(0, self.frames),)
-        self.has_known_music = len(self.windows) > 1 or self.windows[0].known > 0
+        self.has_known_music = len(self.windows) > 1 or self.windows[0].known > 0 or self.prefix > 0
         self.positions_per_frame = positions_per_frame(self.windows, self.largest_delay, self.prefix)
 
     @property
@@ -85,8 +87,8 @@ class Sequence(Generic[Row]):
 
     @property
     def is_conditioned(self) -> bool:
-        """Whether there is a prompt to listen to: "" is the null condition."""
-        return self.request.prompt != ""
+        """Whether there is anything to listen to: "" is the null condition."""
+        return self.request.prompt != "" or self.request.melody is not None
 
     @property
     def num_rows(self) -> int:
@@ -101,29 +103,34 @@ class Sequence(Generic[Row]):
     @property
     def num_steps(self) -> int:
         """Steps of its window, filled and sampled, which is also the number of KV positions each row needs."""
-        return self.window.frames + self.largest_delay
+        return self.prefix + self.window.frames + self.largest_delay
 
     @property
     def positions(self) -> tuple[int, ...]:
         """KV positions to reserve, one number per row: the first window is the longest, and all use the same."""
-        return (self.windows[0].frames + self.largest_delay,) * self.num_rows
+        return (self.prefix + self.windows[0].frames + self.largest_delay,) * self.num_rows
 
     # ---------------------------------------------------------------------------------------------- how far it is
 
     @property
+    def filled_steps(self) -> int:
+        """Of its window, before the first that samples."""
+        return self.prefix + self.window.known
+
+    @property
     def unfilled_steps(self) -> int:
         """Positions of each row that are to be filled before it samples."""
-        return max(0, self.window.known - self.step)
+        return max(0, self.filled_steps - self.step)
 
     @property
     def unsampled_steps(self) -> int:
         """Steps still to sample in its window; 0 for one that only waits for its last codes or its sound."""
-        return max(0, self.num_steps - max(self.step, self.window.known))
+        return max(0, self.num_steps - max(self.step, self.filled_steps))
 
     @property
     def is_sampling(self) -> bool:
         """Whether its next step samples; otherwise it is filled, or waits for its last codes or its sound."""
-        return self.window.known <= self.step < self.num_steps
+        return self.filled_steps <= self.step < self.num_steps
 
     @property
     def remaining_steps(self) -> int:
@@ -133,7 +140,8 @@ class Sequence(Generic[Row]):
         steps = self._turns(self.unfilled_steps) + self.unsampled_steps
         steps += self.lag - max(0, self.step - self.num_steps)
         for window in self.windows[self.window_index + 1 :]:
-            steps += self._turns(window.known) + window.frames - window.known + self.largest_delay + self.lag
+            steps += self._turns(self.prefix + window.known)
+            steps += window.frames - window.known + self.largest_delay + self.lag
         return max(steps, self._turns_to_sound(self.frames) - self.turns)
 
     @property
@@ -155,11 +163,11 @@ class Sequence(Generic[Row]):
         if wanted > window.start + window.known:
             inside = min(wanted, window.start + window.frames) - window.start
             steps = self._turns(self.unfilled_steps) + inside + self.largest_delay + self.lag
-            steps -= max(self.step, window.known)
+            steps -= max(self.step, self.filled_steps) - self.prefix
         if wanted > window.start + window.frames:
             following = self.windows[self.window_index + 1]
-            steps += self._turns(following.known) + wanted - window.start - window.frames + self.largest_delay
-            steps += self.lag
+            steps += self._turns(self.prefix + following.known) + wanted - window.start - window.frames
+            steps += self.largest_delay + self.lag
         return max(steps, self._turns_to_sound(wanted) - self.turns)
 
     def frames_after(self, step: int) -> int:
@@ -171,7 +179,7 @@ class Sequence(Generic[Row]):
         if not self.has_known_music:
             return min(max(step - self.largest_delay, 0), self.frames)
         window = self.window
-        complete = window.start + max(window.known, min(step - self.largest_delay, window.frames))
+        complete = window.start + max(window.known, min(step - self.prefix - self.largest_delay, window.frames))
         return min(complete, KNOWN_FRAMES_PER_TURN * (self.turns + 1))
 
     def advance(self, filled: int | None = None) -> None:

@@ -20,6 +20,7 @@ from models.kernels.cpu.library import Kernel, Layer, Matrix, Model, Norm
 from models.kernels.cpu.packing import GROUP, TILE, PackedMatrix, pack
 from models.musicgen.cpu_cache import CpuKVCache, CpuKVCacheView, PackedText
 from models.musicgen.decoder import sinusoid
+from models.musicgen.interface import Given
 from models.musicgen.weights import fused_layer, fused_tables, head_format
 
 if TYPE_CHECKING:
@@ -84,13 +85,16 @@ class CpuDecoder:
         """Room for so many positions over all rows."""
         return CpuKVCache(self.config, positions, max_rows, self.kv_dtype, self._model, self._layers)
 
-    def forward_step(self, codes: Tensor, positions: Tensor, cache: CpuKVCacheView) -> Tensor:
+    def forward_step(
+        self, codes: Tensor, positions: Tensor, cache: CpuKVCacheView, given: Given | None = None
+    ) -> Tensor:
         """One new position per row; rows may be at any position, with any text or none.
 
         Args:
             codes: int64 [R, K]; each row's codes at its position, the special token where there is none.
             positions: int64 [R], in order for each row: the step whose codes these are.
             cache: the same R rows.
+            given: embeddings in place of some rows' codes.
 
         Returns:
             float32 [S, K, V]: logits of the next step of each of the view's sampled rows, which come first; the
@@ -99,6 +103,8 @@ class CpuDecoder:
         codes, positions = codes.contiguous(), positions.contiguous()
         cache.advance(positions, torch.get_num_threads())
         cache.batch.codes, cache.batch.positions = codes.data_ptr(), positions.data_ptr()
+        if given is not None:
+            return self._forward_given(cache, given)
         self._kernel.step(cache.cache.model, cache.batch)
         return cache.logits
 
@@ -130,10 +136,19 @@ class CpuDecoder:
 
     # ------------------------------------------------------------------------------------------------ inside
 
+    def _forward_given(self, cache: CpuKVCacheView, given: Given) -> Tensor:
+        embeddings = given.embeddings.float().contiguous()
+        lines = torch.full((cache.num_rows,), -1).index_copy(0, given.rows, torch.arange(len(given.rows)))
+        cache.batch.given, cache.batch.given_lines = embeddings.data_ptr(), lines.data_ptr()
+        self._kernel.step(cache.cache.model, cache.batch)
+        cache.batch.given = cache.batch.given_lines = None
+        return cache.logits
+
     def _load_layer(self, index: int, layer: Layer, tensors: Mapping[str, Tensor]) -> None:
-        for name in _NORMS:
+        there = {name.partition(".")[0] for name in tensors}  # without cross-attention nothing of it
+        for name in there.intersection(_NORMS):
             setattr(layer, name, self._norm(f"{index}.{name}", tensors, name))
-        for name in _MATRICES:
+        for name in there.intersection(_MATRICES):
             setattr(layer, name, self._matrix(f"{index}.{name}", tensors[f"{name}.weight"], self.weights))
 
     def _load_tables(self, tensors: Mapping[str, Tensor]) -> Model:

@@ -8,6 +8,8 @@ The null condition (no prompt, or the null row of guidance) is zero rows after t
 values are zero and attention to them adds exactly 0: null rows skip that block. transformers' own unconditional inputs
 come to the same: zeros are projected to the bias, then masked to zero. (A tokenised "" is not that: its end-of-text
 token is a real condition to transformers; here "" is the null condition, as in audiocraft.)
+
+Melody models have no attention to the text: melody and text are rows of their own before the codes (`Given`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from models.config import DecoderConfig
 from models.musicgen.attention import attend
+from models.musicgen.interface import Given
 from models.musicgen.kv_cache import KVCache, KVCacheView, StepKV
 from models.musicgen.weights import fused_state
 
@@ -52,10 +55,11 @@ class DecoderLayer(nn.Module):
         self.self_norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.self_out = nn.Linear(width, width, bias=False)
-        self.cross_norm = nn.LayerNorm(width)
-        self.cross_query = nn.Linear(width, width, bias=False)
-        self.cross_kv = nn.Linear(width, 2 * width, bias=False)
-        self.cross_out = nn.Linear(width, width, bias=False)
+        if config.cross_attention:
+            self.cross_norm = nn.LayerNorm(width)
+            self.cross_query = nn.Linear(width, width, bias=False)
+            self.cross_kv = nn.Linear(width, 2 * width, bias=False)
+            self.cross_out = nn.Linear(width, width, bias=False)
         self.ffn_norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, config.ffn_dim, bias=False)
         self.down = nn.Linear(config.ffn_dim, width, bias=False)
@@ -146,19 +150,22 @@ class MusicGenDecoder(nn.Module):
         dtype = torch.float32 if device.type == "cpu" else self.embedding.dtype
         return KVCache(self.config, positions, device, dtype)
 
-    def forward_step(self, codes: Tensor, positions: Tensor, cache: KVCacheView) -> Tensor:
+    def forward_step(self, codes: Tensor, positions: Tensor, cache: KVCacheView, given: Given | None = None) -> Tensor:
         """One new position per row; rows may be at any position, with any text or none.
 
         Args:
             codes: int64 [R, K]; each row's codes at its position, the special token where there is none.
             positions: int64 [R], in order for each row: the step whose codes these are.
             cache: the same R rows.
+            given: embeddings in place of some rows' codes.
 
         Returns:
             float32 [S, K, V]: logits of the next step of each of the view's sampled rows, which come first.
         """
         step = cache.advance(positions)
         embedded = F.embedding_bag(codes + self.offsets, self.embedding, mode="sum")
+        if given is not None:
+            embedded = embedded.index_copy(0, given.rows, given.embeddings.to(embedded.dtype))
         hidden = (embedded + self.sinusoid.index_select(0, positions)).to(self.embedding.dtype)
         hidden = pad_rows(hidden, self._multiple)
         for layer in self.layers:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from models.config import DecoderConfig
+from models.config import NUM_CHROMA, DecoderConfig, ModelConfig
 from models.kernels.cpu.packing import quantise
 
 _ROOT = "model.decoder"
@@ -29,11 +29,12 @@ def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
         name = f"{_ROOT}.layers.{layer}"
         shapes[f"{name}.fc1.weight"] = (config.ffn_dim, width)
         shapes[f"{name}.fc2.weight"] = (width, config.ffn_dim)
-        for attention in ("self_attn", "encoder_attn"):
+        for attention in ("self_attn", "encoder_attn") if config.cross_attention else ("self_attn",):
             for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
                 shapes[f"{name}.{attention}.{projection}.weight"] = (width, width)
-        for norm, _ in _NORMS:
-            shapes |= {f"{name}.{norm}.{part}": (width,) for part in ("weight", "bias")}
+        for norm, ours in _NORMS:
+            if config.cross_attention or ours != "cross_norm":
+                shapes |= {f"{name}.{norm}.{part}": (width,) for part in ("weight", "bias")}
     return shapes
 
 
@@ -42,6 +43,13 @@ def projection_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     if not config.has_text_projection:
         return {}
     return {"weight": (config.hidden_size, config.text_hidden_size), "bias": (config.hidden_size,)}
+
+
+def melody_projection_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name below ``audio_enc_to_dec_proj.`` → shape, of what makes embeddings of a melody's pitch classes."""
+    if not config.takes_melody:
+        return {}
+    return {"weight": (config.decoder.hidden_size, NUM_CHROMA), "bias": (config.decoder.hidden_size,)}
 
 
 def fused_state(
@@ -72,7 +80,7 @@ def fused_tables(state: Mapping[str, Tensor], config: DecoderConfig) -> dict[str
 
 
 def fused_layer(state: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
-    """One layer's tensors under our names, in the checkpoint's type."""
+    """One layer's tensors under our names, in the checkpoint's type; without cross-attention those of it are absent."""
     name = f"{_ROOT}.layers.{layer}"
 
     def projections(attention: str, letters: str) -> Tensor:
@@ -81,14 +89,17 @@ def fused_layer(state: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
     tensors = {
         "qkv.weight": projections("self_attn", "qkv"),
         "self_out.weight": state[f"{name}.self_attn.out_proj.weight"],
-        "cross_query.weight": projections("encoder_attn", "q"),
-        "cross_kv.weight": projections("encoder_attn", "kv"),
-        "cross_out.weight": state[f"{name}.encoder_attn.out_proj.weight"],
         "up.weight": state[f"{name}.fc1.weight"],
         "down.weight": state[f"{name}.fc2.weight"],
     }
+    attends_to_text = f"{name}.encoder_attn.out_proj.weight" in state
+    if attends_to_text:
+        tensors["cross_query.weight"] = projections("encoder_attn", "q")
+        tensors["cross_kv.weight"] = projections("encoder_attn", "kv")
+        tensors["cross_out.weight"] = state[f"{name}.encoder_attn.out_proj.weight"]
     for theirs, ours in _NORMS:
-        tensors |= {f"{ours}.{part}": state[f"{name}.{theirs}.{part}"] for part in ("weight", "bias")}
+        if attends_to_text or ours != "cross_norm":
+            tensors |= {f"{ours}.{part}": state[f"{name}.{theirs}.{part}"] for part in ("weight", "bias")}
     return tensors
 
 

@@ -73,6 +73,8 @@ class Batch(Structure):
                 "wide",
                 "scratch",
                 "logits",
+                "given",
+                "given_lines",
             )
         ),
     ]

@@ -47,6 +47,8 @@ struct Batch {
     float* wide;                   // [rows, 3 * width]
     float* scratch;                // [threads, scratch_positions + max(width, ffn_dim)]
     float* logits;                 // [sampled, codebooks * vocabulary]
+    const float* given;            // [.., width], what stands in place of the embedded codes of some rows
+    const int64_t* given_lines;    // [rows], which line of it, or -1 for codes; null where all rows are codes
 };
 
 namespace {
@@ -90,9 +92,11 @@ void embed(const Share& s) {
     const Model& m = s.model;
     for (int r = s.thread; r < s.batch.rows; r += s.threads) {
         float* row = s.batch.hidden + int64_t(r) * m.width;
+        const int64_t given = s.batch.given_lines ? s.batch.given_lines[r] : -1;
         for (int i = 0; i < m.width; i += LANES) {
             v16 total = {};
-            for (int q = 0; q < m.num_codebooks; ++q) {
+            if (given >= 0) total = load(s.batch.given + given * m.width + i);
+            for (int q = 0; given < 0 && q < m.num_codebooks; ++q) {
                 const int64_t line = s.batch.codes[r * m.num_codebooks + q] + int64_t(q) * (m.vocab_size + 1);
                 total += m.narrow_embedding ? load_bf16(static_cast<const uint16_t*>(m.embedding) + line * m.width + i)
                                             : load(static_cast<const float*>(m.embedding) + line * m.width + i);
