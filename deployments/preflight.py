@@ -9,7 +9,6 @@ from pathlib import Path
 
 from deployments.settings import AppArgs, ModelArgs
 from models.catalog import ModelSpec, describe, locate
-from models.catalog_file import Catalog
 from models.checkpoint_files import CheckpointFiles, Format, parts_of
 from models.config import MAX_DURATION_S
 from models.errors import CheckpointError, ModelNotFoundError
@@ -27,16 +26,13 @@ def describe_models(args: AppArgs) -> dict[str, ModelSpec]:
 
 
 def checkpoint_files(model: ModelArgs) -> CheckpointFiles:
-    """Where the model's checkpoint lies: "tiny", a name of the catalog, or a folder.
+    """Where the model's checkpoint lies: "tiny", a name of the catalog, or a folder, relative ones in the repository.
 
     Raises:
         ModelNotFoundError: there is none.
         CheckpointError: the catalog is broken.
     """
-    checkpoint = model.checkpoint or ""
-    inside = REPOSITORY / checkpoint
-    known = checkpoint in Catalog.load().entries
-    return locate(str(inside) if inside.is_dir() and not known else checkpoint)
+    return locate(model.checkpoint or "", beside=REPOSITORY)
 
 
 def _describe(model_id: str, model: ModelArgs) -> ModelSpec:

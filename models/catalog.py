@@ -48,8 +48,11 @@ class ModelSpec:
     takes_melody: bool = False
 
 
-def locate(model: str | Path) -> CheckpointFiles:
+def locate(model: str | Path, beside: Path | None = None) -> CheckpointFiles:
     """The checkpoint of "tiny", of a name in the catalog, or at a path.
+
+    Args:
+        beside: a folder that relative paths may start from; one that leads nowhere there is taken as it is.
 
     Raises:
         ModelNotFoundError: saying what is there.
@@ -63,7 +66,8 @@ def locate(model: str | Path) -> CheckpointFiles:
         if not files.folder.is_dir():
             raise ModelNotFoundError(f"{model!r} is in {catalog.file}, but its folder {files.folder} is not there")
         return files
-    return _in_folder(Path(model), model)
+    inside = None if beside is None else beside / model
+    return _in_folder(inside if inside is not None and inside.is_dir() else Path(model), model)
 
 
 def resolve(model: str | Path) -> Path:

@@ -11,7 +11,7 @@ from api.cli import main
 from deployments.platform import load_config
 from deployments.preflight import checkpoint_files
 from deployments.settings import ModelArgs
-from models.catalog_file import CATALOG_VARIABLE
+from models.catalog_file import CATALOG_VARIABLE, Catalog
 from models.errors import CheckpointError
 from models.variants import VARIANTS
 from tests.audiocraft_files import CODEC, TEXT_ENCODER, export
@@ -35,6 +35,18 @@ def test_a_name_of_the_catalog_is_served(exported: Path, write_config: ConfigWri
     assert (files.folder, files.codec) == (exported, tmp_path / "my codec")
 
 
+def test_the_catalog_is_read_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, load = [], Catalog.load
+
+    def counted(file: Path | None = None) -> Catalog:
+        read.append(file)
+        return load(file)
+
+    monkeypatch.setattr(Catalog, "load", counted)
+    assert checkpoint_files(ModelArgs(checkpoint="waltz")).folder == exported
+    assert len(read) == 1
+
+
 @pytest.mark.parametrize("part", ["../my codec/model.safetensors", f"{TEXT_ENCODER}/model.safetensors"])
 def test_a_part_that_was_cut_is_named(part: str, exported: Path, write_config: ConfigWriter) -> None:
     weights = exported / part
@@ -49,7 +61,7 @@ def test_a_name_that_nobody_added_is_said(exported: Path, write_config: ConfigWr
 
 
 def test_what_a_model_needs_and_can_not_be_given_is_said(write_config: ConfigWriter, tmp_path: Path) -> None:
-    melody = next(variant for variant in VARIANTS if variant.name == "melody")
-    write(tmp_path, melody, melody.formats[0])
-    with pytest.raises(CheckpointError, match="musicgen-melody needs melody conditioning, which this version can not"):
+    style = next(variant for variant in VARIANTS if variant.name == "style")
+    write(tmp_path, style, style.formats[0])
+    with pytest.raises(CheckpointError, match="musicgen-style needs style conditioning, which this version can not"):
         load_config(write_config(checkpoint=tmp_path))

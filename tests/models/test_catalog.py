@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog import TINY_PATH, describe, resolve
+from models.catalog import TINY_PATH, describe, locate, resolve
 from models.errors import CheckpointError, ModelNotFoundError
 from tests.factories import make_checkpoint
 
@@ -50,6 +50,14 @@ def test_a_broken_card_is_named(folder: Path, card: Path, broken: str) -> None:
 
 def test_resolving_a_path(folder: Path) -> None:
     assert resolve(str(folder)) == resolve(folder) == folder
+
+
+def test_a_relative_path_may_be_meant_beside_another(folder: Path) -> None:
+    assert locate("small-one", beside=folder.parent).folder == folder
+    assert locate(folder, beside=TINY_PATH).folder == folder
+    assert locate("tiny", beside=folder.parent).folder == TINY_PATH
+    with pytest.raises(ModelNotFoundError, match="no model 'small-one'"):
+        locate("small-one", beside=TINY_PATH)
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
