@@ -3,7 +3,9 @@
 ``python -m benchmarks.memory --model small --random-weights --weights int8``: a checkpoint of float32 is written to a
 temporary folder, as models are published; a fresh process loads it as a server would, makes the streams, and reports.
 The budget is weights in their formats, exact keys and values, and 600 MB for interpreter, libraries and the rest.
-The last line is one JSON object. Linux only: the kernel's own count of resident pages is read.
+With ``--prompts one`` the streams are variations of one prompt, whose text is encoded and held once; with ``each`` they
+say different things at the same length. The last line is one JSON object. Linux only: the kernel's own count of
+resident pages is read.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from models.musicgen.cpu_decoder import CpuDecoder
 from models.types import GenerationRequest
 
 ALLOWANCE_BYTES = 600_000_000
+PROMPTS = ("mixed", "one", "each")
 _COUNTERS = {"VmRSS": "rss_bytes", "VmHWM": "peak_rss_bytes", "RssAnon": "anonymous_bytes"}
 
 
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with _folder(options) as folder:
         command = [sys.executable, "-m", "benchmarks.memory", "--here", "--model", str(folder)]
-        for name in ("weights", "batch", "duration", "threads"):
+        for name in ("weights", "batch", "duration", "threads", "prompts"):
             command += [f"--{name}", str(getattr(options, name))]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="concurrent streams (default 1)")
     parser.add_argument("--duration", type=float, default=30.0, metavar="S", help="reserved for each (default 30)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--prompts", choices=PROMPTS, default="mixed", help="of the streams (default mixed)")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -91,12 +95,16 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     engine = Engine(model, engine_config(options.weights, **settings))
     made = 0
     for index, stream in enumerate(streams):
-        engine.add(GenerationRequest(str(index), stream.prompt, stream.frames / model.config.frame_rate, stream.seed))
+        prompt = {"mixed": stream.prompt, "one": streams[0].prompt, "each": f"{streams[0].prompt[:-1]}{index}"}
+        seconds = stream.frames / model.config.frame_rate
+        engine.add(GenerationRequest(str(index), prompt[options.prompts], seconds, stream.seed))
+    texts_bytes = 0
     while engine.has_work:
         for output in engine.step():
             if isinstance(output.news, TuttiError):
                 raise output.news
             made += output.news.num_samples
+        texts_bytes = max(texts_bytes, sum(each.keys.nbytes + each.values.nbytes for each in engine._cache.held_texts))
     kv = positions * kv_bytes_per_position(decoder, kv_itemsize(options.weights, "cpu"))
     weights = weight_bytes(model)
     after = resident()
@@ -104,11 +112,14 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "weights": options.weights,
         "streams": options.batch,
         "audio_s": made / model.config.sample_rate,
+        "prompts": options.prompts,
+        "admission_s": engine.stats().text_encode,
         "memory": {
             **after,
             "loaded_peak_rss_bytes": loaded["peak_rss_bytes"],
             "weights_bytes": weights,
             "kv_bytes": kv,
+            "texts_bytes": texts_bytes,
             "allowance_bytes": ALLOWANCE_BYTES,
         },
         "within_budget": after["peak_rss_bytes"] <= weights + kv + ALLOWANCE_BYTES,
@@ -142,6 +153,7 @@ def lines(result: dict[str, Any]) -> list[str]:
             f"  {name.removesuffix('_bytes').replace('_', ' '):18} {size / 1e6:8,.0f} MB"
             for name, size in memory.items()
         ),
+        f"  {1e3 * result['admission_s']:,.0f} ms for the texts of all",
         f"  peak {memory['peak_rss_bytes'] / 1e6:,.0f} MB of a budget of {budget / 1e6:,.0f} MB",
     ]
 

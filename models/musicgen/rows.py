@@ -66,6 +66,11 @@ class RowCache(ABC):
     def num_rows(self) -> int:
         return len(self._cross)
 
+    @property
+    def held_texts(self) -> list[Any]:
+        """Of living rows, in the cache's own form; one that rows share is there once."""
+        return list({id(text): text for text in self._cross.values() if text is not None}.values())
+
     def can_allocate(self, positions: Sequence[int]) -> bool:
         """Whether rows of these lengths would fit, allocated one after the other in this order."""
         gaps = list(self._gaps)

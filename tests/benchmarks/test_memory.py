@@ -17,13 +17,19 @@ from tests.factories import make_checkpoint
 
 
 def test_it_reports_weights_keys_and_values_and_what_is_resident(capfd: pytest.CaptureFixture[str]) -> None:
-    assert memory.main(["--model", "tiny", "--weights", "int8", "--batch", "2", "--duration", "1"]) == 0
+    assert (
+        memory.main(["--model", "tiny", "--weights", "int8", "--batch", "2", "--duration", "1", "--prompts", "one"])
+        == 0
+    )
     result = json.loads(capfd.readouterr().out.splitlines()[-1])
     found = result["memory"]
     assert result["within_budget"] is True
     assert result["audio_s"] == pytest.approx(1.5)
     # Two guided streams of 50 and 25 frames and 3 more of delay; keys and values of 4 layers of 256 in bfloat16.
     assert found["kv_bytes"] == 2 * (53 + 28) * 2 * 4 * 256 * 2
+    # The text of both, 18 tokens in blocks of 16, is held once.
+    assert found["texts_bytes"] == 32 * 2 * 4 * 256 * 2
+    assert result["admission_s"] > 0
     assert 10e6 < found["weights_bytes"] < 40e6
     assert found["weights_bytes"] < found["anonymous_bytes"] <= found["rss_bytes"] <= found["peak_rss_bytes"]
 
