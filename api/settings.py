@@ -159,7 +159,11 @@ class Settings(BaseSettings):
         description="Seconds that a stopping worker gives running generations before it gives them back",
     )
     stream_queue_expiry_s: float = Field(
-        default=60.0, ge=1, le=3600, description="Seconds a streamed generation may wait in the queue before it expires"
+        default=60.0,
+        ge=1,
+        le=3600,
+        description="Seconds a streamed generation may wait in the queue before it expires, from when a replica of its "
+        "model is expected to serve",
     )
     slow_listener_timeout_s: float = Field(
         default=30.0, gt=0, le=600, description="Seconds a listener may take nothing of its stream before it is cut"

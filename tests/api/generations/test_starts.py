@@ -12,6 +12,8 @@ import pytest
 from api.cache.client import Cache
 from api.generations.starts import AWAKE, KEPT_S, Start, Starts, publish
 from api.generations.throughput import Throughput
+from api.generations.view import Mode
+from tests.api.generations.conftest import MakeBench, ManualClock
 from tests.api.limits.rows import NOW, Hands
 
 
@@ -101,3 +103,20 @@ async def test_a_track_that_waited_for_a_start_says_nothing_about_speed(
     assert measured.as_capacity()["tiny"]["steps_per_s"] is None
     measured.finished("tiny", 500, 2.0)
     assert measured.as_capacity()["tiny"]["steps_per_s"] == 250.0
+
+
+@pytest.mark.parametrize(("mode", "expiry_s"), [("stream", 60.0), ("async", 3600.0)])
+async def test_who_wakes_a_model_up_does_not_expire_while_it_starts(
+    make_bench: MakeBench, manual_clock: ManualClock, mode: Mode, expiry_s: float
+) -> None:
+    """A start may take longer than a stream may wait: patience counts from when a replica is expected to serve."""
+    bench = make_bench(manual_clock)
+    owner = await bench.account()
+    await publish(bench.cache, {"tiny": (92.0, None), "small": (0.0, manual_clock().timestamp())})
+    asleep, awake = [await bench.create(owner, mode=mode, model_id=name) for name in ("tiny", "small")]
+    assert (awake.expires_at - awake.created_at).total_seconds() == expiry_s
+    manual_clock.forward(expiry_s + 91.9)
+    assert (await bench.service.get(owner, awake.id)).state == "expired"
+    assert (await bench.service.get(owner, asleep.id)).state == "queued"
+    manual_clock.forward(0.1)
+    assert (await bench.service.get(owner, asleep.id)).state == "expired"
