@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # comes with ray[serve]
@@ -16,6 +17,7 @@ from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ServeStatus
 
 from models.errors import EngineOverloadedError, GenerationFailedError, ReplicaLostError, TuttiError
 from models.types import AudioChunk, GenerationRequest
@@ -23,10 +25,37 @@ from models.types import AudioChunk, GenerationRequest
 logger = logging.getLogger("tutti.client")
 
 DEFAULT_RETRY_AFTER_S = 5.0
+STATE_MAX_AGE_S = 1.0
+"""Serve's controller looks at its replicas about as often, and answers for all applications at once."""
 # Of a deployment that takes requests, be it before a replica is there: it scales up from zero, or down to it.
 _SERVED = ("HEALTHY", "UPSCALING", "DOWNSCALING")
 # Everything Serve, Ray or its gRPC transport raise for a replica that cannot be reached or went away.
 _TRANSPORT_ERRORS = (RayError, RayServeException, grpc.RpcError)
+
+
+class ServeState:
+    """What Serve says of all deployments: asked for at most once a second, for all models of a process together.
+
+    Args:
+        ask: a blocking call for Serve's status.
+    """
+
+    def __init__(self, ask: Callable[[], ServeStatus] = serve.status) -> None:
+        self._ask = ask
+        self._asked_at = -math.inf
+        self._answer: asyncio.Future[ServeStatus] | None = None
+
+    async def read(self) -> ServeStatus:
+        """As it was at most a second ago, or as it is now; whoever asks meanwhile waits for the same answer.
+
+        Raises:
+            Exception: as the call does, to all who asked within that second.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._answer is None or (self._answer.done() and now - self._asked_at >= STATE_MAX_AGE_S):
+            self._asked_at = now
+            self._answer = asyncio.ensure_future(asyncio.to_thread(self._ask))
+        return await asyncio.shield(self._answer)  # who leaves takes it from nobody
 
 
 class GeneratorClient:
@@ -34,9 +63,11 @@ class GeneratorClient:
 
     Args:
         handle: of the model's deployment.
+        state: of all models of this process; left out: one of its own.
     """
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    def __init__(self, handle: DeploymentHandle, state: ServeState | None = None) -> None:
+        self._state = state or ServeState()
         self._name: str = handle.deployment_id.name
         self._app: str = handle.deployment_id.app_name
         # gRPC instead of actor calls: half the cost per chunk, and cancels that do not get lost in a burst.
@@ -86,7 +117,7 @@ class GeneratorClient:
 
     async def _deployment(self) -> Any:
         """The deployment's status, None if there is none."""
-        app = (await asyncio.to_thread(serve.status)).applications.get(self._app)
+        app = (await self._state.read()).applications.get(self._app)
         return app.deployments.get(self._name) if app else None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.client import GeneratorClient
+from deployments.client import GeneratorClient, ServeState
 from deployments.composing import composed
 from models.catalog import ModelSpec
 
@@ -37,7 +37,8 @@ class Gateway:
     def __init__(
         self, handles: dict[str, DeploymentHandle], models: dict[str, ModelSpec], worker: DeploymentHandle
     ) -> None:
-        self._backends = {model_id: GeneratorClient(handle) for model_id, handle in handles.items()}
+        state = ServeState()
+        self._backends = {model_id: GeneratorClient(handle, state) for model_id, handle in handles.items()}
         self._models = models
         self._app: Any = None
 

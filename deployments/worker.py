@@ -14,7 +14,7 @@ from typing import Any, cast
 from ray.serve.handle import DeploymentHandle
 
 from autoscaling.fairness import Places
-from deployments.client import GeneratorClient
+from deployments.client import GeneratorClient, ServeState
 from deployments.composing import composed
 from models.catalog import ModelSpec
 from models.types import AudioChunk, GenerationRequest
@@ -29,8 +29,8 @@ class WorkerStoppedError(RuntimeError):
 class CountingClient(GeneratorClient):
     """Knows what it has sent and not heard of: the queue before the replicas is in the client, so only it can tell."""
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        super().__init__(handle)
+    def __init__(self, handle: DeploymentHandle, state: ServeState | None = None) -> None:
+        super().__init__(handle, state)
         self._unanswered_s: dict[object, float] = {}
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
@@ -67,7 +67,8 @@ class GenerationWorker:
         slots: Mapping[str, int],
         per_replica: Mapping[str, Places] | None = None,
     ) -> None:
-        self._backends = {model_id: CountingClient(handle) for model_id, handle in handles.items()}
+        state = ServeState()
+        self._backends = {model_id: CountingClient(handle, state) for model_id, handle in handles.items()}
         self._worker: Any = composed(
             WORKER_FACTORY, "WORKER_SERVICE", self._backends, models, slots=slots, per_replica=per_replica
         )
