@@ -13,31 +13,18 @@ that sample, a bounded number of positions in each step, so that it makes no ste
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence as SequenceOf
-from typing import Generic, Protocol
+from typing import Generic
 
 from models.engine.filling import shares
 from models.engine.forecast import endings
 from models.engine.pacing import QUANTUM_STEPS, UNHEARD_SHARE, Pacer
+from models.engine.places import Places, RowPool
 from models.engine.sequence import Row, Sequence, State
 from models.engine.step import StepPlan
 
 
-class RowPool(Protocol[Row]):
-    """The owner of KV positions, as far as the scheduler needs it. One row is one contiguous region."""
-
-    @property
-    def free_positions(self) -> int: ...
-
-    def can_allocate(self, positions: SequenceOf[int]) -> bool: ...
-
-    def allocate(self, positions: int) -> Row: ...
-
-    def free(self, handle: Row) -> None: ...
-
-
 class Scheduler(Generic[Row]):
-    """The one owner of places: slots, rows and KV regions are taken and given back only here."""
+    """The line, who is let in from it, and who of those takes part in a step."""
 
     def __init__(
         self,
@@ -58,16 +45,13 @@ class Scheduler(Generic[Row]):
             pacer: chooses who pauses; without one nobody ever does.
             fill_rows: most rows of a step, one for each position, that work through known music.
         """
-        self._pool = pool
-        self._max_rows = max_rows
+        self._places = Places(pool, max_rows)
+        self._held = self._places.held
         self._max_queue = max_queue
         self._max_joins = max_joins_per_step
         self._pacer = pacer
         self._fill_rows = fill_rows
-        self._total_positions = pool.free_positions
         self._waiting: deque[Sequence[Row]] = deque()
-        self._held: dict[str, Sequence[Row]] = {}
-        self._free_slots = list(range(max_rows))
         self._plan: StepPlan[Row] = StepPlan((), (), 0)
         self._active_rows = 0  # of the plan
         self._may_fill = False  # somebody in the plan has known music
@@ -82,11 +66,11 @@ class Scheduler(Generic[Row]):
 
     def can_ever_run(self, sequence: Sequence[Row]) -> bool:
         """Whether an empty engine could hold it."""
-        return sequence.num_rows <= self._max_rows and sum(sequence.positions) <= self._total_positions
+        return self._places.can_ever_hold(sequence)
 
     def has_room(self, sequence: Sequence[Row]) -> bool:
         """Whether it may join the line: no more than ``max_queue`` are in it who could not start at once."""
-        rows, positions = self.free_rows, self._pool.free_positions
+        rows, positions = self.free_rows, self._places.free_positions
         line = [*self._waiting, sequence]
         for place, each in enumerate(line):
             rows, positions = rows - each.num_rows, positions - sum(each.positions)
@@ -127,9 +111,9 @@ class Scheduler(Generic[Row]):
 
     def remove(self, request_id: str) -> Sequence[Row] | None:
         """Take a request out, wherever it is, and give back all it holds. None if it is not here."""
-        sequence = self._held.pop(request_id, None)
+        sequence = self._places.give_back(request_id)
         if sequence is not None:
-            self._release(sequence)
+            self._must_choose = True
             return sequence
         for waiting in self._waiting:
             if waiting.request_id == request_id:
@@ -163,7 +147,7 @@ class Scheduler(Generic[Row]):
     @property
     def free_rows(self) -> int:
         """Rows that nobody holds."""
-        return self._max_rows - sum(each.num_rows for each in self._held.values())
+        return self._places.free_rows
 
     @property
     def outstanding_row_steps(self) -> int:
@@ -178,7 +162,7 @@ class Scheduler(Generic[Row]):
         """
         if not self._waiting:
             return 0
-        head, rows, positions, steps = self._waiting[0], self.free_rows, self._pool.free_positions, 0
+        head, rows, positions, steps = self._waiting[0], self.free_rows, self._places.free_positions, 0
         for left, each in endings(self._held.values(), self._pacer, self._active_rows, self._now_s):
             if head.num_rows <= rows and sum(head.positions) <= positions and (steps or self._carries(head)):
                 break
@@ -187,12 +171,7 @@ class Scheduler(Generic[Row]):
 
     def check_integrity(self) -> None:
         """Raise AssertionError if a place is lost or taken twice. This would be a bug."""
-        slots = [each.slot for each in self._held.values()]
-        assert sorted(slots + self._free_slots) == list(range(self._max_rows)), "a slot is lost or taken twice"
-        assert self.free_rows >= 0, "more rows than a step has"
-        for each in self._held.values():
-            assert each.state in (State.RUNNING, State.PAUSED), f"{each.request_id} holds rows without being started"
-            assert len(each.rows) == each.num_rows, f"{each.request_id} lost a row of its pair"
+        self._places.check_integrity()
         for each in self._plan.running:
             assert each.state in (State.RUNNING, State.DONE), f"{each.request_id} is in the step and paused"
         for each in self._waiting:
@@ -204,11 +183,13 @@ class Scheduler(Generic[Row]):
     def _let_in(self) -> tuple[Sequence[Row], ...]:
         joined: list[Sequence[Row]] = []
         while self._waiting and len(joined) < self._max_joins and self._may_start(self._waiting[0]):
-            joined.append(self._start(self._waiting.popleft()))
+            head = self._waiting.popleft()
+            self._places.take(head)
+            joined.append(head)
         return tuple(joined)
 
     def _may_start(self, head: Sequence[Row]) -> bool:
-        if head.num_rows > self.free_rows or not self._pool.can_allocate(head.positions):
+        if not self._places.can_hold(head):
             return False
         if self._refused is head and not self._is_choice_due:
             return False
@@ -255,17 +236,3 @@ class Scheduler(Generic[Row]):
                 each.unpaid_steps += steps
             else:
                 each.unpaid_steps = max(0, each.unpaid_steps - round(steps * (1 / UNHEARD_SHARE - 1)))
-
-    def _start(self, sequence: Sequence[Row]) -> Sequence[Row]:
-        sequence.rows = tuple(self._pool.allocate(positions) for positions in sequence.positions)
-        sequence.slot = self._free_slots.pop()
-        sequence.state = State.RUNNING
-        self._held[sequence.request_id] = sequence
-        return sequence
-
-    def _release(self, sequence: Sequence[Row]) -> None:
-        for row in sequence.rows:
-            self._pool.free(row)
-        self._free_slots.append(sequence.slot)
-        sequence.rows, sequence.slot, sequence.state = (), -1, State.DONE
-        self._must_choose = True
