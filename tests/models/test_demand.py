@@ -35,9 +35,10 @@ def sequence(
     live: bool = True,
     fill_rows: int = 16,
     lag: int = 0,
+    prefix: int = 0,
 ) -> Item:
     request = GenerationRequest(name, "x", frames / 50, sampling=SamplingParams(guidance=guidance), live=live)
-    item = Item(request, frames, DELAY, lag, windows=windows_of(frames, known, longest, stride))
+    item = Item(request, frames, DELAY, lag, windows=windows_of(frames, known, longest, stride), prefix=prefix)
     item.fill_share = max(1, fill_rows // item.num_rows)
     if live:
         item.listener = Listener.arriving(EngineConfig(), FRAME_RATE, LOOKAHEAD, 0.0)
@@ -74,7 +75,7 @@ class Whim(Pacer[int]):
 
 
 def random_item(name: str, chance: random.Random, fill_rows: int) -> Item:
-    """Plain text, a continuation or several windows."""
+    """Plain text, a melody, a continuation or several windows."""
     longest = chance.randint(10, 60)
     known = chance.choice([0, 0, chance.randint(1, longest)])
     return sequence(
@@ -87,6 +88,7 @@ def random_item(name: str, chance: random.Random, fill_rows: int) -> Item:
         live=chance.random() < 0.7,
         fill_rows=fill_rows,
         lag=chance.randint(0, 2),
+        prefix=chance.choice([0, 0, chance.randint(1, 40)]),
     )
 
 
@@ -141,6 +143,15 @@ def test_music_to_go_on_from_is_due_when_it_has_been_heard() -> None:
     assert row_steps(needs_of(item)) == pytest.approx(2 * 1003)
     at_once = sum(work for _, work, _ in needs_of(item)) / PERIOD_S
     assert at_once <= 2 * 20, "it is heard while it is worked through"
+
+
+def test_a_melody_is_due_again_in_every_window_and_delays_nobody_at_its_beginning() -> None:
+    """240 positions before the music of either window."""
+    item = sequence("tune", 2000, prefix=240)
+    assert item.remaining_row_steps == 2 * (240 + 1503 + 240 + 1103)
+    assert positions_per_frame(item.windows, DELAY, 240) == pytest.approx((240 + 1503 + 240 + 600) / (240 + 1500))
+    beside = [begun(str(n), 1400, 100) for n in range(12)]
+    assert pacer(32).can_carry(beside, sequence("one window", 1500, prefix=240), 0.0)
 
 
 def test_positions_of_a_frame() -> None:
