@@ -14,8 +14,9 @@ from models.tiny.training.codebooks import CODEBOOK_SIZE, Codebooks, fit
 from models.tiny.training.data import PieceStream
 from models.tiny.training.losses import reconstruction_loss
 from models.tiny.training.muon import orthogonalize
+from models.tiny.training.objective import delayed
 from models.tiny.training.text import build_tokenizer
-from models.tiny.training.train_decoder import TinyMusicGen, delayed
+from models.tiny.training.train_decoder import TinyMusicGen
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_orthogonalize_brings_singular_values_near_one() -> None:
 
 def test_delay_pattern_of_the_training_data() -> None:
     codes = torch.arange(8).view(1, 4, 2) + 1
-    steps = delayed(codes)
+    steps = delayed(codes, CODEBOOK_SIZE)
     assert steps.shape == (1, 4, 6)
     assert steps[0, 0].tolist() == [CODEBOOK_SIZE, 1, 2, CODEBOOK_SIZE, CODEBOOK_SIZE, CODEBOOK_SIZE]
     assert steps[0, 3].tolist() == [CODEBOOK_SIZE] * 4 + [7, 8]
@@ -87,7 +88,7 @@ def test_delay_pattern_of_the_training_data() -> None:
 def test_a_dropped_condition_is_the_null_condition() -> None:
     torch.manual_seed(0)
     model = TinyMusicGen().eval()
-    steps = delayed(torch.randint(CODEBOOK_SIZE, (1, 4, 6)))[:, :, :-1]
+    steps = delayed(torch.randint(CODEBOOK_SIZE, (1, 4, 6)), CODEBOOK_SIZE)[:, :, :-1]
     dropped = torch.tensor([False])
     with torch.inference_mode():
         one = model(steps, torch.tensor([[5, 6, 1]]), torch.ones(1, 3, dtype=torch.long), dropped)

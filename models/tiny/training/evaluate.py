@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,13 +29,19 @@ _FIT_PIECES, _HELD_OUT_PIECES = 20_000_000, 30_000_000
 ATTRIBUTES = ("drums", "tempo within 8 %", "timbre family", "key", "mode", "dynamics")
 
 
+class Player(Protocol):
+    """Whoever can play a piece as well as the model could at best: float64 [samples], mono."""
+
+    def play(self, piece: Piece, frames: int) -> Array: ...
+
+
 class Listener:
     """The analysis with its two fitted classifiers and its loudness threshold.
 
     They are fitted on training pieces that went through the codec, as everything that is judged has.
     """
 
-    def __init__(self, codec: Codec, frames: int, pieces: int) -> None:
+    def __init__(self, codec: Player, frames: int, pieces: int) -> None:
         fitted = _pieces(_FIT_PIECES, pieces, held_out=False)
         waves = [codec.play(piece, frames) for piece in fitted]
         keys = [KEYS.index(p.key) for p in fitted]

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, MusicgenConfig, MusicgenForConditionalGeneration
+from torch import Tensor
+from transformers import EncodecModel, GenerationConfig, MusicgenConfig, MusicgenForConditionalGeneration
 from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
 from models.tiny.composer.score import STEMS
@@ -33,6 +34,28 @@ DESCRIPTION = {
 
 
 @torch.no_grad()
+def fill_codec(codec: EncodecModel, runs: Path, kept: Tensor | None = None) -> None:
+    """The trained codec's weights and codewords; without a trained encoder it makes music, but cannot encode any.
+
+    Args:
+        kept: int64 [4, n], the codes that are left of each codebook; None: all.
+    """
+    trained, books = checkpointing.load_required(runs / "codec.pt"), Codebooks.load(runs / "codebooks.npz")
+    codec.load_state_dict({name: v for name, v in trained["model"].items() if ".codebook." not in name}, strict=False)
+    encoder = checkpointing.load(runs / "encoder.pt")
+    if encoder is not None:
+        codec.encoder.load_state_dict(encoder["model"])
+    for q, layer in enumerate(codec.quantizer.layers):
+        table = torch.zeros(CODEBOOK_SIZE, len(STEMS) * SUBSPACE)
+        own = slice(q * SUBSPACE, (q + 1) * SUBSPACE)
+        table[:, own] = trained["embedding"][f"tables.{q}"].masked_fill(books.is_silence(q)[:, None], 0.0)
+        table = table if kept is None else table[kept[q]]
+        layer.codebook.embed.copy_(table)
+        layer.codebook.embed_avg.copy_(table)
+        layer.codebook.cluster_size.fill_(1.0)
+
+
+@torch.no_grad()
 def build_model(runs: Path) -> MusicgenForConditionalGeneration:
     """The trained parts as transformers' own model, float32."""
     decoder: MusicgenDecoderConfig = decoder_config()
@@ -40,18 +63,7 @@ def build_model(runs: Path) -> MusicgenForConditionalGeneration:
         text_encoder=text_config().to_dict(), audio_encoder=codec_config().to_dict(), decoder=decoder.to_dict()
     )
     model = MusicgenForConditionalGeneration(config)
-    codec, books = checkpointing.load_required(runs / "codec.pt"), Codebooks.load(runs / "codebooks.npz")
-    model.audio_encoder.load_state_dict(codec["model"])
-    encoder = checkpointing.load(runs / "encoder.pt")
-    if encoder is not None:  # without it the folder still makes music, but cannot encode any
-        model.audio_encoder.encoder.load_state_dict(encoder["model"])
-    for q, layer in enumerate(model.audio_encoder.quantizer.layers):
-        table = torch.zeros(CODEBOOK_SIZE, len(STEMS) * SUBSPACE)
-        own = slice(q * SUBSPACE, (q + 1) * SUBSPACE)
-        table[:, own] = codec["embedding"][f"tables.{q}"].masked_fill(books.is_silence(q)[:, None], 0.0)
-        layer.codebook.embed.copy_(table)
-        layer.codebook.embed_avg.copy_(table)
-        layer.codebook.cluster_size.fill_(1.0)
+    fill_codec(model.audio_encoder, runs)
     trained = checkpointing.load_required(runs / "decoder.pt")["model"]
     missing, unexpected = model.load_state_dict(trained, strict=False)
     missing = [name for name in missing if not name.startswith("audio_encoder.")]
@@ -65,15 +77,25 @@ def build_model(runs: Path) -> MusicgenForConditionalGeneration:
 def export(runs: Path, out: Path) -> None:
     """Write the folder; the figures of the model card come from evaluate.py."""
     model = build_model(runs)
-    model.generation_config = GenerationConfig(
-        do_sample=True, guidance_scale=3.0, top_k=250, temperature=1.0, max_length=1503,
-        decoder_start_token_id=CODEBOOK_SIZE, bos_token_id=CODEBOOK_SIZE, pad_token_id=CODEBOOK_SIZE,
-    )  # fmt: skip
+    model.generation_config = generation_config(CODEBOOK_SIZE)
     model.config.decoder.decoder_start_token_id = CODEBOOK_SIZE
     model.half().save_pretrained(out)
+    write_beside(out, runs, DESCRIPTION)
+
+
+def generation_config(special: int) -> GenerationConfig:
+    """The family's defaults."""
+    return GenerationConfig(
+        do_sample=True, guidance_scale=3.0, top_k=250, temperature=1.0, max_length=1503,
+        decoder_start_token_id=special, bos_token_id=special, pad_token_id=special,
+    )  # fmt: skip
+
+
+def write_beside(out: Path, runs: Path, card: dict[str, str]) -> None:
+    """What belongs into the folder beside the weights: tokenizer and card."""
     load_or_build(runs / "tokenizer").save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)
-    (out / "tutti.json").write_text(json.dumps(DESCRIPTION, indent=2) + "\n")
+    (out / "tutti.json").write_text(json.dumps(card, indent=2) + "\n")
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {size / 1e6:.1f} MB")
 

@@ -6,6 +6,7 @@ Seeded; started again with the same --out it goes on where it stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -26,13 +27,14 @@ EDGE = 4  # frames at a crop's borders that lack their true context: no loss the
 FIRST_PIECE = 1_000_000  # pieces of the codec's training; the decoder's start elsewhere
 
 
-def codec_config() -> EncodecConfig:
-    """The published 32 kHz geometry, narrower: 20 filters and one LSTM layer."""
+def codec_config(codes: int = CODEBOOK_SIZE) -> EncodecConfig:
+    """The published 32 kHz geometry, narrower: 20 filters and one LSTM layer; ``codes`` in each codebook."""
     return EncodecConfig(
         sampling_rate=32_000, audio_channels=1, num_filters=20, hidden_size=len(STEMS) * SUBSPACE,
-        codebook_size=CODEBOOK_SIZE, codebook_dim=len(STEMS) * SUBSPACE, upsampling_ratios=[8, 5, 4, 4],
-        target_bandwidths=[2.0], num_lstm_layers=1, use_causal_conv=False, normalize=False, use_conv_shortcut=False,
-        pad_mode="reflect", chunk_length_s=None, overlap=None, norm_type="weight_norm",
+        codebook_size=codes, codebook_dim=len(STEMS) * SUBSPACE, upsampling_ratios=[8, 5, 4, 4],
+        target_bandwidths=[0.2 * math.ceil(math.log2(codes))], num_lstm_layers=1, use_causal_conv=False,
+        normalize=False, use_conv_shortcut=False, pad_mode="reflect", chunk_length_s=None, overlap=None,
+        norm_type="weight_norm",
     )  # fmt: skip
 
 

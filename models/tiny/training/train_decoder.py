@@ -7,14 +7,12 @@ Seeded; started again with the same --out it goes on where it stopped.
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import MusicgenDecoderConfig, MusicgenForCausalLM, PreTrainedTokenizerFast, T5EncoderModel
 
 from models.tiny.composer.captions import caption
@@ -23,6 +21,7 @@ from models.tiny.training import arguments, checkpointing
 from models.tiny.training.codebooks import CODEBOOK_SIZE, Codebooks
 from models.tiny.training.data import PieceStream
 from models.tiny.training.muon import Muon
+from models.tiny.training.objective import code_losses, corrupt, delayed, opening_weights, quiet_loss
 from models.tiny.training.text import load_or_build
 from models.tiny.training.train_text import text_config
 
@@ -33,15 +32,6 @@ FIRST_PIECE = 10_000_000
 # (share of the steps, frames, pieces in a batch). Only the first notes are news that a caption could have told:
 # openings of many pieces teach the text, whole clips (positions up to 1,503) the rest.
 MIXTURE = ((0.15, 14, 160), (0.2, 64, 48), (0.35, 400, 9), (0.3, FULL_CLIP, 3))
-# Shares of wrong codes in the input, one drawn per piece: in generation the model hears its own mistakes, and has to
-# find back to the tune.
-CORRUPTION = (0.0, 0.02, 0.06, 0.12)
-# The finish: guidance 3 multiplies the difference between the logits with and without the prompt by 3, also among codes
-# that neither believes in, where the loss does not care and the difference is noise of several nats. It came back as
-# wrong notes and lost ticks of the clock: so in the end both are computed for each piece, and among the codes below
-# UNLIKELY the prompt must not raise any. (Found by comparing the guided logits with the truth, code by code.)
-UNLIKELY = 1e-3
-QUIET = 0.03
 FINISH_RATE = 0.3
 
 
@@ -80,26 +70,6 @@ class TinyMusicGen(nn.Module):
         return shaped
 
 
-def delayed(codes: Tensor) -> Tensor:
-    """Codes int64 [B, K, T] -> steps [B, K, T + K]: step s holds codebook q of frame s - 1 - q or the special token."""
-    batch, _, frames = codes.shape
-    steps = torch.full((batch, K, frames + K), CODEBOOK_SIZE)
-    for q in range(K):
-        steps[:, q, 1 + q : 1 + q + frames] = codes[:, q]
-    return steps
-
-
-def opening_weights(steps: int) -> Tensor:
-    """Weight of each step's loss: the opening, where the prompt decides, counts up to 11 times."""
-    place = torch.arange(steps)
-    return 1 + 8 * torch.exp(-place / 10) + 2 * torch.exp(-place / 60)
-
-
-def _losses(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy of each code, 0 for the special token: [B, K, S]."""
-    return cross_entropy(logits.permute(0, 3, 1, 2), target, ignore_index=CODEBOOK_SIZE, reduction="none")
-
-
 def optimizers(model: TinyMusicGen) -> list[torch.optim.Optimizer]:
     """Muon for the decoder's matrices, AdamW for everything else."""
     matrices = [p for n, p in model.decoder.named_parameters() if p.ndim == 2 and "layers." in n]
@@ -132,16 +102,23 @@ class DecoderTrainer:
         rng = np.random.default_rng([self.seed, self.stream.position])
         text = self.tokenizer([caption(e.piece, rng) for e in examples], padding=True, return_tensors="pt")
         keep = torch.from_numpy(rng.random(pieces) > CONDITION_DROPOUT)
-        return delayed(torch.stack([e.codes for e in examples])), text.input_ids, text.attention_mask, keep
+        return (
+            delayed(torch.stack([e.codes for e in examples]), CODEBOOK_SIZE),
+            text.input_ids,
+            text.attention_mask,
+            keep,
+        )
 
     def train_step(self, progress: float, *, finish: bool = False) -> tuple[Tensor, int]:
         """One step of both optimisers; returns each codebook's mean loss in nats, [K], and the frames of the batch."""
         frames, pieces = self._draw_shape()
         steps, tokens, mask, keep = self.batch(frames, pieces // 2 + 1 if finish else pieces)
-        inputs, target = self._corrupt(steps[:, :, :-1]), steps[:, :, 1:]
+        rng = np.random.default_rng([self.seed, self.step, 3])
+        inputs, target = corrupt(steps[:, :, :-1], CODEBOOK_SIZE, rng), steps[:, :, 1:]
         logits = self._logits(inputs, tokens, mask, keep | finish)
-        losses = _losses(logits, target)
-        extra = self._quiet(logits, inputs, target, tokens, mask) if finish else torch.zeros(())
+        losses, extra = code_losses(logits, target), torch.zeros(())
+        if finish:
+            extra = quiet_loss(logits, self._logits(inputs, tokens, mask, torch.zeros_like(keep)), target)
         weights = opening_weights(target.shape[2]) * (target != CODEBOOK_SIZE)
         part = FINISH_RATE if finish else 1.0
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
@@ -159,23 +136,6 @@ class DecoderTrainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             logits: Tensor = self.model(inputs, tokens, mask, keep)
         return logits.float()
-
-    def _quiet(self, logits: Tensor, inputs: Tensor, target: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The loss without the prompt, and what the prompt raises among the codes that nobody believes in."""
-        free = self._logits(inputs, tokens, mask, torch.zeros(len(inputs), dtype=torch.bool))
-        told, untold = logits.log_softmax(-1), free.log_softmax(-1)
-        unlikely = (torch.maximum(told, untold) < math.log(UNLIKELY)).detach()
-        raised = ((told - untold).clamp_min(0) ** 2 * unlikely).sum() / unlikely.sum()
-        valid = target != CODEBOOK_SIZE
-        return 0.5 * _losses(free, target)[valid].mean() + QUIET * raised
-
-    def _corrupt(self, steps: Tensor) -> Tensor:
-        """Replace a share of each piece's codes by codes from elsewhere in the batch: int64 [B, K, S]."""
-        rng = np.random.default_rng([self.seed, self.step, 3])
-        shares = torch.from_numpy(rng.choice(CORRUPTION, size=(len(steps), 1, 1)))
-        wrong = torch.from_numpy(rng.random(steps.shape)) < shares
-        others = steps[torch.from_numpy(rng.permutation(len(steps)))].roll(int(rng.integers(1, 14)), dims=2)
-        return torch.where(wrong & (steps != CODEBOOK_SIZE) & (others != CODEBOOK_SIZE), others, steps)
 
     def _draw_shape(self) -> tuple[int, int]:
         """Frames and pieces of this step's batch, drawn from the mixture by the step's number."""
