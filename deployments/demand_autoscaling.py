@@ -121,6 +121,8 @@ class DemandAutoscaling:
         """One line for each start that took longer than the settings say: listeners were told less."""
         assert self._settings is not None, "nothing is started without settings"
         budget_s = self._settings.models[model].cold_start_s
+        if self._meter is not None:
+            self._meter.started(model, took_s, over_budget=took_s > budget_s)
         if self._log is not None and took_s > budget_s:
             self._log.warning("cold_start_over_budget", model=model, took_s=round(took_s, 1), budget_s=budget_s)
 

@@ -82,6 +82,7 @@ class DecisionMeter:
         self._lock = threading.Lock()
         self._models: dict[str, _Model] = {}
         self._grown: Values = {}
+        self._start_s: dict[str, float] = {}
         self._looked_at: float | None = None
 
     def look(self, standings: Mapping[str, Standing], now: float) -> None:
@@ -111,6 +112,13 @@ class DecisionMeter:
             if changed:
                 self._add("tutti_autoscaler_decisions_total", (model, action, reason), 1.0)
 
+    def started(self, model: str, took_s: float, *, over_budget: bool) -> None:
+        """A replica serves that was not there, so many seconds after it was asked for."""
+        with self._lock:
+            self._start_s[model] = took_s
+            if over_budget:
+                self._add("tutti_autoscaler_starts_over_budget_total", (model,), 1.0)
+
     def heard_of(self, replicas: Collection[str]) -> None:
         """The replicas, of whatever model, that say that they are alive."""
         with self._lock:
@@ -129,6 +137,7 @@ class DecisionMeter:
                 for component in COMPONENTS:
                     part = model.components.get(component, 0.0)
                     gauges["tutti_autoscaler_demand_replicas"][name, component] = part
+            gauges["tutti_autoscaler_start_seconds"] = {(name,): took_s for name, took_s in self._start_s.items()}
         return grown, gauges
 
     def zeros(self) -> Values:
@@ -139,6 +148,7 @@ class DecisionMeter:
             "tutti_autoscaler_decisions_total": dict.fromkeys(
                 ((model, action, reason) for model in models for action in ACTIONS for reason in REASONS), 0.0
             ),
+            "tutti_autoscaler_starts_over_budget_total": dict.fromkeys(((model,) for model in models), 0.0),
             "tutti_gpu_seconds_total": dict.fromkeys(
                 ((model, state) for model in models for state in ("busy", "idle", "starting", "draining")), 0.0
             ),

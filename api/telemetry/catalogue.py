@@ -219,6 +219,14 @@ CONTROL_PLANE: Final = (
         },
     ),
     Metric(
+        "tutti_autoscaler_start_seconds", "gauge", "control",
+        "Seconds from asking for a replica until it served, of the last one that started", ("model",),
+    ),
+    Metric(
+        "tutti_autoscaler_starts_over_budget_total", "counter", "control",
+        "Starts of a replica that took longer than its cold_start_s in serve_config.yaml", ("model",),
+    ),
+    Metric(
         "tutti_gpu_seconds_total", "counter", "control",
         "Seconds of GPUs that replicas held, by their share of one: while they made audio, waited, started, drained",
         ("model", "state"), values={"state": ("busy", "idle", "starting", "draining")},

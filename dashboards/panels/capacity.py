@@ -124,6 +124,29 @@ REPLICAS_ROW = Row(
             width=12,
             empty="Nothing was changed",
         ),
+        TimeSeries(
+            "Last start by model",
+            "Seconds from asking for a replica until it served, of the last one that started.",
+            "Longer than cold_start_s in serve_config.yaml: who waits for a start was told less. Which stage it is, "
+            "the engine's dashboard shows; what is missing there, the replica waited for its place.",
+            (Target(f"max by (model) (tutti_autoscaler_start_seconds{{{BY_MODEL}}})", "{{model}}"),),
+            unit=Unit.SECONDS,
+            empty="No replica has started since the controller did",
+        ),
+        BarGauge(
+            "Starts over their budget",
+            "Replicas that took longer to start than cold_start_s in serve_config.yaml, over what is shown.",
+            "Any: measure the stages (`python -m benchmarks.cold_start`), or set the budget to what a start takes.",
+            (
+                Target(
+                    f"{increase('tutti_autoscaler_starts_over_budget_total', BY_MODEL, 'model')} > 0",
+                    "{{model}}",
+                ),
+            ),
+            decimals=0,
+            width=12,
+            empty="Every start was within its budget",
+        ),
     ),
 )
 

@@ -272,8 +272,19 @@ def test_each_change_is_a_line_with_its_reasons(capsys: pytest.CaptureFixture[st
     assert told[1]["components"]["backlog"] > 4
 
 
+@pytest.fixture
+def unshown() -> Iterator[None]:
+    """The process's meter is made anew, before and after."""
+    shown.cache_clear()
+    yield
+    shown.cache_clear()
+
+
+@pytest.mark.usefixtures("unshown")
 @pytest.mark.parametrize(("took_s", "lines"), [(19.0, 0), (21.0, 1)])
-def test_a_start_over_its_budget_is_a_line(capsys: pytest.CaptureFixture[str], took_s: float, lines: int) -> None:
+def test_a_start_over_its_budget_is_a_line_and_counts(
+    capsys: pytest.CaptureFixture[str], took_s: float, lines: int
+) -> None:
     cluster, asked = Cluster(), policy(cold_start_s=20.0)
     cluster.tiny.target_num_replicas = cluster.tiny.current_num_replicas + 1
     ask(asked, cluster.at(NOW))
@@ -283,6 +294,9 @@ def test_a_start_over_its_budget_is_a_line(capsys: pytest.CaptureFixture[str], t
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     over = [line for line in told if line["event"] == "cold_start_over_budget"]
     assert [(line["model"], line["took_s"], line["budget_s"]) for line in over] == [("tiny", 21.0, 20.0)] * lines
+    grown, gauges = shown().read()
+    assert gauges["tutti_autoscaler_start_seconds"] == {("tiny",): took_s}
+    assert sum(grown.get("tutti_autoscaler_starts_over_budget_total", {}).values()) == lines
 
 
 def test_a_model_that_nobody_described_stays_as_it_is_and_the_log_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,14 +376,6 @@ def test_the_controller_loads_no_torch_for_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-@pytest.fixture
-def unshown() -> Iterator[None]:
-    """The process's meter is made anew, before and after."""
-    shown.cache_clear()
-    yield
-    shown.cache_clear()
 
 
 @pytest.mark.usefixtures("unshown")

@@ -194,6 +194,8 @@ class Platform(Collector):
                 self._set("tutti_autoscaler_demand_replicas", part * swell, model=model, component=component)
             self._count("tutti_autoscaler_decisions_total", seconds / 10, model=model, action="up", reason="demand")
             self._count("tutti_autoscaler_decisions_total", seconds, model=model, action="hold", reason="stale")
+            self._set("tutti_autoscaler_start_seconds", 14.0, model=model)
+            self._count("tutti_autoscaler_starts_over_budget_total", seconds / 10, model=model)
             for state, part in {"busy": 0.6, "idle": 0.4}.items():
                 self._count("tutti_gpu_seconds_total", 2 * part * seconds, model=model, state=state)
 

@@ -76,10 +76,23 @@ def test_since_when_a_replica_serves(meter: DecisionMeter) -> None:
     assert meter.starts() == {"small": (9.0, None)}
 
 
+def test_starts_and_those_over_their_budget(meter: DecisionMeter) -> None:
+    meter.look({"small": standing(starting=1)}, 100.0)
+    assert meter.read()[1]["tutti_autoscaler_start_seconds"] == {}
+    for took_s, over_budget in ((44.0, False), (46.5, True), (48.0, True), (43.0, False)):
+        meter.started("small", took_s, over_budget=over_budget)
+    grown, gauges = meter.read()
+    assert gauges["tutti_autoscaler_start_seconds"] == {("small",): 43.0}
+    assert grown["tutti_autoscaler_starts_over_budget_total"] == {("small",): 2.0}
+    assert meter.zeros()["tutti_autoscaler_starts_over_budget_total"] == {("small",): 0.0}
+    assert meter.read()[1]["tutti_autoscaler_start_seconds"] == {("small",): 43.0}
+
+
 def test_every_series_is_one_of_the_catalogue(meter: DecisionMeter) -> None:
     for now in (100.0, 101.0):
         meter.look({"small": standing("a")}, now)
     meter.decided("small", {}, "up", "demand", changed=True)
+    meter.started("small", 60.0, over_budget=True)
     grown, gauges = meter.read()
     zeros = meter.zeros()
     assert grown[GPU].keys() <= zeros[GPU].keys()

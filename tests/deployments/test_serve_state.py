@@ -36,10 +36,9 @@ class Controller:
             raise self.error
         states: Any = {name: {"RUNNING": number} if number else {} for name, number in self.replicas.items()}
         found: Any = {
-            name: DeploymentStatusOverview("UPDATING", "UNSPECIFIED", states[name], "")  # type: ignore[arg-type]
-            for name in self.replicas
+            name: DeploymentStatusOverview("UPDATING", "UNSPECIFIED", states[name], "") for name in self.replicas
         }
-        app = ApplicationStatusOverview("RUNNING", "", 0.0, found)  # type: ignore[arg-type]
+        app = ApplicationStatusOverview("RUNNING", "", 0.0, found)
         return ServeStatus(applications={self._app: app})
 
 
