@@ -13,6 +13,8 @@ TORCH  := torch==2.13.0
 # For tests: its interpreter runs the GPU's kernels on a CPU. torch for CUDA brings its own, torch for CPUs none.
 TRITON := triton==3.9.0
 
+PEERS  := $(VENV)/bench-peers
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install serve test lint types contracts pytest crash two-nodes manifest openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
@@ -39,6 +41,14 @@ $(VENV)/.triton: $(STAMP)
 		|| echo "$(TRITON) can not be had: tests of the kernels for GPUs are skipped"
 	@touch $@
 
+# audiocraft's own code, with which ours is compared: in a folder of its own that nothing else sees, and without most of
+# what it asks for (tests/parity/theirs.py says what stands in for that).
+$(PEERS)/.installed: $(STAMP) requirements-audiocraft.lock
+	rm -rf $(PEERS)
+	$(PIP) install --quiet --no-deps --no-build-isolation --require-hashes --retries 2 --target $(PEERS) \
+		--requirement requirements-audiocraft.lock && touch $@ \
+		|| { rm -rf $(PEERS); echo "audiocraft can not be had: tests that compare with it are skipped"; }
+
 serve: install ## Serve on http://127.0.0.1:8000 (PORT=, HOST=, CONFIG=)
 	$(VENV)/bin/tutti serve --config $(CONFIG) --host $(HOST) --port $(PORT)
 
@@ -55,7 +65,7 @@ contracts: install ## Which package may import which
 	$(VENV)/bin/lint-imports --no-cache
 
 WORKERS ?= 2
-pytest: install $(VENV)/.triton ## The tests alone (ARGS="-k name -x"; WORKERS=0: in one process)
+pytest: install $(VENV)/.triton $(PEERS)/.installed ## The tests alone (ARGS="-k name -x"; WORKERS=0: in one process)
 	$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup --durations 25 --durations-min 5 $(ARGS)
 
 openapi: install ## Write api/openapi.json anew; refuses changes that break clients and are not announced
@@ -96,8 +106,8 @@ bench-engine: install ## Steps per second and time to first audio, against trans
 bench-peers: install ## The whole table: every other way to run MusicGen in the same run (ARGS="--weights int8 --html peers.html")
 	$(VENV)/bin/tutti bench peers $(ARGS)
 
-bench-peers-install: install ## audiocraft for bench-peers, into a folder of its own that nothing else sees
-	eval "$$($(VENV)/bin/tutti bench peers --install-hint)"
+bench-peers-install: $(PEERS)/.installed ## audiocraft for bench-peers and its tests, into a folder of its own
+	@test -f $(PEERS)/.installed
 
 bench-api: install ## Creates per second, listeners on one generation, and overload, on the real API with paced music
 	$(VENV)/bin/python -m benchmarks.api_load $(ARGS)
@@ -113,9 +123,12 @@ NOT_LOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefi
 COMPILE := compile pyproject.toml --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 \
 	--generate-hashes --no-annotate --no-header $(addprefix --no-emit-package ,$(NOT_LOCKED))
 
+AUDIOCRAFT := audiocraft==1.3.0 decorator einops==0.8.2 joblib==1.5.2 julius lazy-loader librosa omegaconf pooch torchaudio
+
 lock: ## Write the lock files anew from pyproject.toml (UPGRADE=--upgrade for newer versions; needs uv)
 	uv pip $(COMPILE) $(UPGRADE) --output-file requirements.lock
 	uv pip $(COMPILE) $(UPGRADE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	printf '%s\n' $(AUDIOCRAFT) | uv pip $(subst pyproject.toml,-,$(COMPILE)) $(UPGRADE) --no-deps --output-file requirements-audiocraft.lock
 
 # The tiny model's training, in order; each step is seeded, and goes on where it stopped (RUNS=folder of its state).
 RUNS ?= runs/tiny

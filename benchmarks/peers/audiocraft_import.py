@@ -51,7 +51,7 @@ def load(folder: Path = FOLDER) -> types.SimpleNamespace:
         raise PeerMissingError(install_command(folder))
     with _path_to(folder), _stand_ins():
         for name in BARE_PACKAGES:
-            _bare_package(name, folder)
+            bare_package(name, folder)
         return types.SimpleNamespace(
             lm=importlib.import_module("audiocraft.models.lm"),
             patterns=importlib.import_module("audiocraft.modules.codebooks_patterns"),
@@ -68,7 +68,8 @@ def _path_to(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _bare_package(name: str, folder: Path) -> None:
+def bare_package(name: str, folder: Path) -> None:
+    """A package of that folder whose own ``__init__`` is not run."""
     if name not in sys.modules:
         package = types.ModuleType(name)
         package.__path__ = [str(folder.joinpath(*name.split(".")))]
@@ -77,10 +78,10 @@ def _bare_package(name: str, folder: Path) -> None:
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    """For the time of the import; what is really installed stays what it is, and no stand-in is left behind."""
-    absent = [name for name in NEVER_CALLED if importlib.util.find_spec(name) is None]
-    finder = _Finder(absent)
-    sys.meta_path.append(finder)
+    """For the time of the import; what is imported already stays what it is, and no stand-in is left behind."""
+    absent = [name for name in NEVER_CALLED if name not in sys.modules]
+    finder = StandIns(absent)
+    sys.meta_path.insert(0, finder)
     try:
         with xformers():
             yield
@@ -113,7 +114,7 @@ def xformers() -> Iterator[None]:
             del sys.modules[name]
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Stand-ins for these packages and everything below them."""
 
     def __init__(self, roots: Sequence[str]) -> None:

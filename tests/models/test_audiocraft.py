@@ -19,7 +19,6 @@ import yaml
 from huggingface_hub import constants
 from torch import Tensor
 
-from benchmarks.peers import audiocraft_import
 from models.audiocraft.archive import read_values
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoint_files import CheckpointFiles
@@ -30,7 +29,6 @@ from models.errors import CheckpointError
 from models.musicgen.decoder import MusicGenDecoder
 from tests.audiocraft_files import CODEC, TEXT_ENCODER, codec_settings, compression_file, export, listens_to, save
 from tests.factories import make_checkpoint
-from tests.models.test_parity import Ours
 
 SHAPE: dict[str, Any] = {"hidden": 32, "layers": 2, "heads": 4, "ffn": 64, "text_hidden": 16, "ratios": (4, 2)}
 PROMPT = "a slow piano, with bass and drums"
@@ -116,58 +114,6 @@ def test_what_is_read_is_not_a_view_of_the_file(exported: Path) -> None:
     name = "model.decoder.layers.0.self_attn.k_proj.weight"
     assert state[name].data_ptr() != state[name].data_ptr()
     assert state[name].untyped_storage().nbytes() == state[name].nbytes
-
-
-@pytest.mark.skipif(not (audiocraft_import.FOLDER / "audiocraft").is_dir(), reason="installed for the benchmark only")
-@pytest.mark.parametrize("stereo", [False, True])
-def test_greedy_tokens_are_those_of_audiocraft(stereo: bool, tmp_path: Path) -> None:
-    """Its own ``LMModel``, built from ``xp.cfg``, takes ``best_state`` as it is, and generates the same codes."""
-    shape = {**SHAPE, "hidden": 64, "ratios": (8, 5, 4, 4)}
-    folder = export(make_checkpoint(tmp_path / "ours", **shape, stereo=stereo, seed=4), tmp_path / "theirs")
-    checkpoint, frames = load_checkpoint(folder), 60
-    ours = Ours(checkpoint, MusicGenDecoder.from_checkpoint(checkpoint))
-    for prompt, guidance in ((PROMPT, 3.0), (PROMPT, 1.0)):
-        wanted = theirs_greedy(folder, ours.text.encode(prompt), frames, guidance)
-        made = ours.generate(prompt, frames, guidance)
-        assert torch.equal(made, wanted)
-        assert len(set(made.flatten().tolist())) > 20
-
-
-@torch.inference_mode()
-def theirs_greedy(folder: Path, encoded: Tensor, frames: int, guidance: float) -> Tensor:
-    """int64 [K, frames]; the text is encoded by transformers' T5 for both."""
-    modules, package = audiocraft_import.load(), torch.load(folder / "state_dict.bin", weights_only=True)
-    settings = yaml.safe_load(package["xp.cfg"])
-    # As it is set up from its configuration; how weights are drawn and what is recomputed is for training.
-    training = {"checkpointing": "none", "weight_init": None, "depthwise_init": None, "zero_bias_init": False}
-    options = {**settings["transformer_lm"], "cross_attention": True, **training}
-    delays = settings["codebooks_pattern"]["delay"]["delays"]
-
-    class Encoded(modules.conditioners.TextConditioner):  # type: ignore[name-defined]
-        def tokenize(self, texts: list[str | None]) -> list[str | None]:
-            return texts
-
-        def forward(self, texts: list[str | None]) -> tuple[Tensor, Tensor]:
-            mask = torch.tensor([[1.0 if text else 0.0] * len(encoded) for text in texts])
-            return self.output_proj(encoded.expand(len(texts), -1, -1)) * mask[:, :, None], mask
-
-    with audiocraft_import.xformers():
-        providers = {"description": Encoded(encoded.shape[1], options["dim"])}
-        model = modules.lm.LMModel(
-            pattern_provider=modules.patterns.DelayedPatternProvider(options["n_q"], delays=delays),
-            condition_provider=modules.conditioners.ConditioningProvider(providers),
-            fuser=modules.conditioners.ConditionFuser({name: settings["fuser"][name] for name in FUSES}),
-            **options,
-        )
-        model.load_state_dict(package["best_state"], strict=True)
-        attributes = modules.conditioners.ConditioningAttributes(text={"description": PROMPT})
-        made: Tensor = model.eval().generate(
-            conditions=[attributes], max_gen_len=frames, use_sampling=False, cfg_coef=guidance
-        )
-    return made[0]
-
-
-FUSES = ("sum", "prepend", "cross", "input_interpolate")
 
 
 # --------------------------------------------------------------------------------------- every tensor accounted for

@@ -1,0 +1,198 @@
+"""audiocraft's own answers, by audiocraft's own code: run as a program, for what it imports must not reach other tests.
+
+Only what it imports and never calls here is stood in for; Demucs, which it calls, hands back the mix it is given.
+
+    python -m tests.parity.theirs FOLDER        reads the checkpoints below it, writes FOLDER/answers.pt
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.peers import audiocraft_import
+from tests.parity import cases
+from tests.parity.cases import Track
+
+NEVER_CALLED = ("av", "flashy", "num2words", "spacy")
+
+
+@contextlib.contextmanager
+def importable() -> Iterator[None]:
+    """audiocraft can be imported and called."""
+    importlib.import_module("transformers")  # before it could take what stands in for torchaudio for the real one
+    folder = audiocraft_import.FOLDER
+    sys.path.insert(0, str(folder))
+    sys.meta_path.insert(0, audiocraft_import.StandIns(NEVER_CALLED))
+    for name in ("torchaudio", *audiocraft_import.BARE_PACKAGES):
+        audiocraft_import.bare_package(name, folder)
+    # Wants CUDA, and none of what it is for is called.
+    _module("torchaudio._extension", _IS_TORCHAUDIO_EXT_AVAILABLE=False, fail_if_no_align=_undecorated)
+    _module("demucs", pretrained=types.SimpleNamespace(get_model=lambda _: Mix()))
+    _module("demucs.apply", apply_model=Mix.separated)
+    _module("demucs.audio", convert_audio=Mix.converted)
+    _module("numba", **dict.fromkeys(("jit", "vectorize", "guvectorize", "stencil"), _undecorated))
+    importlib.import_module("torchaudio.transforms")
+    with audiocraft_import.xformers():
+        # Its sign for "causal", whichever backend computes the attention; a prompt of several steps wants one.
+        vars(sys.modules["xformers.ops"]).update(LowerTriangularMask=type("LowerTriangularMask", (), {}))
+        yield
+
+
+class Mix:
+    """In the place of Demucs: one of its four sources is the whole sound, so nothing is taken out of it."""
+
+    sources = ("drums", "bass", "other", "vocals")
+    samplerate, audio_channels = cases.RATE, 1
+
+    def to(self, _device: object) -> Mix:
+        return self
+
+    def separated(self, sound: Tensor, device: object) -> Tensor:
+        """[B, 4, 1, samples] of [B, 1, samples]"""
+        sources = sound.new_zeros(len(sound), 4, *sound.shape[1:])
+        sources[:, 2] = sound
+        return sources
+
+    @staticmethod
+    def converted(sound: Tensor, rate: int, wanted_rate: int, channels: int) -> Tensor:
+        assert (rate, sound.shape[1]) == (wanted_rate, channels)
+        return sound
+
+
+def _module(name: str, **contents: Any) -> None:
+    module = types.ModuleType(name)
+    vars(module).update(contents)
+    sys.modules[name] = module
+
+
+def _undecorated(*arguments: Any, **settings: Any) -> Any:
+    """A compiler's decorator that leaves functions to Python."""
+    return arguments[0] if len(arguments) == 1 and not settings and callable(arguments[0]) else _undecorated
+
+
+# ----------------------------------------------------------------------------------------------------------- the models
+
+
+def load(folder: Path) -> Any:
+    """``MusicGen`` of an exported folder, by audiocraft's loaders."""
+    os.chdir(folder)  # where transformers finds t5-base
+    width = json.loads(Path("t5-base/config.json").read_text())["d_model"]
+    _of("modules.conditioners").T5Conditioner.MODELS_DIMS["t5-base"] = width
+    model = _of("models.musicgen").MusicGen.get_pretrained(str(folder), device="cpu")
+    model.max_duration = cases.WINDOW_S
+    return model
+
+
+def _of(name: str) -> Any:
+    return importlib.import_module(f"audiocraft.{name}")
+
+
+def track(model: Any, wanted: Track) -> dict[str, Tensor]:
+    """``codes``, int64 [K, frames], and ``audio``, float32 [channels, samples]."""
+    model.set_generation_params(
+        use_sampling=False, duration=wanted.duration_s, cfg_coef=wanted.guidance, extend_stride=cases.STRIDE_S
+    )
+    if wanted.heard:
+        sound = torch.from_numpy(cases.heard_sound(wanted, model.audio_channels))
+        audio, codes = model.generate_continuation(sound, model.sample_rate, [wanted.prompt], return_tokens=True)
+        return {"codes": codes[0], "audio": audio[0]}
+    melodies = [torch.from_numpy(cases.sound(wanted.melody))[None]] if wanted.melody else None
+    if melodies and not wanted.known:
+        audio, codes = model.generate_with_chroma([wanted.prompt], melodies, cases.RATE, return_tokens=True)
+        return {"codes": codes[0], "audio": audio[0]}
+    attributes, _ = model._prepare_tokens_and_attributes([wanted.prompt], None, melodies)
+    known = torch.from_numpy(cases.known_codes(wanted, model.lm.num_codebooks))[None] if wanted.known else None
+    codes = model._generate_tokens(attributes, known)
+    return {"codes": codes[0], "audio": model.generate_audio(codes)[0]}
+
+
+def texts(model: Any) -> dict[str, Tensor]:
+    """What the text conditioner makes of each prompt, float32 [T, D], and of none."""
+    conditioner = model.lm.condition_provider.conditioners["description"]
+    made = {prompt: conditioner(conditioner.tokenize([prompt or None]))[0][0] for prompt in (*cases.PROMPTS, "")}
+    return {prompt: states.detach() for prompt, states in made.items()}
+
+
+# --------------------------------------------------------------------------------------------------------- its sampling
+
+
+def probabilities(model: Any) -> list[Tensor]:
+    """Of one step's codes, float32 [K, V], as they stand before ``multinomial``."""
+    return [_of_a_step(model, settings) for settings in cases.SAMPLING]
+
+
+def _of_a_step(model: Any, settings: dict[str, Any]) -> Tensor:
+    seen: list[Tensor] = []
+    sampling, logits = _of("utils.utils"), torch.from_numpy(cases.step_logits())
+    drawn, ordered = sampling.multinomial, torch.sort
+
+    def draw(probs: Tensor, num_samples: int) -> Tensor:
+        seen.append(probs.clone())
+        made: Tensor = drawn(probs, num_samples)
+        return made
+
+    def sort(values: Tensor, **how: Any) -> Any:
+        found = ordered(values, **how)
+        orders.append(found[1])
+        return found
+
+    orders: list[Tensor] = []
+    codes, coefficient = torch.zeros(1, 4, 1, dtype=torch.int64), cases.STEP_GUIDANCE
+    model.lm.__dict__["_fsdp"] = lambda *_, **__: logits[:, :, None]  # what it calls in place of itself
+    with _replaced(sampling, "multinomial", draw), _replaced(torch, "sort", sort):
+        model.lm._sample_next_token(codes, {"any": None}, {}, use_sampling=True, cfg_coef=coefficient, **settings)
+    model.lm.__dict__["_fsdp"] = None
+    if orders:  # top-p draws among the sorted
+        return torch.zeros_like(seen[0]).scatter_(-1, orders[0], seen[0])[0]
+    return seen[0][0]
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, other: Callable[..., Any]) -> Iterator[None]:
+    own = getattr(owner, name)
+    setattr(owner, name, other)
+    try:
+        yield
+    finally:
+        setattr(owner, name, own)
+
+
+# -------------------------------------------------------------------------------------------------------------- chroma
+
+
+def chroma() -> dict[str, Tensor]:
+    """One-hot float32 [frames, 12] of each sound, as the published melody models take it."""
+    extractor = _of("modules.chroma").ChromaExtractor(cases.RATE, n_chroma=12, radix2_exp=14, argmax=True)
+    return {name: extractor(torch.from_numpy(cases.sound(name))[None, None])[0] for name in cases.SOUNDS}
+
+
+@torch.inference_mode()
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with importable():
+        models = {name: load(folder / name) for name in cases.SHAPES}
+        answers = {
+            "tracks": {
+                name: {each.name: track(model, each) for each in cases.tracks_of(name)}
+                for name, model in models.items()
+            },
+            "texts": {name: texts(model) for name, model in models.items()},
+            "probabilities": probabilities(models["mono"]),
+            "chroma": chroma(),
+        }
+    torch.save(answers, folder / cases.ANSWERS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
