@@ -22,6 +22,8 @@ from api.storage.vault import Vault
 from models.errors import GenerationFailedError
 
 _SAMPLE_BYTES = 4
+_CODES = ".codes"
+"""Ends the key of what a track was decoded from: it lies beside the audio, and goes with it."""
 
 
 class AudioRow(Protocol):
@@ -77,12 +79,14 @@ class AudioLibrary:
         pcm_f32: bytes,
         sample_rate: int,
         channels: int,
+        codes: bytes | None = None,
     ) -> StoredAudio:
         """Encrypt and store a finished track. Each lease has an object of its own, so a stale worker harms nothing.
 
         Args:
             fence: the lease's.
             pcm_f32: little-endian float32, channels interleaved.
+            codes: what it was decoded from, for who goes on from it.
 
         Raises:
             GenerationFailedError: a sample is not a number, or the bytes are no whole samples.
@@ -90,7 +94,10 @@ class AudioLibrary:
             StorageUnavailableError: nothing was stored; try again.
         """
         key = keys.object_key(account_id, "tracks", generation_id, f"{track_id}-{fence}")
-        return await self._store(account_id, key, pcm_f32, channels, sample_rate)
+        stored = await self._store(account_id, key, pcm_f32, channels, sample_rate)
+        if codes:
+            await self._seal(account_id, key + _CODES, codes)
+        return stored
 
     async def store_upload(self, account_id: str, upload_id: str, pcm_f32: bytes, channels: int) -> StoredAudio:
         """Encrypt and store what a client brought; raises as ``store``.
@@ -122,23 +129,43 @@ class AudioLibrary:
         for first in range(first_sample, place.total_samples, num_samples):
             yield await self._read(place, cipher, first, min(num_samples, place.total_samples - first))
 
+    async def codes(self, account_id: str, object_key: str) -> bytes | None:
+        """What a track was decoded from, as it was stored; None: nobody stored it.
+
+        Raises:
+            SealBrokenError: the object is not what was stored.
+            KeyMissingError, StorageUnavailableError: as named.
+        """
+        key = object_key + _CODES
+        try:
+            content = await self._objects.get(key)
+        except ObjectMissingError:
+            return None
+        data_key = await self._vault.version(account_id, sealed.key_version(content[: sealed.HEADER_BYTES]))
+        return await asyncio.to_thread(sealed.unseal, content, data_key.key, sealed.bound(account_id, key))
+
     async def delete(self, object_key: str) -> None:
-        """Remove an object; one that is gone already is fine.
+        """Remove a track or an upload, and what lies beside it; what is gone already is fine.
 
         Raises:
             StorageUnavailableError: try again.
         """
         await self._objects.delete(object_key)
+        await self._objects.delete(object_key + _CODES)
 
     async def _store(
         self, account_id: str, key: str, pcm_f32: bytes, channels: int, loudness_at: int | None
     ) -> StoredAudio:
         stored = await asyncio.to_thread(_measure, key, pcm_f32, channels, loudness_at)
+        await self._seal(account_id, key, pcm_f32)
+        return stored
+
+    async def _seal(self, account_id: str, key: str, content: bytes) -> None:
         data_key = await self._vault.newest(account_id)
         identity = sealed.bound(account_id, key)
-        content = await asyncio.to_thread(sealed.seal, pcm_f32, data_key.version, data_key.key, identity)
-        await self._objects.put(key, content)
-        return stored
+        await self._objects.put(
+            key, await asyncio.to_thread(sealed.seal, content, data_key.version, data_key.key, identity)
+        )
 
     async def _open(self, place: _Place) -> sealed.SegmentCipher:
         header, size = await self._objects.get_part(place.key, 0, sealed.HEADER_BYTES)
@@ -178,6 +205,11 @@ class _Place:
     @property
     def size(self) -> int:
         return self.total_samples * self.frame
+
+
+def audio_key(object_key: str) -> str:
+    """The key of the audio that an object is or lies beside."""
+    return object_key.removesuffix(_CODES)
 
 
 def _measure(key: str, pcm_f32: bytes, channels: int, loudness_at: int | None) -> StoredAudio:

@@ -107,6 +107,20 @@ def seal(content: bytes | memoryview, version: int, data_key: bytes, identity: b
     return b"".join((header, *segments))
 
 
+def unseal(sealed: bytes, data_key: bytes, identity: bytes) -> bytes:
+    """The content of a whole object.
+
+    Raises:
+        SealBrokenError: it is not that object.
+    """
+    segments = len(sealed) - HEADER_BYTES
+    size = segments - max(1, -(-segments // (SEGMENT_BYTES + TAG_BYTES))) * TAG_BYTES
+    if size < 0:
+        raise SealBrokenError("a stored object is too short to be one")
+    cipher = SegmentCipher(sealed[:HEADER_BYTES], data_key, identity)
+    return open_span(cipher, sealed[HEADER_BYTES:], 0, size, size)
+
+
 def segment_span(start: int, stop: int) -> tuple[int, int]:
     """Where in the object the segments lie that hold the content's bytes ``[start, stop)``; ``start < stop``."""
     first, after = start // SEGMENT_BYTES, -(-stop // SEGMENT_BYTES)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, union_all
 
+from api.storage.audio import audio_key
 from api.storage.objects import PROBES, ObjectStore
 from api.store.schema import tracks, uploads
 
@@ -40,9 +41,14 @@ async def sweep_orphans(db: Database, objects: ObjectStore, now: datetime, min_a
 
 
 async def _remove_unknown(db: Database, objects: ObjectStore, keys: list[str]) -> int:
-    known = union_all(*(select(table.c.object_key).where(table.c.object_key.in_(keys)) for table in (tracks, uploads)))
+    audio = {key: audio_key(key) for key in keys}
+    wanted = set(audio.values())
+    known = union_all(
+        *(select(table.c.object_key).where(table.c.object_key.in_(wanted)) for table in (tracks, uploads))
+    )
     async with db.read() as conn:
-        unknown = set(keys) - set((await conn.execute(known)).scalars())
+        found = set((await conn.execute(known)).scalars())
+    unknown = [key for key in keys if audio[key] not in found]
     for key in unknown:
         await objects.delete(key)
     return len(unknown)

@@ -106,6 +106,36 @@ async def test_truncated_and_swapped_objects_are_noticed(
             await library.read(one, 0, 1)
 
 
+@pytest.mark.parametrize("size", [2, 65_536, 200_000])
+async def test_codes_lie_beside_the_audio_and_go_with_it(
+    objects: ObjectStore, vault: Vault, new_account: NewAccount, size: int
+) -> None:
+    library, account = AudioLibrary(objects, vault), await new_account()
+    codes = np.random.default_rng(size).bytes(size)
+    stored = await library.store(
+        account, new_id("gen"), new_id("trk"), 1, sine(1, 100).tobytes(), SAMPLE_RATE, 1, codes
+    )
+    assert await library.codes(account, stored.object_key) == codes
+    named = [entry.key async for entry in objects.listing("")]
+    beside = next(key for key in named if key != stored.object_key)
+    sealed = await objects.get(beside)
+    assert codes[:64] not in sealed or size < 64
+    for cut in (len(sealed) - 1, 41, 3, 0):
+        await objects.put(beside, sealed[:cut])
+        with pytest.raises(SealBrokenError):
+            await library.codes(account, stored.object_key)
+    await library.delete(stored.object_key)
+    assert await library.codes(account, stored.object_key) is None
+    assert [entry.key async for entry in objects.listing("")] == []
+
+
+async def test_a_track_without_codes_has_none(library: AudioLibrary, new_account: NewAccount) -> None:
+    account = await new_account()
+    _, row = await put(library, account, sine(3, 100))
+    assert row.object_key is not None
+    assert await library.codes(account, row.object_key) is None
+
+
 async def test_gone_is_gone(library: AudioLibrary, new_account: NewAccount) -> None:
     _, row = await put(library, await new_account(), sine(3, 100))
     assert row.object_key is not None

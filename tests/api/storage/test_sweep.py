@@ -21,14 +21,19 @@ async def test_orphans_go_when_they_are_old_enough(database: Database, objects: 
     account = await add_account(database)
     await add_track(database, account, library=library, samples=sine(1, 100))
     kept = {entry.key async for entry in objects.listing("")}
-    for attempt in range(3):
-        await library.store(account, new_id("gen"), new_id("trk"), attempt, sine(1, 100).tobytes(), SAMPLE_RATE, 1)
+    (of_a_track,) = kept
+    await objects.put(f"{of_a_track}.codes", b"beside it")
+    kept.add(f"{of_a_track}.codes")
+    samples = sine(1, 100).tobytes()
+    for attempt in range(2):
+        await library.store(account, new_id("gen"), new_id("trk"), attempt, samples, SAMPLE_RATE, 1)
+    await library.store(account, new_id("gen"), new_id("trk"), 2, samples, SAMPLE_RATE, 1, codes=b"beside it")
     await library.store_upload(account, new_id("upl"), sine(1, 100).tobytes(), 1)
     await objects.put("health/of_a_check_that_was_killed", b"ok")
     await objects.put("notes", b"not ours")
     assert await sweep_orphans(database, objects, utc_now()) == 0
     later = utc_now() + MIN_AGE + timedelta(seconds=1)
-    assert await sweep_orphans(database, objects, later) == 5
+    assert await sweep_orphans(database, objects, later) == 6
     assert await sweep_orphans(database, objects, later) == 0
     assert {entry.key async for entry in objects.listing("")} == kept | {"notes"}
 
