@@ -46,6 +46,19 @@ def test_a_file_of_audio_is_gone_on_from(checkpoint: Path, tmp_path: Path) -> No
     assert not np.array_equal(np.load(tmp_path / "a.npy")[:, :10], np.load(tmp_path / "b.npy")[:, :10])
 
 
+def test_a_tune_is_followed(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", melody=True)
+    for name, hertz in {"low": 220, "high": 330}.items():
+        tune = np.sin(2 * np.pi * hertz * np.arange(24_000) / 48_000) / 2
+        soundfile.write(tmp_path / f"{name}.wav", np.stack([tune, tune], 1), 48_000)
+        more = ("--duration", "0.4", "--melody", str(tmp_path / f"{name}.wav"))
+        assert generate(checkpoint, tmp_path / f"{name}.flac", *more) == ExitCode.OK
+    assert generate(checkpoint, tmp_path / "free.flac", "--duration", "0.4") == ExitCode.OK
+    low, high, free = (np.load(tmp_path / f"{name}.npy") for name in ("low", "high", "free"))
+    assert not np.array_equal(low, high)
+    assert not np.array_equal(low, free)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
