@@ -141,7 +141,8 @@ def check_model(
     typer.echo("tensors: all there, each of the shape that the configuration calls for")
     speed = f"2 s in {trial.generation_s:.2f} s ({trial.real_time_factor:.1f}× real time)"
     sound = f"{trial.sample_rate} Hz, {trial.channels} channel(s), peak {trial.peak:.2f}, rms {trial.rms:.3f}"
-    typer.echo(f"music: {speed} after {trial.load_s:.1f} s of loading; {sound}")
+    given = "text and a melody" if trial.melody else "text"
+    typer.echo(f"music: {speed} with {given} after {trial.load_s:.1f} s of loading; {sound}")
 
 
 def _files(

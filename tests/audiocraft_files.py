@@ -140,7 +140,7 @@ def listens_to(settings: dict[str, Any], kind: str) -> dict[str, Any]:
     """The same for a model with a melody ("chroma_stem") or a "style" before the text."""
     wanted = copy.deepcopy(settings)
     wanted["fuser"] |= {"cross": [], "prepend": ["self_wav", "description"]}
-    arguments = {
+    arguments: dict[str, dict[str, Any]] = {
         "chroma_stem": {
             "n_chroma": 12,
             "radix2_exp": 14,

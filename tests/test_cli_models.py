@@ -96,6 +96,12 @@ def test_check_of_a_folder_that_nobody_added(made: Path, capsys: Capture) -> Non
     assert 0 < said["rms"] <= said["peak"]
 
 
+def test_check_of_a_melody_model_lets_it_follow_one(tmp_path: Path, capsys: Capture) -> None:
+    folder = make_checkpoint(tmp_path / "tuneful", **SHAPE, melody=True)
+    assert models("check", str(folder)) == ExitCode.OK
+    assert "with text and a melody" in capsys.readouterr().out
+
+
 def test_check_finds_what_has_changed(made: Path, tmp_path: Path, capsys: Capture) -> None:
     folder = Path(shutil.copytree(made, tmp_path / "waltz"))
     assert models("add", str(folder)) == ExitCode.OK
@@ -163,7 +169,7 @@ def test_a_published_model_is_recognised(variant: Variant, tmp_path: Path, capsy
     said = capsys.readouterr().out
     assert f"of the shape of musicgen-{variant.name}" in said
     assert "licence: CC-BY-NC-4.0" in said
-    needs = [f"it needs {each} conditioning" for each in variant.conditioners if each != "text"]
+    needs = ["it needs style conditioning"] if "style" in variant.conditioners else []
     assert ("It can not be served by this version" in said) == bool(needs)
     row = listed(capsys)[variant.name]
     assert row["variant"] == variant.name

@@ -143,25 +143,27 @@ class ModelRunner(Runner):
         handles: list[RowHandle] = []
         slots: list[int] = []
         positions: list[int] = []
-        given_rows: list[int] = []
-        given: list[Tensor] = []
+        given: list[tuple[int, Tensor]] = []  # from which of these on, and what
         for sequence, share in plan.filling:
             if sequence.request_id in result.failures:
                 continue
             if self._prefixes is not None:
-                for index, embeddings in enumerate(self._prefixes.take(sequence, share)):
-                    first = len(handles) + index * share
-                    given_rows += range(first, first + len(embeddings))
-                    given.append(embeddings)
+                taken = enumerate(self._prefixes.take(sequence, share))
+                given += [(len(handles) + index * share, embeddings) for index, embeddings in taken]
             for row in sequence.rows:
                 handles += [row] * share
                 slots += [sequence.slot] * share
                 positions += range(sequence.step, sequence.step + share)
         if not handles:
             return None
-        columns = (torch.tensor(column, device=self._device) for column in (slots, positions))
-        rows = torch.tensor(given_rows, device=self._device)
-        return _Fill(handles, *columns, Given(rows, torch.cat(given)) if given_rows else None)
+        return _Fill(handles, self._column(slots), self._column(positions), self._given(given) if given else None)
+
+    def _given(self, pieces: list[tuple[int, Tensor]]) -> Given:
+        rows = [row for first, embeddings in pieces for row in range(first, first + len(embeddings))]
+        return Given(self._column(rows), torch.cat([embeddings for _, embeddings in pieces]))
+
+    def _column(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
 
     def _delay(self, sampled: Tensor, batch: _Batch) -> Tensor:
         """The codes of a step: the special token where the pattern has no frame for a codebook, what is known where
@@ -176,8 +178,7 @@ class ModelRunner(Runner):
         """See `_Batch.behind`."""
         if self._prefixes is None:
             return self._behind
-        prefixes = torch.tensor([sequence.prefix for sequence in sequences], dtype=torch.int64, device=self._device)
-        return self._behind + prefixes[:, None]
+        return self._behind + self._column([sequence.prefix for sequence in sequences])[:, None]
 
     def _fail_not_finite(self, batch: _Batch, finite: Tensor, result: StepResult) -> None:
         for sequence, is_fine in zip(batch.sequences, finite.tolist(), strict=True):
@@ -193,21 +194,17 @@ class ModelRunner(Runner):
         handles = [sequence.rows[0] for sequence in sequences] + [sequences[index].rows[1] for index in guided]
 
         known = [sequence.window.known for sequence in sequences]
-
-        def column(values: list[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=self._device)
-
         return _Batch(
             composition=composition,
             sequences=sequences,
             handles=handles,
-            slots=column([sequence.slot for sequence in sequences]),
-            frames=column([sequence.window.frames for sequence in sequences])[:, None],
+            slots=self._column([sequence.slot for sequence in sequences]),
+            frames=self._column([sequence.window.frames for sequence in sequences])[:, None],
             behind=self._behind_of(sequences),
-            known=column(known)[:, None] if any(known) else None,
-            positions=column([sequence.step for sequence in sequences]),
-            row_slots=column([sequence.slot for sequence in owners]),
-            row_positions=column([sequence.step for sequence in owners]),
+            known=self._column(known)[:, None] if any(known) else None,
+            positions=self._column([sequence.step for sequence in sequences]),
+            row_slots=self._column([sequence.slot for sequence in owners]),
+            row_positions=self._column([sequence.step for sequence in owners]),
             sampling=SamplingBatch.build(
                 [sequence.request.sampling for sequence in sequences],
                 [window_seed(sequence.request.seed, sequence.window.start) for sequence in sequences],

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.checkpoint_files import CheckpointFiles
+from models.config import ModelConfig
 from models.engine.async_engine import AsyncEngine
 from models.engine_config import EngineConfig
 from models.errors import CheckpointError
-from models.types import AudioChunk, GenerationRequest
+from models.types import AudioChunk, AudioPrompt, GenerationRequest
 
 TRIAL_S = 2.0
 PROMPT = "calm piano"
@@ -28,6 +29,7 @@ class Trial:
         generation_s: for ``TRIAL_S`` of music, alone in the engine.
         real_time_factor: seconds of music per second.
         peak, rms: of the samples, full scale is 1.
+        melody: it followed one, as its model can.
     """
 
     load_s: float
@@ -37,6 +39,7 @@ class Trial:
     rms: float
     sample_rate: int
     channels: int
+    melody: bool
 
 
 def try_out(files: CheckpointFiles, config: EngineConfig | None = None) -> Trial:
@@ -46,11 +49,13 @@ def try_out(files: CheckpointFiles, config: EngineConfig | None = None) -> Trial
         CheckpointError: a file, tensor or value is wrong, or what comes out is no music: too few samples, no numbers,
             or silence.
     """
-    began_at = time.perf_counter()
+    shape, began_at = ModelConfig.from_folder(files), time.perf_counter()
     engine = AsyncEngine.from_path(files, config or EngineConfig(max_rows=2))
     loaded_at = time.perf_counter()
     try:
-        request = GenerationRequest(request_id="trial", prompt=PROMPT, duration_s=TRIAL_S)
+        request = GenerationRequest(
+            "trial", PROMPT, TRIAL_S, melody=scale(shape.sample_rate) if shape.takes_melody else None
+        )
         chunks = asyncio.run(_collect(engine, request))
     finally:
         engine.shutdown()
@@ -67,7 +72,16 @@ def try_out(files: CheckpointFiles, config: EngineConfig | None = None) -> Trial
         rms=rms,
         sample_rate=first.sample_rate,
         channels=first.channels,
+        melody=shape.takes_melody,
     )
+
+
+def scale(sample_rate: int) -> AudioPrompt:
+    """Eight notes upwards from middle C, a quarter of a second each."""
+    time_s = np.arange(sample_rate // 4) / sample_rate
+    notes_hz = (261.63 * 2 ** (semitones / 12) for semitones in (0, 2, 4, 5, 7, 9, 11, 12))
+    sound = np.concatenate([0.5 * np.sin(2 * np.pi * hz * time_s) for hz in notes_hz])
+    return AudioPrompt(sound.astype("<f4").tobytes(), 1, sample_rate)
 
 
 def check_audio(samples: NDArray[np.float32], expected: int) -> tuple[float, float]:

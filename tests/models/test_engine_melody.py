@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +107,9 @@ def checkpoint(decoder: str, stereo: bool, weights: str = "fp32") -> tuple[Loade
     return replace(model, config=config), MelodyReference(path)
 
 
-def engine_of(decoder: str, stereo: bool = False, weights: str = "fp32", **config: int) -> Engine:
+def engine_of(decoder: str, stereo: bool = False, weights: str = "fp32", **config: Any) -> Engine:
     settings = {"prefill_rows": 64, "max_rows": 16, **config}
-    engine_config = EngineConfig(return_codes=True, num_threads=1, weights=weights, **settings)  # type: ignore[arg-type]
+    engine_config = EngineConfig(return_codes=True, num_threads=1, weights=weights, **settings)
     return Engine(checkpoint(decoder, stereo, weights)[0], engine_config)
 
 
@@ -170,13 +171,14 @@ def test_the_reference_is_what_transformers_generates() -> None:
     _, theirs = checkpoint("torch", False)
     theirs.heard = [torch.nn.functional.one_hot(tune(torch.from_numpy(TUNE), RATE), 12).float()]
     seen: list[Tensor] = []
+    decode = theirs.model.audio_encoder.decode
+
+    def watched(codes: Tensor, *args: Any, **settings: Any) -> Any:
+        seen.append(codes)
+        return decode(codes, *args, **settings)
+
     with pytest.MonkeyPatch.context() as patch:
-        decode = theirs.model.audio_encoder.decode
-        patch.setattr(
-            theirs.model.audio_encoder,
-            "decode",
-            lambda codes, *args, **kw: seen.append(codes) or decode(codes, *args, **kw),
-        )
+        patch.setattr(theirs.model.audio_encoder, "decode", watched)
         inputs = theirs.tokenizer(["calm piano"], return_tensors="pt")
         features = theirs.heard[0][None, :5]
         theirs.model.generate(
@@ -218,7 +220,7 @@ def solo(item: GenerationRequest, decoder: str, weights: str) -> NDArray[np.int6
         ("kernel", "int4", {}),
     ],
 )
-def test_the_same_tokens_in_any_crowd(decoder: str, weights: str, config: dict[str, int]) -> None:
+def test_the_same_tokens_in_any_crowd(decoder: str, weights: str, config: dict[str, Any]) -> None:
     engine = engine_of(decoder, weights=weights, **config)
     heard = [engine.encoded(item) for item in CROWD]
     free = engine.stats().free_kv_positions
