@@ -14,7 +14,7 @@ listener does not wait meanwhile: where a window begins, all of that is due at o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from math import inf
+from math import ceil, inf
 
 from models.engine.sequence import Row, Sequence
 
@@ -22,6 +22,7 @@ Change = tuple[float, float, int]
 """At a time, in seconds from now: row-seconds that are due then, and rows that are needed more, or fewer, from then."""
 
 _ROUNDING_S = 1e-9  # sums of steps are not exact
+_AHEAD_FRAMES = 700  # before a window begins; from there on its track gets ahead of its listener
 
 
 def needs(sequence: Sequence[Row], begin_s: float, period_s: float) -> list[Change]:
@@ -52,6 +53,19 @@ def exact_needs(sequence: Sequence[Row], begin_s: float, due_s: float, period_s:
         changes.append((next_s, rows * (at_s + whole_s - next_s) if is_late else 0.0, -rows))
         at_s = next_s
     return changes
+
+
+def steps_to_put_by(sequence: Sequence[Row]) -> int:
+    """Of the steps that the next window's overlap takes, beyond the next chunk: those to be ahead by already. All of
+    them at once would be a jump in what the track needs when nobody can give it that much any more."""
+    if sequence.listener is None or sequence.window_index + 1 >= len(sequence.windows):
+        return 0
+    window, following = sequence.window, sequence.windows[sequence.window_index + 1]
+    frames = window.start + window.frames - sequence.listener.codes_wanted
+    if not 0 <= frames < _AHEAD_FRAMES:
+        return 0
+    steps = ceil((sequence.prefix + following.known) / sequence.fill_share) + sequence.largest_delay + sequence.lag
+    return round(steps * (1 - frames / _AHEAD_FRAMES))
 
 
 def is_enough(offered: float, changes: Iterable[Change]) -> bool:

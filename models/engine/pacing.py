@@ -25,7 +25,7 @@ from collections.abc import Sequence as SequenceOf
 from math import ceil, inf
 from typing import Generic
 
-from models.engine.demand import Change, exact_needs, is_enough, needs
+from models.engine.demand import Change, exact_needs, is_enough, needs, steps_to_put_by
 from models.engine.listener import Listener
 from models.engine.sequence import Row, Sequence, State
 from models.engine.step_times import StepTimes
@@ -97,7 +97,8 @@ class Pacer(Generic[Row]):
         """Whether a listener's track may start without that somebody runs out of music later on.
 
         Each listener needs its track's rows, and all that is known of it worked through in time (see ``demand``); the
-        rows that run in real time offer what they offer from now on.
+        rows that run in real time offer what they offer from now on. Where there is known music these are those of a
+        step that has room for it, see `room_to_fill`.
         """
         heard, offered = _look(held, now_s), self.real_time_rows
         if newcomer.listener is None or not heard or offered < newcomer.num_rows or offered == inf:
@@ -105,6 +106,8 @@ class Pacer(Generic[Row]):
         is_plain = not newcomer.has_known_music and not any(each.has_known_music for each, _ in heard)
         if is_plain and newcomer.num_rows + sum(each.num_rows for each, _ in heard) <= offered:
             return True
+        if not is_plain:
+            offered = max(newcomer.num_rows, self.times.rows_within(_SAFETY * self.period_s))
         # It begins when it can, a position of each row in a step of real time; a late start is no stall.
         steps = newcomer.prefix + newcomer.listener.codes_wanted + newcomer.largest_delay + newcomer.lag
         changes = self._needs(newcomer, 0.0, steps * self.period_s, offered)
@@ -183,7 +186,7 @@ def _look(held: Iterable[Sequence[Row]], now_s: float) -> list[Heard[Row]]:
     """Those somebody listens to, with how things stand now."""
     heard = [(each, each.listener) for each in held if each.listener is not None]
     for each, listener in heard:
-        listener.look(now_s, each.steps_until_chunk)
+        listener.look(now_s, each.steps_until_chunk + steps_to_put_by(each))
     return heard
 
 
