@@ -181,10 +181,15 @@ async def test_many_workers_never_make_the_same_attempt(bench: Bench) -> None:
 
     async with asyncio.TaskGroup() as group:
         workers = []
-        for generator in generators:
+        for number, generator in enumerate(generators, start=1):
             generator.pace = turns
-            workers.append(bench.worker(backends={"tiny": generator}, slots={"tiny": 2}))
+            generator.hold(0)
+            # Of all workers together: each has two tracks in hand before the next one comes.
+            workers.append(bench.worker(backends={"tiny": generator}, slots={"tiny": 2 * number}))
             group.create_task(workers[-1].run())
+            await generator.reached[0].wait()
+        for generator in generators:
+            generator.gates[0].set()
         for each in made:
             assert (await bench.until(each.id)).state == State.SUCCEEDED
         for worker in workers:
@@ -192,4 +197,3 @@ async def test_many_workers_never_make_the_same_attempt(bench: Bench) -> None:
     asked = Counter(request.request_id for generator in generators for request in generator.requests)
     assert len(asked) == len(made)
     assert set(asked.values()) == {1}
-    assert all(generator.started for generator in generators)
