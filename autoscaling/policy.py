@@ -11,7 +11,9 @@ A pure function of signals, settings and the state it returned last time; no clo
 ``panic``     while arrivals of the last 20 s exceed 1.4 times what the ready replicas can make, they count instead of
               the minute's, and nothing is taken away for a minute (the two windows of Knative's autoscaler).
 ``held``      a replica that is not needed is kept for as long as starting it again would cost (ski rental: at most
-              twice the cost of knowing the future; Lu, Chen and Andrew, IEEE TPDS 24, 2013).
+              twice the cost of knowing the future; Lu, Chen and Andrew, IEEE TPDS 24, 2013), and longer the less of the
+              arrivals' variance is chance: headroom is for chance, and where work comes in bursts what the last one
+              needed is the best guess at what the next one will.
 
 The sizes then share the GPUs there are (``autoscaling.packing``).
 """
@@ -22,13 +24,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autoscaling.arrivals import MEDIUM_S
 from autoscaling.signals import ModelSignals
 
 PANIC_RATIO = 1.4
 PANIC_S = 60.0
 _HOLD_S = 300.0
-"""A listener who waits for a start costs more than the start. Where bursts come every few minutes, 180 s gave the pro
-tier 98 % of first audio in time and 300 s all of it, for 3 % more GPU time by day and night (simulated)."""
+"""Through the silences between bursts, and of the last replica: a listener who waits for a start costs more than the
+start. Where bursts come every few minutes, 180 s gave the pro tier 98 % of first audio in time and 300 s all of it
+(simulated)."""
+_LEAST_S = float(MEDIUM_S)
+"""Rates are means over so long: whoever forgets a need sooner starts and stops replicas by the noise of them."""
 _CLEAR_S = 5.0
 """Seconds within which replicas that are added should have made what is overdue."""
 
@@ -44,7 +50,8 @@ class ModelPolicy:
         min_replicas, max_replicas: limits; 0 as the least lets the size go to zero.
         warm_floor: replicas that are kept whatever happens, for those who must not wait for a cold start.
         beta: of the headroom, in standard deviations of the rows in use.
-        break_even_s: seconds for which a replica that is not needed is kept; None: twice its cold start, at least 300.
+        break_even_s: seconds for which a replica that is not needed is kept; None: twice its cold start, at least 60,
+            and up to 300 where work comes in bursts; the last one for 300 in any case.
         stale_after_s: signals older than this change nothing.
     """
 
@@ -77,8 +84,16 @@ class ModelPolicy:
         return self.rows * self.stream_rate
 
     @property
-    def hold_s(self) -> float:
+    def memory_s(self) -> float:
+        """Seconds for which it is known what was needed, and the last replica is kept."""
         return self.break_even_s if self.break_even_s is not None else max(_HOLD_S, 2 * self.cold_start_s)
+
+    def hold_s(self, dispersion: float) -> float:
+        """Seconds for which the others are kept."""
+        if self.break_even_s is not None:
+            return self.break_even_s
+        not_by_chance = 1 - 1 / max(1.0, dispersion)  # of the variance of arrivals
+        return max(_HOLD_S * not_by_chance, 2 * self.cold_start_s, _LEAST_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,7 @@ class ModelState:
 
     Attributes:
         panic_until: seconds; in panic before it.
-        wishes: (time, replicas) of lately, each later and lower than the one before: its first is what is held.
+        wishes: (time, replicas) of lately, each later and lower than the one before.
         last: what was decided last.
     """
 
@@ -129,8 +144,11 @@ def decide(signals: ModelSignals, policy: ModelPolicy, state: ModelState, now: f
     bounded = min(max(wish, policy.least), policy.max_replicas)
     # Whoever has forgotten everything (the controller was restarted) takes what there is for needed, until it has seen.
     known = state.wishes or ((now, min(max(signals.planned, policy.least), policy.max_replicas)),)
-    wishes = _remember(known, now, bounded, policy.hold_s)
-    held = min(wishes[0][1], policy.max_replicas)
+    wishes = _remember(known, now, bounded, policy.memory_s)
+    held = _held(wishes, now - policy.hold_s(signals.arrivals.dispersion))
+    if state.last is not None:  # what was needed is kept, and not started again when arrivals look less even
+        held = max(bounded, min(held, state.last))
+    held = min(held, policy.max_replicas)
     if now < panic_until:
         held = max(held, min(signals.planned, policy.max_replicas))
     components = {**components, "wish": wish, "held": held}
@@ -189,11 +207,17 @@ def _for_backlog(signals: ModelSignals, policy: ModelPolicy) -> float:
 
 
 def _remember(
-    wishes: tuple[tuple[float, int], ...], now: float, wish: int, hold_s: float
+    wishes: tuple[tuple[float, int], ...], now: float, wish: int, memory_s: float
 ) -> tuple[tuple[float, int], ...]:
-    """The running maximum over the last ``hold_s`` seconds, as a queue that falls from its first to its last."""
-    kept = [(at, number) for at, number in wishes if at > now - hold_s and number > wish]
+    """The running maximum over the last ``memory_s`` seconds, as a queue that falls from its first to its last."""
+    kept = [(at, number) for at, number in wishes if at > now - memory_s and number > wish]
     return (*kept, (now, wish))
+
+
+def _held(wishes: tuple[tuple[float, int], ...], since: float) -> int:
+    """The most that was needed since then, and one replica for as long as anybody remembers a need."""
+    most = next((number for at, number in wishes if at > since), wishes[-1][1])
+    return max(most, min(wishes[0][1], 1))
 
 
 def _action(replicas: int, planned: int) -> str:

@@ -29,7 +29,7 @@ class ModelDemand(BaseModel):
         gpu_share: of a GPU that a replica takes, for packing.
         warm_floor: replicas that are kept whatever happens, though never more than the file's ``max_replicas``.
         break_even_s: seconds for which a replica that is not needed is kept; left out: twice its cold start, at
-            least 300.
+            least 60 and up to 300 where work comes in bursts.
         beta: headroom in standard deviations of the rows in use.
         stale_after_s: reports older than this change nothing.
     """

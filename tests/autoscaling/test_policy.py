@@ -88,6 +88,40 @@ def test_a_replica_that_is_not_needed_is_kept_as_long_as_a_start_would_cost() ->
     assert decide(ModelSignals(ready=6), POLICY, kept.state, 100.5).replicas == 1
 
 
+def kept_s(dispersion: float, policy: ModelPolicy, rate: float = 120.0) -> int:
+    """Seconds for which what a rate needed is kept when nothing comes any more but unevenness."""
+    seen = first(ModelSignals(ready=6, arrivals=steady(rate, dispersion)), policy)
+    needed, state = seen.replicas, seen.state
+    for now in range(1, 1000):
+        decision = decide(ModelSignals(ready=needed, arrivals=Arrivals(0, 0, 0, dispersion)), policy, state, now)
+        if decision.replicas < needed:
+            return now
+        state = decision.state
+    raise AssertionError("it is never taken away")
+
+
+def test_through_the_silences_between_bursts_it_is_kept_longer_than_chance_asks_for() -> None:
+    policy = replace(POLICY, break_even_s=None, cold_start_s=40)
+    assert [kept_s(dispersion, policy) for dispersion in (0.0, 1.0, 2.0, 4.0, 30.0)] == [80, 80, 150, 225, 290]
+    assert kept_s(1.0, replace(policy, cold_start_s=10)) == 60
+    assert kept_s(30.0, replace(policy, cold_start_s=200)) == 400
+    assert kept_s(30.0, POLICY) == 100  # as it was told
+
+
+def test_the_last_one_is_kept_as_if_bursts_came() -> None:
+    policy = replace(POLICY, min_replicas=0, break_even_s=None)
+    assert kept_s(1.0, policy, rate=1.0) == 300
+    assert kept_s(1.0, replace(policy, break_even_s=20), rate=1.0) == 20
+
+
+def test_what_was_taken_away_is_not_started_again_because_arrivals_look_less_even() -> None:
+    policy = replace(POLICY, break_even_s=None)
+    busy = first(ModelSignals(ready=6, arrivals=steady(120)), policy)
+    smooth = decide(ModelSignals(ready=6), policy, busy.state, 100.0)
+    uneven = decide(ModelSignals(ready=1, arrivals=Arrivals(0, 0, 0, dispersion=30)), policy, smooth.state, 101.0)
+    assert (smooth.replicas, uneven.replicas) == (1, 1)
+
+
 def test_who_has_forgotten_everything_takes_what_there_is_for_needed() -> None:
     woken = decide(ModelSignals(ready=6), POLICY, ModelState(), 0.0)
     assert (woken.replicas, woken.reason) == (6, "held")
