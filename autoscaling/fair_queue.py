@@ -89,7 +89,7 @@ class FairQueue:
     def pop(self, slots: Slots) -> tuple[str, Waiting] | None:
         """The next one and whose it is, charged and counted as running; None as in ``fairness.choose``."""
         firsts = {tier: tenant for tier in self._heaps if (tenant := self._first(tier)) is not None}
-        for tier in self.shares.order(firsts):
+        for tier in self.shares.order({tier: each.waiting[0][1].audio_s for tier, each in firsts.items()}):
             tenant, request = firsts[tier], firsts[tier].waiting[0][1]
             if slots.open_to(self.rules[tier], request, self.shares.owed(tier)):
                 return self._serve(tenant, request, firsts) if slots.fit(request.num_tracks) else None

@@ -3,9 +3,11 @@
 Three levels, from the top:
 
 1. **Tiers.** Each has a guaranteed share of the model's capacity. For every audio-second that anybody gets, each tier
-   that waits is owed its share of it. Whoever is owed most comes first. While nobody is owed anything, the tiers come
-   in the order of their shares, the largest first. So a tier that waits gets at least ``share · total``, less a few
-   generations, whatever the others do: none starves.
+   that waits is owed its share of it. A tier that is owed as much as its next generation has its turn; whoever is owed
+   most comes first. While it is nobody's turn, the tiers come strictly in the order of their shares, the largest first:
+   whoever waits is at risk, and most so where least waiting was promised. So a tier that waits gets at least
+   ``share · total``, less a few generations, whatever the others do: none starves. (Turns by deficit: Shreedhar and
+   Varghese, SIGCOMM 1995.)
 2. **Accounts of a tier.** Each has a virtual clock: audio-seconds served, divided by the tier's weight. The one that
    stands lowest is next, unless as many of its generations run as its tier allows.
 3. **Generations of an account.** Streamed ones first, since somebody listens; then the earliest deadline.
@@ -166,10 +168,14 @@ class Shares:
         other._owed = dict(self._owed)
         return other
 
-    def order(self, waiting: Collection[str]) -> list[str]:
-        """The tiers that wait, the next one first."""
-        mine = (name for name in self._by_size if name in waiting)
-        return sorted(mine, key=lambda name: -max(0.0, self._owed[name]))
+    def order(self, next_s: Mapping[str, float]) -> list[str]:
+        """The tiers that wait, the next one first.
+
+        Args:
+            next_s: tier that waits → audio-seconds of its next generation, above 0.
+        """
+        turns = {name: owed for name, audio_s in next_s.items() if (owed := self._owed[name]) >= audio_s}
+        return sorted((name for name in self._by_size if name in next_s), key=lambda name: -turns.get(name, 0.0))
 
     def served(self, tier: str, audio_s: float, waiting: Collection[str]) -> None:
         """A generation of this tier was leased, while these tiers waited, itself among them.
@@ -190,8 +196,9 @@ def choose(tenants: Iterable[Tenant], shares: Shares, slots: Slots) -> tuple[Ten
     for tenant in tenants:
         if tenant.tier in shares.rules and tenant.running < shares.rules[tenant.tier].running:
             by_tier.setdefault(tenant.tier, []).append(tenant)
-    for tier in shares.order(by_tier):
-        tenant = min(by_tier[tier], key=lambda each: (each.virtual_s, each.account_id))
-        if slots.open_to(shares.rules[tier], tenant.next, shares.owed(tier)):
-            return (tenant, tenant.next) if slots.fit(tenant.next.num_tracks) else None
+    firsts = {tier: min(each, key=lambda one: (one.virtual_s, one.account_id)) for tier, each in by_tier.items()}
+    heads = {tier: tenant.next for tier, tenant in firsts.items()}
+    for tier in shares.order({tier: head.audio_s for tier, head in heads.items()}):
+        if slots.open_to(shares.rules[tier], heads[tier], shares.owed(tier)):
+            return (firsts[tier], heads[tier]) if slots.fit(heads[tier].num_tracks) else None
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -268,3 +269,31 @@ def test_backlogged_tiers_get_their_shares() -> None:
     for tier, rule in RULES.items():
         share = sum(audio_s for account, audio_s in got.items() if account.startswith(tier)) / total
         assert share == pytest.approx(rule.share, rel=0.05)
+
+
+def test_a_listener_of_the_largest_tier_is_next_but_for_a_turn_that_another_is_owed() -> None:
+    """While pro and free have always work waiting: nine of ten are next when they come, and the others keep theirs."""
+    queue, numbers = FairQueue(RULES), itertools.count()
+    for tier in ("free", "pro"):
+        for index in range(40):
+            queue.push(f"{tier}-{index}", tier, waiting(next(numbers)))
+    waits: list[int] = []
+    served = dict.fromkeys(RULES, 0)
+    came = 0
+    for turn in range(600):
+        if turn % 3 == 0:
+            queue.push(f"enterprise-{turn}", "enterprise", waiting(next(numbers), stream=True))
+            came = turn
+        chosen = queue.pop(Slots(1, 1))
+        assert chosen is not None
+        tier = chosen[0].split("-")[0]
+        queue.finished(chosen[0])
+        served[tier] += 1
+        if tier == "enterprise":
+            waits.append(turn - came)
+        else:
+            queue.push(chosen[0], tier, waiting(next(numbers)))
+    assert max(waits) <= 1
+    assert waits.count(0) >= 0.9 * len(waits)
+    assert served["free"] >= 0.1 * 600 - 3
+    assert served["pro"] >= 0.3 * 600

@@ -45,6 +45,22 @@ def test_with_nothing_owed_the_tier_with_the_largest_share_is_first() -> None:
     assert chosen([tenant("f", "free"), tenant("p", "pro"), tenant("e", "enterprise")]) == "e-1"
 
 
+@pytest.mark.parametrize(("made_s", "expected"), [(0.0, "e-1"), (99.0, "e-1"), (100.0, "f-1")])
+def test_it_is_a_tiers_turn_when_it_is_owed_as_much_as_its_next_generation(made_s: float, expected: str) -> None:
+    """A tenth of what is made is free's: of ten seconds, after a hundred. Until then the order is strict."""
+    shares = Shares(RULES)
+    shares.served("enterprise", made_s, {"free"})
+    assert chosen([tenant("f", "free"), tenant("e", "enterprise")], shares) == expected
+
+
+def test_of_several_whose_turn_it_is_who_is_owed_most_is_first() -> None:
+    shares = Shares(RULES)
+    shares.served("enterprise", 200.0, {"free", "pro"})  # they are owed 20 and 60 seconds
+    assert chosen([tenant("f", "free"), tenant("p", "pro"), tenant("e", "enterprise")], shares) == "p-1"
+    long = tenant("p", "pro", waiting("p-1", audio_s=61.0))
+    assert chosen([tenant("f", "free"), long, tenant("e", "enterprise")], shares) == "f-1"
+
+
 def test_the_lowest_clock_of_a_tier_is_first() -> None:
     assert chosen([tenant("a", "pro", virtual_s=5), tenant("b", "pro", virtual_s=4.9)]) == "b-1"
 
