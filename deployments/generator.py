@@ -134,7 +134,9 @@ class MusicGenerator:
         self._log: Any = logs.engine_logger(self._backlog.prompts, about=self._backlog.ids).bind(model=model_id)
         self._tracing: Any = tracing.Tracing.start(wish.TracingSettings(), "tutti-engine")
         start.done("import")
-        self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, EngineConfig(**engine), start.done)
+        # Whoever stores a track stores its codes as well: from them another one goes on without a loss.
+        settings = EngineConfig(**{**engine, "return_codes": True})
+        self._engine: AsyncEngine = AsyncEngine.from_path(checkpoint, settings, start.done)
         # A full collection would look at all of torch while every stream waits: about half a second on two cores.
         gc.collect()
         gc.freeze()

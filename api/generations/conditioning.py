@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from api.storage.errors import ObjectMissingError
 from api.uploads.reference import Reference, Use, refuse, resolve
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError
-from models.types import AudioPrompt
+from models.types import AudioPrompt, CodePrompt
 
 CONTINUATION: Final = "continuation"
 MELODY: Final = "melody"
@@ -44,6 +44,7 @@ class _Source:
     Attributes:
         wanted_rate: Hz.
         used_samples: from its beginning, at its own rate; None: all.
+        num_codebooks, frames: of its codes, if the same model made it; 0: another did, or nobody.
     """
 
     account_id: str
@@ -53,6 +54,8 @@ class _Source:
     total_samples: int
     wanted_rate: int
     used_samples: int | None = None
+    num_codebooks: int = 0
+    frames: int = 0
 
     @property
     def heard_samples(self) -> int:
@@ -75,7 +78,7 @@ class Accepted:
 class Sounds:
     """What a replica is given beside the words."""
 
-    continues: AudioPrompt | None = None
+    continues: CodePrompt | AudioPrompt | None = None
     melody: AudioPrompt | None = None
 
 
@@ -112,10 +115,14 @@ async def accept(
     if CONTINUATION in wanted:
         reference = await resolve(conn, account_id, wanted[CONTINUATION], now)
         known = _known_frames(reference, spec, duration_s)
-        kept |= _kept(CONTINUATION, reference, spec, None)
+        source = _of(reference, spec)
+        if reference.model_id == spec.id:
+            source = replace(source, num_codebooks=spec.num_codebooks, frames=known)
+        kept |= _kept(CONTINUATION, reference, source)
     if MELODY in wanted:
         reference = await resolve(conn, account_id, wanted[MELODY], now)
-        kept |= _kept(MELODY, reference, spec, _melody_samples(reference, duration_s))
+        source = replace(_of(reference, spec), used_samples=_melody_samples(reference, duration_s))
+        kept |= _kept(MELODY, reference, source)
         kept["source_separation"] = SOURCE_SEPARATION
     return Accepted(kept, known)
 
@@ -127,10 +134,9 @@ async def sounds(conditioning: Mapping[str, Any] | None, library: AudioLibrary) 
         InvalidRequestError: it was deleted since.
         StorageError: it can not be read now.
     """
-    return Sounds(
-        await _sound(_source(conditioning, CONTINUATION), library, CONTINUATION),
-        await _sound(_source(conditioning, MELODY), library, MELODY),
-    )
+    known, tune = _source(conditioning, CONTINUATION), _source(conditioning, MELODY)
+    codes = None if known is None else await _codes(known, library)
+    return Sounds(codes or await _sound(known, library, CONTINUATION), await _sound(tune, library, MELODY))
 
 
 def melody_heard_s(conditioning: Mapping[str, Any] | None) -> float | None:
@@ -168,21 +174,43 @@ def _melody_samples(reference: Reference, duration_s: float) -> int:
     return min(reference.total_samples, int((duration_s + _MELODY_MARGIN_S) * reference.sample_rate))
 
 
-def _kept(use: str, reference: Reference, spec: ModelSpec, used_samples: int | None) -> Mapping[str, Any]:
-    source = _Source(
+def _of(reference: Reference, spec: ModelSpec) -> _Source:
+    return _Source(
         reference.account_id,
         reference.object_key,
         reference.channels,
         reference.sample_rate,
         reference.total_samples,
         spec.sample_rate,
-        used_samples,
     )
+
+
+def _kept(use: str, reference: Reference, source: _Source) -> Mapping[str, Any]:
     return {use: reference.id, _KEPT_IN[use]: asdict(source)}
 
 
 def _source(conditioning: Mapping[str, Any] | None, use: str) -> _Source | None:
     return _Source(**conditioning[_KEPT_IN[use]]) if conditioning and use in conditioning else None
+
+
+def packed(codes: bytes) -> bytes:
+    """Codes of a track as they are stored: little-endian uint16 ``[K, frames]``.
+
+    Args:
+        codes: as in ``AudioChunk``.
+    """
+    return np.frombuffer(codes, "<i8").astype("<u2").tobytes()
+
+
+async def _codes(source: _Source, library: AudioLibrary) -> CodePrompt | None:
+    """What it was decoded from: a track that goes on from this begins as it does, which sound that is encoded again
+    does not. None: nobody stored it, or as something else."""
+    if not source.num_codebooks:
+        return None
+    stored = await library.codes(source.account_id, source.object_key)
+    if stored is None or len(stored) != 2 * source.num_codebooks * source.frames:
+        return None
+    return CodePrompt(np.frombuffer(stored, "<u2").astype("<i8").tobytes(), source.num_codebooks)
 
 
 async def _sound(source: _Source | None, library: AudioLibrary, use: str) -> AudioPrompt | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from api.backend import Backend
 from api.clock import Clock
-from api.generations.conditioning import Sounds, sounds
+from api.generations.conditioning import Sounds, packed, sounds
 from api.generations.states import Lease
 from api.generations.throughput import Throughput
 from api.generations.view import TrackView
@@ -168,6 +168,7 @@ class Execution:
             bytes(pcm),
             chunk.sample_rate,
             chunk.channels,
+            None if chunk.codes is None else packed(chunk.codes),
         )
         self.stored[track.id] = {**asdict(stored), "sample_rate": chunk.sample_rate, "channels": chunk.channels}
 

@@ -25,6 +25,7 @@ class Reference:
         id: of the track or upload.
         sample_rate: Hz.
         peak: largest absolute sample; None: of an upload, which is never silent.
+        model_id: of the model that made it; None: an upload.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Reference:
     channels: int
     total_samples: int
     peak: float | None = None
+    model_id: str | None = None
 
     @property
     def is_silent(self) -> bool:
@@ -55,13 +57,13 @@ async def resolve(conn: AsyncConnection, account_id: str, ref: str, now: datetim
             audio_not_ready: the track has no audio.
     """
     if ref.startswith("upl_"):
-        row, peak = await service.find(conn, account_id, ref, now or utc_now()), None
+        row, made = await service.find(conn, account_id, ref, now or utc_now()), {}
     else:
         row = await tracks.get(conn, account_id, ref)
-        peak = row.peak
+        made = {"peak": row.peak, "model_id": row.model_id}
     if row.object_key is None:
         raise ApiError(ErrorCode.AUDIO_NOT_READY)
-    return Reference(row.id, row.account_id, row.object_key, row.sample_rate, row.channels, row.total_samples, peak)
+    return Reference(row.id, row.account_id, row.object_key, row.sample_rate, row.channels, row.total_samples, **made)
 
 
 def refuse(model_id: str, use: Use) -> ApiError:

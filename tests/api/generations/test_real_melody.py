@@ -1,7 +1,9 @@
-"""From a file of any rate to music that follows it: the routes, the worker, and an engine with a melody model."""
+"""From a file of any rate to music that follows it, and from a track to one that begins with it: the routes, the
+worker, the storage, and an engine with a melody model."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+import soundfile
 
 from models.catalog import ModelSpec, describe
 from models.engine.async_engine import AsyncEngine
 from models.engine_config import EngineConfig
-from models.types import AudioChunk, GenerationRequest
+from models.types import AudioChunk, AudioPrompt, CodePrompt, GenerationRequest
 from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
 from tests.api.generations.test_conditioning import uploaded
@@ -45,7 +48,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> Iterator[AsyncEngine]:
-    running = AsyncEngine.from_path(checkpoint, EngineConfig(max_rows=8, num_threads=1))
+    running = AsyncEngine.from_path(checkpoint, EngineConfig(max_rows=8, num_threads=1, return_codes=True))
     yield running
     running.shutdown()
 
@@ -83,3 +86,35 @@ async def test_a_tune_is_heard(make_platform: MakePlatform, engine: AsyncEngine,
             False,
             True,
         ]
+
+
+async def test_a_track_is_extended_from_its_own_codes(
+    make_platform: MakePlatform, engine: AsyncEngine, model: ModelSpec
+) -> None:
+    playing = Playing(engine=engine)
+    platform = await make_platform(playing)
+    platform.services.generations._models["tiny"] = model
+    transport = httpx2.ASGITransport(platform.app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+
+        async def made(**more: Any) -> tuple[str, Any]:
+            answer = (await client.post(URL, json={**BODY, "format": "wav32f", **more}, headers=WAIT)).json()
+            assert answer["state"] == "succeeded", answer
+            track = answer["tracks"][0]["id"]
+            sound = await client.get(f"/api/v1/audio/{track}/data", params={"format": "wav32f"})
+            return track, soundfile.read(io.BytesIO(sound.content), dtype="float32")[0]
+
+        preview, heard = await made()
+        longer, whole = await made(duration=0.6, continuation=preview)
+        known = playing.requests[-1].continues
+        assert isinstance(known, CodePrompt)
+        assert (known.frames, known.num_codebooks) == (15, model.num_codebooks)
+        # A frame sounds into those before it: the last four of the preview ended where nothing followed.
+        assert np.array_equal(whole[: 11 * 640], heard[: 11 * 640])
+        assert len(whole) == 30 * 640
+
+        stored = [entry.key async for entry in platform.services.objects.listing("")]
+        (of_it,) = (key for key in stored if longer in key and key.endswith(".codes"))
+        await platform.services.objects.delete(of_it)
+        await made(duration=0.9, continuation=longer)
+        assert isinstance(playing.requests[-1].continues, AudioPrompt)
