@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ANSWERS = "answers.pt"
+ANSWERS, PUBLISHED = "answers.pt", "published"
+"""A file and a folder of configurations, below the folder that both know."""
 WINDOW_S, STRIDE_S = 40.01 / 50, 24.01 / 50
 """Of the long form: 40 frames every 24, so that tracks of two and three windows are soon made."""
 
@@ -20,10 +21,10 @@ CODEC = {"ratios": (4, 2), "filters": 2, "lstm_layers": 2, "vocab": VOCAB}
 MELODY = {**CODEC, "ratios": (8, 5, 4, 4), "melody": True}
 SHAPES: dict[str, dict[str, Any]] = {
     # Our kernel takes multiples of 64; the other widths are torch's.
-    "mono": {"hidden": 64, "layers": 2, "heads": 4, "ffn": 128, "seed": 1, **CODEC},
+    "mono": {"hidden": 64, "layers": 2, "heads": 4, "ffn": 128, "seed": 18, **CODEC},
     "narrow": {"hidden": 24, "layers": 3, "heads": 2, "ffn": 60, "seed": 2, **CODEC, "pad_mode": "constant"},
     "stereo": {"hidden": 64, "layers": 2, "heads": 1, "ffn": 256, "seed": 3, "stereo": True, **CODEC},
-    "melody": {"hidden": 64, "layers": 2, "heads": 2, "ffn": 128, "seed": 4, **MELODY},
+    "melody": {"hidden": 64, "layers": 2, "heads": 2, "ffn": 128, "seed": 32, **MELODY},
     "stereo-melody": {"hidden": 24, "layers": 2, "heads": 2, "ffn": 60, "seed": 5, "stereo": True, **MELODY},
 }
 
@@ -63,7 +64,7 @@ TRACKS = (
     Track("from codes", 36, known=13),
     Track("from codes, no text", 20, prompt=None, known=19),
     Track("from sound", 33, heard=12),
-    Track("two windows", 60),
+    Track("two windows", 60, prompt=PROMPTS[1]),
     Track("from codes, three windows", 75, known=7, guidance=2.0),
 )
 MELODY_TRACKS = (
@@ -116,8 +117,8 @@ def step_logits() -> NDArray[np.float32]:
 
 # -------------------------------------------------------------------------------------------------------------- melody
 
-SOUNDS = {"short": 0.3, "odd": 0.771, "long": 4.0}
-"""Seconds; the first is shorter than the chroma's window, the last longer than a window of a track."""
+SOUNDS = {"short": 0.3, "odd": 0.771, "long": 4.0, "longest": 31.4}
+"""Seconds; the first is shorter than the chroma's window, the last longer than what a model hears of one."""
 
 
 def sound(name: str) -> NDArray[np.float32]:

@@ -99,22 +99,41 @@ def _of(name: str) -> Any:
 
 
 def track(model: Any, wanted: Track) -> dict[str, Tensor]:
-    """``codes``, int64 [K, frames], and ``audio``, float32 [channels, samples]."""
+    """``codes``, int64 [K, frames]; ``audio``, float32 [channels, samples]; ``margin``, by which the logit of the code
+    that was chosen is above the next, where the choice was closest.
+    """
+    margins: list[Tensor] = []
+    chosen = torch.argmax
+
+    def choose(logits: Tensor, **how: Any) -> Tensor:
+        first, second = logits.topk(2, dim=-1).values.unbind(-1)
+        margins.append((first - second).min())
+        return chosen(logits, **how)
+
+    with _replaced(torch, "argmax", choose):
+        audio, codes = _generated(model, wanted)
+    return {"codes": codes[0], "audio": audio[0], "margin": torch.stack(margins).min()}
+
+
+def _generated(model: Any, wanted: Track) -> tuple[Tensor, Tensor]:
     model.set_generation_params(
         use_sampling=False, duration=wanted.duration_s, cfg_coef=wanted.guidance, extend_stride=cases.STRIDE_S
     )
     if wanted.heard:
         sound = torch.from_numpy(cases.heard_sound(wanted, model.audio_channels))
-        audio, codes = model.generate_continuation(sound, model.sample_rate, [wanted.prompt], return_tokens=True)
-        return {"codes": codes[0], "audio": audio[0]}
+        return _both(model.generate_continuation(sound, model.sample_rate, [wanted.prompt], return_tokens=True))
     melodies = [torch.from_numpy(cases.sound(wanted.melody))[None]] if wanted.melody else None
     if melodies and not wanted.known:
-        audio, codes = model.generate_with_chroma([wanted.prompt], melodies, cases.RATE, return_tokens=True)
-        return {"codes": codes[0], "audio": audio[0]}
+        return _both(model.generate_with_chroma([wanted.prompt], melodies, cases.RATE, return_tokens=True))
     attributes, _ = model._prepare_tokens_and_attributes([wanted.prompt], None, melodies)
     known = torch.from_numpy(cases.known_codes(wanted, model.lm.num_codebooks))[None] if wanted.known else None
     codes = model._generate_tokens(attributes, known)
-    return {"codes": codes[0], "audio": model.generate_audio(codes)[0]}
+    return model.generate_audio(codes), codes
+
+
+def _both(made: Any) -> tuple[Tensor, Tensor]:
+    audio, codes = made
+    return audio, codes
 
 
 def texts(model: Any) -> dict[str, Tensor]:
@@ -177,6 +196,28 @@ def chroma() -> dict[str, Tensor]:
     return {name: extractor(torch.from_numpy(cases.sound(name))[None, None])[0] for name in cases.SOUNDS}
 
 
+# ------------------------------------------------------------------------------------------------ the published models
+
+
+def shapes(file: Path) -> dict[str, list[int]]:
+    """Of the tensors of the language model that is built from a file's configuration; none of them is filled."""
+    builders, config = _of("models.builders"), importlib.import_module("omegaconf").OmegaConf
+    _of("modules.conditioners").T5Conditioner.MODELS_DIMS["t5-base"] = 768  # of its projection; the T5 is a small one
+
+    class Unfilled(builders.LMModel):  # type: ignore[name-defined]
+        def __init__(self, **settings: Any) -> None:
+            with torch.device("meta"):
+                super().__init__(**{**settings, "device": "meta"})
+
+        def to(self, _device: object) -> Unfilled:
+            return self
+
+    wanted = config.create(torch.load(file, weights_only=True)["xp.cfg"])
+    wanted.device, wanted.dtype = "cpu", "float32"
+    with _replaced(builders, "LMModel", Unfilled):
+        return {name: list(each.shape) for name, each in builders.get_lm_model(wanted).state_dict().items()}
+
+
 @torch.inference_mode()
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
@@ -190,6 +231,7 @@ def main(folder: Path) -> None:
             "texts": {name: texts(model) for name, model in models.items()},
             "probabilities": probabilities(models["mono"]),
             "chroma": chroma(),
+            "shapes": {each.name: shapes(each / "state_dict.bin") for each in (folder / cases.PUBLISHED).iterdir()},
         }
     torch.save(answers, folder / cases.ANSWERS)
 
