@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.generations.backlog import Backlog, Capacity, Line, ModelBacklog, Work, left
 from api.store.schema import accounts, generations, workers
+from autoscaling.backlog import Backlog, Capacity, Line, ModelBacklog, Work, left
 
 FRESH = timedelta(seconds=10)
 """A worker that was not seen for longer counts as gone."""

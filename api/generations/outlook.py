@@ -10,7 +10,11 @@ from typing import Protocol
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.generations.backlog import (
+from api.generations.backlog_sql import load
+from api.generations.starts import AWAKE, Start
+from api.store.database import Database
+from api.store.schema import accounts, generations
+from autoscaling.backlog import (
     Backlog,
     Line,
     ModelBacklog,
@@ -22,10 +26,6 @@ from api.generations.backlog import (
     tier_ahead,
     wait_s,
 )
-from api.generations.backlog_sql import load
-from api.generations.starts import AWAKE, Start
-from api.store.database import Database
-from api.store.schema import accounts, generations
 
 MAX_AGE = timedelta(milliseconds=250)
 _G = generations.c

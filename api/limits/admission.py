@@ -22,12 +22,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
-from api.generations.backlog import Backlog, Line, ModelBacklog, Work, tier_ahead, wait_s
 from api.generations.outlook import Backlogs
 from api.limits.coming_back import MAX_LATER_S, ComingBack
 from api.limits.concurrency import Mode
 from api.limits.tiers import Tier, Tiers
 from api.store.schema import accounts
+from autoscaling.backlog import Backlog, Line, ModelBacklog, Work, tier_ahead, wait_s
 
 BLIND_QUEUE = 64
 """Generations of a model that may wait while no worker is there to estimate by: a restart of the workers passes."""

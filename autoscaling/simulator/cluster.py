@@ -85,7 +85,7 @@ class Cluster:
         profiles: model → its replicas' arithmetic.
         tiers: tier → what it is promised.
         initial: model → replicas that are ready at the beginning.
-        counts_starts: at the door the replicas that start are known; without, those that serve, as on the platform.
+        counts_starts: at the door the replicas that start are known; else it is the platform's, which does not know.
         queue: makes each model's line, in the place of the fair one.
 
     Attributes:
@@ -164,7 +164,8 @@ class Cluster:
     def _arrive(self, request: Request, now: float) -> None:
         size = self._sizes[request.model]
         size.meter.add(now, request.audio_s)
-        if size.wait_s(request.tier, now) > self._tiers[request.tier].limit_s(request):
+        limit_s = self._tiers[request.tier].limit_s(request)
+        if limit_s < math.inf and size.wait_s(request.tier, now) > limit_s:
             self.outcome.refused.append(request)
             return
         size.arrive(request)

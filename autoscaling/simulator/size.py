@@ -11,6 +11,7 @@ from autoscaling.arrivals import ArrivalMeter
 from autoscaling.fair_queue import FairQueue
 from autoscaling.fairness import Slots, Waiting
 from autoscaling.signals import DueWork, ModelSignals
+from autoscaling.simulator.door import PlatformDoor
 from autoscaling.simulator.replica import Job
 from autoscaling.simulator.replicas import Replicas
 from autoscaling.simulator.tiers import TierService
@@ -47,7 +48,8 @@ class Size:
     """Workers hand over as many as the ready replicas play at once; the rest waits in fair order.
 
     Args:
-        counts_starts: whoever says how long one would wait knows of the replicas that start.
+        counts_starts: whoever says how long one would wait knows of the replicas that start; else it is said as on the
+            platform.
         queue: in the place of the fair one.
     """
 
@@ -59,9 +61,10 @@ class Size:
         counts_starts: bool = True,
         queue: Queue | None = None,
     ) -> None:
-        self._counts_starts = counts_starts
         self.replicas = replicas
-        self.queue = queue if queue is not None else FairQueue({name: tier.rule for name, tier in tiers.items()})
+        rules = {name: tier.rule for name, tier in tiers.items()}
+        self._door = None if counts_starts else PlatformDoor(rules, replicas)
+        self.queue = queue if queue is not None else FairQueue(rules)
         self.meter = ArrivalMeter()
         self._tiers = dict(tiers)
         self._requests: dict[str, Request] = {}
@@ -78,6 +81,8 @@ class Size:
         each = self._dues.setdefault(round(self._due_at(request)), _Due())
         each.audio_s += request.audio_s
         each.requests += 1
+        if self._door is not None:
+            self._door.waits(request)
         self.queue.push(request.tenant, request.tier, waiting)
 
     def next(self, now: float) -> Job | None:
@@ -89,9 +94,13 @@ class Size:
             return None
         request = self._requests.pop(chosen[1].generation_id)
         self._waits_no_longer(request)
+        if self._door is not None:
+            self._door.begins(request, now)
         return Job(request, now)
 
     def done(self, job: Job) -> None:
+        if self._door is not None:
+            self._door.ends(job.request)
         self.queue.finished(job.request.tenant)
 
     def leave(self, request: Request) -> bool:
@@ -104,7 +113,7 @@ class Size:
 
     def stopped(self, job: Job, left_s: float) -> None:
         """Its client has left while it was made: what was not is given back, in audio-seconds."""
-        self.queue.finished(job.request.tenant)
+        self.done(job)
         self.queue.refund(job.request.tenant, min(left_s, job.request.audio_s))
 
     def _waits_no_longer(self, request: Request) -> None:
@@ -114,6 +123,8 @@ class Size:
         due.requests -= 1
         if not due.requests:
             del self._dues[second]
+        if self._door is not None:
+            self._door.waits_no_longer(request)
 
     def _waiting(self, request: Request) -> Waiting:
         due = _EPOCH + timedelta(seconds=self._due_at(request))
@@ -126,12 +137,14 @@ class Size:
     def wait_s(self, tier: str, now: float) -> float:
         """How long one more would wait: what is to be made before it, over what makes it, replicas that start
         included. The cost is that of the different moments at which some of them will serve."""
+        if self._door is not None:
+            return self._door.wait_s(tier, now)
         if self.replicas.room > self.waiting:
             return 0.0
         profile = self.replicas.profile
         ahead_s = self._ahead_s(tier) + self.replicas.left_audio_s(now)
         at, serving = 0.0, self.replicas.ready
-        for eta_s, count in self.replicas.starts(now) if self._counts_starts or not serving else ():
+        for eta_s, count in self.replicas.starts(now):
             if serving and at + ahead_s / profile.together(serving) <= eta_s:
                 break
             ahead_s -= profile.together(serving) * (eta_s - at)

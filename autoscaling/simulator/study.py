@@ -42,6 +42,7 @@ class Case:
     workload: str
     requests: Sequence[Request]
     profile: Profile
+    counts_starts: bool = True
     clairvoyant_gpu_s: float = field(init=False)
     """For all policies alike."""
 
@@ -75,6 +76,7 @@ def study(
     *,
     grid: bool = False,
     leaving: float = 0.0,
+    counts_starts: bool = True,
 ) -> Iterator[Row]:
     """Every workload with every cold start, under each policy, as soon as it is known.
 
@@ -83,12 +85,13 @@ def study(
         grid: also search Ray's settings for the cheapest that keep all promises on that very workload, which nobody can
             do before the day is over.
         leaving: fraction of the requests whose client leaves before the end.
+        counts_starts: see ``Cluster``.
     """
     mix = Mix({MODEL: 1.0}, leaving=leaving)
     for name, times in arrivals.items():
         requests = mix.requests(times, seed)
         for cold_start_s in cold_starts_s:
-            case = Case(name, requests, replace(profile, cold_start_s=cold_start_s))
+            case = Case(name, requests, replace(profile, cold_start_s=cold_start_s), counts_starts)
             yield run(case, "demand", DemandPolicy({MODEL: settings_of(case.profile, MAX_REPLICAS)}))
             stock = ray_settings(case.profile, 0.75, 30, 600)
             yield run(case, "Ray, its delays", RayPolicy({MODEL: stock}))
@@ -108,7 +111,9 @@ def run(
     trace begins at full rate, and whoever had to start from one replica would pay for that alone."""
     audio_s = sum(request.audio_s for request in case.requests)
     initial = 1 + math.ceil(audio_s / case.duration_s / case.profile.capacity)
-    cluster = Cluster({MODEL: case.profile}, tiers, autoscaler, {MODEL: initial}, queue=queue)
+    cluster = Cluster(
+        {MODEL: case.profile}, tiers, autoscaler, {MODEL: initial}, counts_starts=case.counts_starts, queue=queue
+    )
     outcome = cluster.run(case.requests, case.duration_s)
     return Row(case.workload, case.profile.cold_start_s, policy, summarise(outcome, TIERS, case.clairvoyant_gpu_s))
 

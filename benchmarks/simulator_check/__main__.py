@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,9 @@ class Run:
         heard = {each.planned.number: each.first_audio_s for each in self.outcomes if each.result != "refused"}
         ended = self.began + scenario.until_s
         total = replica_s(self.watch, self.changes, self.began, ended)
-        ups = [each.at - self.began for each in self.changes if each.replicas > each.before]
-        downs = [each.at - self.began for each in self.changes if each.replicas < each.before]
+        later = [each for each in self.changes if each.at >= self.began]  # what the warm-up needed is over by then
+        ups = [each.at - self.began for each in later if each.replicas > each.before]
+        downs = [each.at - self.began for each in later if each.replicas < each.before]
         return Seen(heard, total, len(self.watch.seen), ups, downs)
 
     def kept(self, scenario: Scenario, schedule: Schedule) -> dict[str, Any]:
@@ -116,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     try:
         kept = json.loads(given.replay.read_text(encoding="utf-8")) if given.replay else _run(given)
+        if given.out is not None:  # six minutes are not thrown away because nothing can be fitted to them
+            _write(kept, given.out)
         found = replay(kept, ACCOUNTS)
     except (FitError, QuotaError, OSError, KeyError, ValueError) as error:
         print(f"simulator_check: {error}", file=sys.stderr)
@@ -124,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(found.lines, found.real, found.told))
     result = {**kept, **found.as_dict()}
     if given.out is not None:
-        given.out.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+        _write(result, given.out)
     short = {name: value for name, value in result.items() if name not in ("requests", "tracks")}
     print(json.dumps(short, allow_nan=False))
     return 0 if found.is_within else 1
@@ -137,6 +140,10 @@ def _run(given: argparse.Namespace) -> dict[str, Any]:
         seen = observe(scenario, schedule, Path(folder), given.settle, given.cpu_share)
     machine = {"cores": os.cpu_count(), "cpu_share": given.cpu_share}
     return {"benchmark": "simulator_check", "schema": 1, "machine": machine, **seen.kept(scenario, schedule)}
+
+
+def _write(result: Mapping[str, Any], out: Path) -> None:
+    out.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -11,10 +11,10 @@ from fastapi import FastAPI
 from sqlalchemy import func, select
 
 from api.generations import outlook
-from api.generations.backlog import Backlog, Capacity, ModelBacklog, Work
 from api.limits.door import WAITING, Undecided
 from api.services import Services
 from api.store.schema import generations
+from autoscaling.backlog import Backlog, Capacity, ModelBacklog, Work
 from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
 from tests.api.generations.conftest import eventually

@@ -36,6 +36,15 @@ def test_a_tuned_rival_is_the_cheapest_that_keeps_the_promises() -> None:
     assert rows[-1].policy.startswith("Ray, tuned (")
 
 
+def test_a_door_that_knows_nothing_of_starts_lets_in_fewer() -> None:
+    crowd = [index / 20 for index in range(1200)]  # for a minute, of five times what is there at the beginning
+    calm = [60 + index for index in range(300)]
+    knowing, platforms = (
+        next(study({"crowd": [*crowd, *calm]}, PROFILE, [15], counts_starts=counts)) for counts in (True, False)
+    )
+    assert platforms.report.tiers["free"].admitted < knowing.report.tiers["free"].admitted < 1
+
+
 def test_the_command_prints_the_table_and_json_last(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("arrival_s\n" + "\n".join(str(index / 2) for index in range(200)))

@@ -15,8 +15,8 @@ from autoscaling.simulator.replica import Profile
 from autoscaling.simulator.rivals import Fixed
 from benchmarks.serve_load.plan import Schedule
 from benchmarks.simulator_check import quota
-from benchmarks.simulator_check.__main__ import main
-from benchmarks.simulator_check.compare import Seen, holds, lines, promises, requests_of, simulated, table
+from benchmarks.simulator_check.__main__ import Run, main
+from benchmarks.simulator_check.compare import Before, Seen, holds, lines, promises, requests_of, simulated, table
 from benchmarks.simulator_check.fit import FitError, beside_start, latency_s, profile_of, shared_rate
 from benchmarks.simulator_check.observed import Change, Track, Watch, changes, replica_s, tracks
 from benchmarks.simulator_check.quota import CpuQuota, QuotaError
@@ -130,6 +130,12 @@ def test_replicas_are_paid_for_from_when_they_were_asked_for() -> None:
     watch = Watch(seen={1: [90.0, 400.0], 2: [123.0, 180.0]})
     changes_ = [Change(120.0, 1, 2, "demand"), Change(170.0, 2, 1, "demand")]
     assert replica_s(watch, changes_, 100.0, 300.0) == pytest.approx(200 + 60)
+
+
+def test_what_the_warm_up_changed_is_no_answer_to_the_schedule() -> None:
+    changes_ = [Change(60.0, 1, 2, "demand"), Change(80.0, 2, 1, "demand"), Change(150.0, 1, 2, "demand")]
+    seen = Run((), 100.0, Before(), Watch(), changes_, ()).seen(SCENARIO)
+    assert (seen.ups, seen.downs) == ([50.0], [])
 
 
 def test_a_simulator_that_is_wrong_is_told_from_one_that_is_not(schedule: Schedule) -> None:

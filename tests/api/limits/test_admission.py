@@ -10,11 +10,11 @@ from sqlalchemy import event, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import ApiError, ErrorCode
-from api.generations.backlog import Work
 from api.limits import Limits
 from api.limits.admission import BLIND_QUEUE
 from api.store import schema
 from api.store.database import Database
+from autoscaling.backlog import Work
 from tests.api.limits.asking import ask, fill, newcomer
 from tests.api.limits.rows import FOUR, Hands, add_account, add_generation, add_worker, tier
 

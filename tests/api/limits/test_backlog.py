@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.generations.backlog import (
+from autoscaling.backlog import (
     Backlog,
     Capacity,
     Line,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from api.generations import backlog_sql
-from api.generations.backlog import Capacity, Line, ModelBacklog, Work
 from api.store.database import Database
+from autoscaling.backlog import Capacity, Line, ModelBacklog, Work
 from tests.api.limits.rows import NOW, add_account, add_generation, add_worker
 
 

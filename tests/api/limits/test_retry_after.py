@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import ApiError, ErrorCode
-from api.generations.backlog import Backlog, Capacity, Line, ModelBacklog, Work
 from api.generations.outlook import Backlogs
 from api.limits import Limits
 from api.limits.admission import Admission
 from api.limits.coming_back import MAX_LATER_S
 from api.limits.concurrency import Mode
 from api.store.database import Database
+from autoscaling.backlog import Backlog, Capacity, Line, ModelBacklog, Work
 from tests.api.limits.asking import ask, fill, newcomer
 from tests.api.limits.rows import NOW, TIERS, add_account, tier
 

@@ -14,12 +14,12 @@ from datetime import timedelta
 import pytest
 
 from api.errors import ApiError
-from api.generations.backlog import Backlog, Capacity, Line, ModelBacklog, Work
 from api.generations.outlook import Backlogs
 from api.limits import Limits
 from api.limits.admission import Admission
 from api.limits.concurrency import Mode
 from api.store.database import Database
+from autoscaling.backlog import Backlog, Capacity, Line, ModelBacklog, Work
 from autoscaling.fair_queue import FairQueue
 from autoscaling.fairness import Slots, Waiting
 from tests.api.limits.asking import ask, fill, newcomer

@@ -23,6 +23,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from autoscaling.fairness import TierRule
 
@@ -62,6 +63,14 @@ class Capacity:
         return max(0.0, cost_steps - done)
 
 
+class Ends(Protocol):
+    """Seconds until each of some tracks ends, ascending."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> float: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Some generations, in sum.
@@ -74,7 +83,7 @@ class Work:
     steps: float = 0.0
     tracks: int = 0
     generations: int = 0
-    ends_s: tuple[float, ...] = field(default=(), compare=False)
+    ends_s: Ends = field(default=(), compare=False)
     by_tier: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __add__(self, other: Work) -> Work:
