@@ -195,10 +195,16 @@ def ahead_of(tier: str, own: Work, backlog: ModelBacklog, rules: Rules) -> Work:
     return own + Work(passing, round(others.tracks * part), round(others.generations * part))
 
 
-def wait_s(tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, rules: Rules) -> float | None:
+def wait_s(
+    tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, rules: Rules, *, spread: float = 0.0
+) -> float | None:
     """Seconds until a generation begins that has ``own`` of its tier's lines ahead of it; None: nobody can say.
 
     0 when there are slots for it, for all before it, and for what its tier leaves free.
+
+    Args:
+        spread: 0: as long as is expected, which half of them exceed; otherwise so many standard deviations longer, see
+            ``_must_end``.
     """
     if backlog.capacity is None:
         return None
@@ -214,12 +220,20 @@ def wait_s(tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, rules: 
     if part == 1:
         must_end = ahead.tracks + mine - free
         return min(in_sum_s, running.ends_s[must_end - 1]) if must_end <= len(running.ends_s) else in_sum_s
-    must_end = max(ahead.tracks + mine - free, math.ceil((own.tracks + mine - free) / part))
+    must_end = max(ahead.tracks + mine - free, _must_end(own.tracks + mine - free, part, spread))
     if must_end <= len(running.ends_s):
         return running.ends_s[must_end - 1]
     # Of those that run half is left on average.
     each_steps = own.steps / own.tracks if own.tracks else 2 * running.steps / running.tracks
     return running.ends_s[-1] + (must_end - len(running.ends_s)) * each_steps / capacity.steps_per_s
+
+
+def _must_end(mine: int, part: float, spread: float) -> int:
+    """Tracks that end until so many of their slots have come to a tier that each comes to with probability ``part``.
+
+    Others may be lucky first: the number has the negative binomial distribution. So many standard deviations are added.
+    """
+    return math.ceil((mine + spread * math.sqrt(max(0, mine) * (1 - part))) / part)
 
 
 def part_of(tier: str, backlog: ModelBacklog, rules: Rules) -> float:

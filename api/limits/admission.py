@@ -4,9 +4,10 @@ The backlog drains at the measured rate, so a wait that is w − bound seconds t
 seconds, and after as many more as those take who were refused before and come back earlier: that is Retry-After.
 
 So there are three answers: it begins at once; it waits for at most as long as its tier is promised, and ``eta_s`` says
-for how long; or it is refused. When there is too much for all, tiers feel it from the smallest share up, since what is
-left over goes to the largest. Of one tier jobs are refused first: while a listener who was sent away has not come back,
-only jobs are let in that begin at once.
+for how long; or it is refused. Nobody knows who of larger tiers comes later and goes first: a job is let in by the wait
+that is expected, a listener only if it would be short enough with less luck (``SPREAD``). When there is too much for
+all, tiers feel it from the smallest share up, since what is left over goes to the largest. Of one tier jobs are refused
+first: while a listener who was sent away has not come back, only jobs are let in that begin at once.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ from autoscaling.backlog import Backlog, Line, ModelBacklog, Work, tier_ahead, w
 BLIND_QUEUE = 64
 """Generations of a model that may wait while no worker is there to estimate by: a restart of the workers passes."""
 BLIND_RETRY_S = 10.0
+SPREAD = 2.0
+"""Standard deviations of whom larger tiers send first, that a listener's wait is taken to be longer than expected.
+
+Under overload the line is as long as may be let in. Of those let in by the expected wait alone every seventh of the
+free tier waited for longer than was promised, and every twentieth of pro. As many are let in with it: what is made is
+the same.
+"""
 _BEHIND_S = 0.01
 """Of the clock: more than newcomers are set behind those of equal clocks, see ``books.LATER``."""
 _UNKNOWN_STEPS = 500.0
@@ -147,14 +155,15 @@ class Admission:
         own, own_audio_s = (line.work, line.audio_s) if line is not None else (Work(), 0.0)
         begins_s = clock_s + self._rules[tier.name].charge_s(own_audio_s)
         ahead = own + tier_ahead(tier.name, newcomer.account_id, begins_s, model, self._rules)
-        wait = wait_s(tier.name, ahead, newcomer.num_tracks, model, self._rules)
+        spread = SPREAD if newcomer.mode == "stream" else 0.0
+        wait = wait_s(tier.name, ahead, newcomer.num_tracks, model, self._rules, spread=spread)
         if wait is None:
             return _blind_refusal(newcomer.model_id, model)
         if wait <= newcomer.bound_s:
             return self._refusal_for_listeners(newcomer, wait)
         modes: tuple[Mode, ...] = ("stream",) if newcomer.mode == "stream" else ("stream", "async")
         outside = Work(math.fsum(self._line_outside(newcomer.model_id, tier, mode).amount for mode in modes), 0, 0)
-        behind_s = wait_s(tier.name, ahead + outside, newcomer.num_tracks, model, self._rules)
+        behind_s = wait_s(tier.name, ahead + outside, newcomer.num_tracks, model, self._rules, spread=spread)
         assert behind_s is not None, "who can be estimated for one line can be for a longer one"
         return _Refusal(
             newcomer.model_id,

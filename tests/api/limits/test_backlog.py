@@ -99,6 +99,18 @@ def test_slots_that_come_free_go_to_tiers_above_as_before() -> None:
     assert wait_s("free", Work(500, 1, 1), 1, busy, RULES) == 8.0 + 8 * 500 / 400
 
 
+def test_larger_tiers_may_be_luckier_than_is_expected() -> None:
+    """Of a tier that gets 0.3 of what comes free one more deviation of the negative binomial distribution is 2.8."""
+    ends_s = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    busy = ModelBacklog(EIGHT, Work(36 * 50.0, 8, 8, ends_s, {"enterprise": 7, "free": 1}))
+    said = [wait_s("pro", Work(), 1, busy, RULES, spread=spread) for spread in (0.0, 0.5, 1.0)]
+    assert said == [4.0, 5.0, 7.0]
+    assert wait_s("pro", Work(), 1, busy, RULES, spread=2.0) == 8.0 + (9 - 8) * 450 / 400  # half of each was made
+    assert wait_s("enterprise", Work(), 1, busy, RULES, spread=2.0) == 1.0  # nobody is larger
+    idle = ModelBacklog(EIGHT, Work(), {"enterprise": lines(line("acc_a", 4))})
+    assert wait_s("pro", Work(), 1, idle, RULES, spread=2.0) == 0.0  # there is room for all
+
+
 def test_a_tier_waits_for_one_more_where_it_leaves_slots_free() -> None:
     sixteen = Capacity(16, 800.0)
     ends_s = tuple(float(second) for second in range(1, 16))

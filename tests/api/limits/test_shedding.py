@@ -48,8 +48,8 @@ class Platform:
 
     def __post_init__(self) -> None:
         self.backlogs = Backlogs()
-        # Nobody who was refused comes back here, so all of them stay outside, however long the test takes.
-        self.admission = Admission(TIERS, self.backlogs, self.clock, lambda: 0.0)
+        # Nobody who was refused comes back here: the door counts on them until they would.
+        self.admission = Admission(TIERS, self.backlogs, self.clock, lambda: self.now_s)
 
     def advance(self, to_s: float) -> None:
         while self.running and self.running[0][0] <= to_s:
@@ -123,7 +123,7 @@ def test_the_smaller_tier_is_refused_first_and_of_each_its_jobs(ramp: Ramp) -> N
 def test_who_is_let_in_begins_within_what_his_tier_is_promised(ramp: Ramp) -> None:
     """But for a few free listeners whom others overtake that were not known of yet, as the load doubles and doubles."""
     platform, _ = ramp
-    for tier, most in {"free": 0.1, "pro": 0.01, "enterprise": 0.0}.items():
+    for tier, most in {"free": 0.03, "pro": 0.01, "enterprise": 0.0}.items():
         waits = platform.waits[tier, "stream"]
         late = sum(wait > TIERS[tier].max_stream_wait_s for wait in waits)
         assert late <= most * len(waits), (tier, late, len(waits))
