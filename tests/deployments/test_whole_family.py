@@ -1,0 +1,86 @@
+"""All that the family can do, over HTTP, workers and Serve, on a model that is stereo and follows melodies: in one
+crowd the same music, to the last bit, as each alone."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import soundfile
+
+from deployments.platform import Platform, load_config
+from tests.deployments.conftest import ConfigWriter
+from tests.factories import make_checkpoint
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+GENERATE = "/api/v1/generate"
+NOTES_HZ = (262, 294, 330, 349, 392, 330, 262)
+
+
+@pytest.fixture(scope="module")
+def family(platform: Platform, write_config: ConfigWriter, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """The session's platform, from now on with that model."""
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp("family") / "checkpoint", stereo=True, melody=True)
+    platform.deploy(load_config(write_config(checkpoint=checkpoint)))
+    return platform
+
+
+def upload(http: httpx2.Client) -> str:
+    """A tune at another rate than the model's, as a musician has it."""
+    rate, seconds = 44_100, 0.25
+    time_s = np.arange(int(rate * seconds)) / rate
+    tune = np.concatenate([0.4 * np.sin(2 * np.pi * hertz * time_s) for hertz in NOTES_HZ])
+    file = io.BytesIO()
+    soundfile.write(file, np.column_stack([tune, tune[::-1]]), rate, format="FLAC")
+    answer = http.post("/api/v1/audio/uploads", content=file.getvalue(), headers={"Content-Type": "audio/flac"})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def made(http: httpx2.Client, **body: Any) -> list[dict[str, Any]]:
+    """The tracks of one generation."""
+    answer = http.post(GENERATE, json={"prompt": "a tune", "seed": 3, **body})
+    assert answer.status_code == 202, answer.text
+    seen = http.get(answer.json()["links"]["self"], headers={"Prefer": "wait=60"}).json()
+    assert seen["state"] == "succeeded", seen
+    tracks: list[dict[str, Any]] = seen["tracks"]
+    return tracks
+
+
+def heard(http: httpx2.Client, track: str) -> Any:
+    file = http.get(f"/api/v1/audio/{track}/data", params={"format": "wav32f"}).raise_for_status()
+    return soundfile.read(io.BytesIO(file.content), dtype="float32")[0]
+
+
+def test_every_kind_of_request_in_one_crowd_is_what_it_is_alone(family: Platform, http: httpx2.Client) -> None:
+    (model,) = http.get("/api/v1/models").json()["data"]
+    assert model["takes"] == {"continuation": True, "melody": True, "style": False}
+    tune = upload(http)
+    (preview,) = made(http, duration=1.0)
+    kinds: dict[str, dict[str, Any]] = {
+        "text": {"duration": 2.0},
+        "unguided": {"duration": 2.0, "guidance": 1.0},
+        "melody": {"duration": 2.0, "melody": tune},
+        "variations": {"duration": 1.5, "melody": tune, "num_tracks": 2},
+        "continuation of a file": {"duration": 3.0, "continuation": tune},
+        "continuation of a track": {"duration": 2.0, "continuation": preview["id"], "melody": tune},
+        "long": {"duration": 31.0, "melody": tune, "extend_stride": 20.0},
+    }
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        crowd = dict(zip(kinds, pool.map(lambda body: made(http, **body), kinds.values()), strict=True))
+    sums = {kind: [track["sha256"] for track in tracks] for kind, tracks in crowd.items()}
+    alone = {kind: [track["sha256"] for track in made(http, **body)] for kind, body in kinds.items()}
+    assert sums == alone
+    assert len({each for kind in sums.values() for each in kind}) == 8  # nothing was ignored: all differ
+
+    beginning, extended = (heard(http, each["id"]) for each in (preview, crowd["continuation of a track"][0]))
+    rate = model["sample_rate"]
+    assert extended.shape == (2 * rate, 2)
+    settled = rate * 46 // 50  # a frame sounds into the four before it
+    assert np.array_equal(extended[:settled], beginning[:settled])
+    assert not np.array_equal(extended[:, 0], extended[:, 1])
