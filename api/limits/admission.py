@@ -28,18 +28,11 @@ from api.limits.coming_back import MAX_LATER_S, ComingBack
 from api.limits.concurrency import Mode
 from api.limits.tiers import Tier, Tiers
 from api.store.schema import accounts
-from autoscaling.backlog import Backlog, Line, ModelBacklog, Work, tier_ahead, wait_s
+from autoscaling.backlog import SPREAD, Backlog, Line, ModelBacklog, Work, tier_ahead, wait_s
 
 BLIND_QUEUE = 64
 """Generations of a model that may wait while no worker is there to estimate by: a restart of the workers passes."""
 BLIND_RETRY_S = 10.0
-SPREAD = 2.0
-"""Standard deviations of whom larger tiers send first, that a listener's wait is taken to be longer than expected.
-
-Under overload the line is as long as may be let in. Of those let in by the expected wait alone every seventh of the
-free tier waited for longer than was promised, and every twentieth of pro. As many are let in with it: what is made is
-the same.
-"""
 _BEHIND_S = 0.01
 """Of the clock: more than newcomers are set behind those of equal clocks, see ``books.LATER``."""
 _UNKNOWN_STEPS = 500.0

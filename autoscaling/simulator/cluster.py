@@ -165,7 +165,7 @@ class Cluster:
         size = self._sizes[request.model]
         size.meter.add(now, request.audio_s)
         limit_s = self._tiers[request.tier].limit_s(request)
-        if limit_s < math.inf and size.wait_s(request.tier, now) > limit_s:
+        if limit_s < math.inf and size.wait_s(request, now) > limit_s:
             self.outcome.refused.append(request)
             return
         size.arrive(request)

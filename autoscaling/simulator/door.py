@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoscaling.backlog import Capacity, Line, ModelBacklog, Work, wait_s
+from autoscaling.backlog import SPREAD, Capacity, Line, ModelBacklog, Work, wait_s
 from autoscaling.fairness import TierRule
 from autoscaling.simulator.ends import Ends
 from autoscaling.simulator.replicas import Replicas
@@ -59,8 +59,8 @@ class PlatformDoor:
         """Audio-seconds per second, when all places are taken."""
         return self._replicas.profile.together(self._serving)
 
-    def wait_s(self, tier: str, now: float) -> float:
-        """Seconds that one more of the tier would wait."""
+    def wait_s(self, request: Request, now: float) -> float:
+        """Seconds that it would wait."""
         self._ends.advance(now)
         count = len(self._ends)
         running = Work(self._replicas.left_audio_s(now), count, count, self._ends, self._running)
@@ -68,6 +68,7 @@ class PlatformDoor:
             name: {"": Line("", 0.0, work, work.steps)} for name, work in self._waiting.items() if work.generations
         }
         backlog = ModelBacklog(Capacity(self._places, self._rate), running, lines)
-        wait = wait_s(tier, self._waiting[tier], 1, backlog, self._rules)
+        spread = SPREAD if request.mode == "stream" else 0.0
+        wait = wait_s(request.tier, self._waiting[request.tier], 1, backlog, self._rules, spread=spread)
         assert wait is not None, "the capacity is known"
         return wait

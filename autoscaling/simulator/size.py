@@ -134,15 +134,15 @@ class Size:
         return request.arrival_s + self._tiers[request.tier].due_s(request)
 
     # ----------------------------------------------------------------------------------- what is known
-    def wait_s(self, tier: str, now: float) -> float:
+    def wait_s(self, request: Request, now: float) -> float:
         """How long one more would wait: what is to be made before it, over what makes it, replicas that start
         included. The cost is that of the different moments at which some of them will serve."""
         if self._door is not None:
-            return self._door.wait_s(tier, now)
+            return self._door.wait_s(request, now)
         if self.replicas.room > self.waiting:
             return 0.0
         profile = self.replicas.profile
-        ahead_s = self._ahead_s(tier) + self.replicas.left_audio_s(now)
+        ahead_s = self._ahead_s(request.tier) + self.replicas.left_audio_s(now)
         at, serving = 0.0, self.replicas.ready
         for eta_s, count in self.replicas.starts(now):
             if serving and at + ahead_s / profile.together(serving) <= eta_s:
