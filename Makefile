@@ -17,7 +17,7 @@ PEERS  := $(VENV)/bench-peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest crash two-nodes manifest openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate doctor lock docker clean
+.PHONY: help install serve test lint types contracts pytest crash two-nodes manifest openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate tiny-melody-codes tiny-melody-train tiny-melody-finish tiny-melody-export tiny-melody-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -148,6 +148,19 @@ tiny-export: install ## Tiny model 6/7: write models/tiny/checkpoint
 tiny-evaluate: install ## Tiny model 7/7: prompt adherence on held-out prompts and codec quality, as in the model card
 	$(TRAIN).evaluate --checkpoint models/tiny/checkpoint --codebooks $(RUNS)/codebooks.npz $(ARGS)
 	$(TRAIN).evaluate_codec --checkpoint models/tiny/checkpoint --codebooks $(RUNS)/codebooks.npz
+
+# A second model, in stereo and with a melody, trained from the first one's decoder on; it may be stopped at any time.
+TRAIN_MELODY := $(TRAIN).train_melody --runs $(RUNS)
+tiny-melody-codes: install ## Tiny stereo melody 1/5: which half of the codes it keeps (after tiny-decoder; 1 minute)
+	$(TRAIN).fewer_codes --codebooks $(RUNS)/codebooks.npz --out $(RUNS)/fewer_codes.npz
+tiny-melody-train: install ## Tiny stereo melody 2/5: train, or go on with it (ARGS="--minutes 600 --bf16")
+	$(TRAIN_MELODY) --out $(RUNS)/melody.pt $(ARGS)
+tiny-melody-finish: install ## Tiny stereo melody 3/5: a finished model of the state so far, which can be trained on
+	$(TRAIN_MELODY) --start $(RUNS)/melody.pt --out $(RUNS)/melody-finished.pt --finish 10 $(ARGS)
+tiny-melody-export: install ## Tiny stereo melody 4/5: write it to RUNS/melody
+	$(TRAIN).export_melody --runs $(RUNS) --state $(RUNS)/melody-finished.pt --out $(RUNS)/melody
+tiny-melody-evaluate: install ## Tiny stereo melody 5/5: prompts, melodies and sides, as its card will say
+	$(TRAIN).evaluate_melody --checkpoint $(RUNS)/melody --runs $(RUNS) $(ARGS)
 
 docker: ## Build the image tutti:latest
 	docker build --tag tutti:latest .

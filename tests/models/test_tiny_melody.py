@@ -11,13 +11,15 @@ import torch
 from transformers import MusicgenMelodyConfig, MusicgenMelodyForConditionalGeneration
 
 from models.conditioning import chroma
+from models.config import ModelConfig
 from models.tiny.composer.instruments import FAMILIES, SAMPLE_RATE
 from models.tiny.composer.render import render
 from models.tiny.composer.score import STEMS, draw_piece, write
 from models.tiny.composer.stereo import place, tune
-from models.tiny.training import checkpointing, fewer_codes, train_melody
+from models.tiny.training import checkpointing, export_melody, fewer_codes, train_codec, train_melody
 from models.tiny.training.codebooks import Codebooks, fit
 from models.tiny.training.data import PieceStream
+from models.tiny.training.evaluate_melody import StereoPlayer, follows, stereo_figures
 from models.tiny.training.fewer_codes import FEWER, FewerCodes, nearest_survivors
 from models.tiny.training.melody_data import StereoStream, null_melody
 from models.tiny.training.melody_model import K, TinyMelody, melody_decoder_config
@@ -32,7 +34,7 @@ from models.tiny.training.train_text import text_config
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mono run's folder, of codebooks from few pieces and a decoder that has learnt nothing."""
     folder = tmp_path_factory.mktemp("melody")
-    books = fit(pieces=20, frames=120, seed=0, per_stem=2_000)
+    books = fit(pieces=12, frames=100, seed=0, per_stem=1_100)
     books.save(folder / "codebooks.npz")
     fewer_codes.choose(books, pieces=3, frames=100).save(folder / "fewer_codes.npz")
     build_tokenizer(200).save_pretrained(folder / "tokenizer")
@@ -112,8 +114,8 @@ def test_the_prefix_is_transformers_own_for_every_row_of_a_padded_batch() -> Non
     melody = torch.randint(12, (3, chroma.FRAMES))
     keep = torch.tensor([True, False, True])
     with torch.inference_mode():
-        ours = model(steps, model.read(ids, tokens, keep), tokens, melody)
-        shared = model(steps, model.read(ids, tokens, keep), tokens, null_melody()[None])
+        ours, _ = model(steps, model.read(ids, tokens, keep), tokens, melody)
+        shared, _ = model(steps, model.read(ids, tokens, keep), tokens, null_melody()[None])
         for row, length in enumerate(lengths):
             text = theirs.text_encoder(input_ids=ids[row : row + 1, :length]).last_hidden_state
             text = theirs.enc_to_dec_proj(text) * keep[row]
@@ -124,30 +126,39 @@ def test_the_prefix_is_transformers_own_for_every_row_of_a_padded_batch() -> Non
                 torch.testing.assert_close(logits[row], wanted[:, -steps.shape[2] :], atol=1e-4, rtol=1e-4)
 
 
-def test_training_stops_goes_on_and_is_finished_into_another_file(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mixture = ((0.5, 14, 3, False), (0.5, 20, 2, True))
-    monkeypatch.setattr(train_melody, "MIXTURE", mixture)
-    out, finished = tmp_path / "melody.pt", tmp_path / "finished.pt"
-    _train(monkeypatch, 2, runs, out, "--minutes", "1000")
-    _train(monkeypatch, 2, runs, out, "--minutes", "2000")
-    first = checkpointing.load_required(out)
-    assert first["step"] == 4
-    _train(monkeypatch, 2, runs, finished, "--start", str(out), "--finish", "1000")
-    state = checkpointing.load_required(finished)
-    assert state["step"] == 6
-    assert checkpointing.load_required(out)["step"] == 4
-    assert all(torch.isfinite(value).all() for value in state["mean"].values())
+@pytest.fixture(scope="module")
+def finished(runs: Path) -> Path:
+    """Trained for a step, then finished by another, in a run that began with its state, into another file."""
+    out, finished = runs / "melody.pt", runs / "finished.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_melody, "MIXTURE", ((0.5, 14, 3, False), (0.5, 20, 2, True)))
+        _train(patch, runs, out, "--minutes", "1000")
+        _train(patch, runs, finished, "--start", str(out), "--finish", "1000")
+    return finished
+
+
+def test_training_stops_goes_on_and_is_finished_into_another_file(runs: Path, finished: Path) -> None:
+    before, after = (checkpointing.load_required(path) for path in (runs / "melody.pt", finished))
+    assert (before["step"], after["step"]) == (1, 2)
+    assert after["position"] > before["position"]
     head = "decoder.lm_heads.0.weight"
-    assert not torch.equal(state["mean"][head], first["mean"][head])
-    assert not torch.equal(state["mean"][head], state["model"][head])
+    assert not torch.equal(after["mean"][head], before["mean"][head])
+    assert not torch.equal(after["mean"][head], after["model"][head])
+    assert all(torch.isfinite(value).all() for value in after["mean"].values())
 
 
-def _train(monkeypatch: pytest.MonkeyPatch, steps: int, runs: Path, out: Path, *options: str) -> None:
-    """The command, with a clock that jumps past every budget after that many steps."""
+def test_a_finish_without_a_state_to_finish_is_refused(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        _train(monkeypatch, runs, runs / "none.pt", "--finish", "1")
+    assert "--finish needs --start" in capsys.readouterr().err
+
+
+def _train(monkeypatch: pytest.MonkeyPatch, runs: Path, out: Path, *options: str) -> None:
+    """The command, with a clock that jumps past every budget after one step."""
     monkeypatch.setattr(sys, "argv", ["train", "--runs", str(runs), "--out", str(out), *options])
-    ticks = iter([0.0] * (steps + 1))
+    ticks = iter([0.0, 0.0])
 
     class Clock:
         @staticmethod
@@ -158,8 +169,32 @@ def _train(monkeypatch: pytest.MonkeyPatch, steps: int, runs: Path, out: Path, *
     train_melody.main()
 
 
-def test_what_the_conditions_tell_is_measured_on_pieces_aside(runs: Path) -> None:
-    trainer = train_melody.MelodyTrainer(runs, seed=0)
-    told = trainer.news()
-    assert set(told) == {f"{part} {kind}" for part in ("opening", "lead") for kind in ("all", "no text", "no melody")}
-    assert all(np.isfinite(value) for value in told.values())
+def test_what_the_conditions_tell_is_measured_on_pieces_aside(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_melody, "ASIDE", 3)
+    told = train_melody.MelodyTrainer(runs, seed=0).news()
+    kinds = {f"{part} {kind}" for part in ("opening", "lead") for kind in ("all", "no text", "no melody")}
+    assert set(told) == {*kinds, "astray"}
+    assert all(value > 0 for value in told.values())
+
+
+def test_the_exported_folder_is_read_sampled_and_judged(runs: Path, finished: Path, tmp_path: Path) -> None:
+    codec = train_codec.CodecTrainer(Codebooks.load(runs / "codebooks.npz"), seed=0)
+    checkpointing.save(runs / "codec.pt", codec.state(0.0))
+    export_melody.export(runs, finished, tmp_path)
+    config = ModelConfig.from_folder(tmp_path)
+    assert (config.channels, config.decoder.num_codebooks, config.conditioners) == (2, K, ("melody", "text"))
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 15.5e6
+    player = StereoPlayer(tmp_path, runs)
+    first, second = player.sample(["organ", "fast drums"], [null_melody()] * 2, 20, seed=0)
+    assert first.codes.shape == second.codes.shape == (K, 20)
+    assert first.channels.shape == (2, 20 * 640)
+    figures = stereo_figures([player.original(draw_piece(3), 60)])
+    assert figures["drums the same on both sides"] == figures["bass the same on both sides"] == 1
+    assert player.lead(first).any()
+
+
+def test_a_melody_follows_itself_and_not_another_key() -> None:
+    pieces = [p for p in map(draw_piece, range(99)) if p.lead and not p.builds]
+    one = tune(pieces[0], 300, "organ").astype(float)
+    assert follows(tune(pieces[0], 300, "piano").astype(float), one) > 0.9
+    assert np.mean([follows(tune(other, 300, "organ").astype(float), one) for other in pieces[1:9]]) < 0.4

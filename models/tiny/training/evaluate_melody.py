@@ -125,9 +125,9 @@ def stereo_figures(clips: Sequence[Clip]) -> dict[str, float]:
     return {
         "drums the same on both sides": float((codes[0, 0] == codes[0, 1]).float().mean()),
         "bass the same on both sides": float((codes[1, 0] == codes[1, 1]).float().mean()),
-        "correlation of the sides": float(np.mean([np.corrcoef(wave)[0, 1] for wave in waves])),
+        "correlation of the sides": float(np.mean([np.corrcoef(*wave)[0, 1] for wave in waves])),
         "dB from the sides to the mono mix": float(
-            np.mean([analysis.rms_db(w.mean(0)) - 10 * np.log10((w**2).mean()) for w in waves])
+            np.mean([analysis.rms_db(clip.mono) - analysis.rms_db(clip.channels.ravel()) for clip in clips])
         ),
     }
 

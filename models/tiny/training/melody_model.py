@@ -22,6 +22,13 @@ from models.tiny.training.train_text import text_config
 K = CHANNELS * len(STEMS)
 LAYERS = (0, 2, 3)  # of the mono model's four: the second is the one it does best without
 KeyValue = tuple[Tensor, Tensor]
+# Left to the loss of the codes alone, no head finds the place of the tune that is due: it would have to divide its own
+# position by 6.4, and 500 steps told nothing of the melody. So one head is told where to look (the idea of Tachibana et
+# al., "Efficiently trainable text-to-speech system … with guided attention", 2017); it knows how long the text was from
+# the layer before.
+GUIDED_LAYER, GUIDED_HEAD = 1, 0
+STEPS_PER_CHROMA = 4096 / 640
+_LEEWAY = 0.8  # frames of chroma: standard deviation of where it may look
 
 
 def melody_decoder_config() -> MusicgenMelodyDecoderConfig:
@@ -43,7 +50,7 @@ class TinyMelody(nn.Module):
         self.audio_enc_to_dec_proj = nn.Linear(NUM_CLASSES, 256)
         self.decoder = MusicgenMelodyForCausalLM(melody_decoder_config())
 
-    def forward(self, steps: Tensor, text: Tensor, tokens: Tensor, melody: Tensor) -> Tensor:
+    def forward(self, steps: Tensor, text: Tensor, tokens: Tensor, melody: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the next step, as if each row had been computed alone, at its own length of text.
 
         Args:
@@ -51,7 +58,7 @@ class TinyMelody(nn.Module):
             melody: pitch classes, int64 [B, 235], or [1, 235] for all rows.
 
         Returns:
-            float [B, 8, S, V]
+            float [B, 8, S, V]; and how far the guided head is from looking at the melody where it is due, in nats, [B].
         """
         decoder = self.decoder.model.decoder
         codes = torch.stack([table(steps[:, q]) for q, table in enumerate(decoder.embed_tokens)]).sum(0)
@@ -60,13 +67,16 @@ class TinyMelody(nn.Module):
         first = tune + decoder.embed_positions.weights[:CHROMA_FRAMES]
         rest = torch.cat([text, codes], dim=1) + decoder.embed_positions.weights[places]
         mask = _causal(tokens, steps.shape[2])
-        for layer in decoder.layers:
+        astray = torch.zeros(len(steps))
+        for index, layer in enumerate(decoder.layers):
             first, known = _layer(layer, first, None, None)
+            if index == GUIDED_LAYER:
+                astray = _astray(layer, rest, mask, known[0], text.shape[1])
             rest, _ = _layer(layer, rest, mask, known)
         hidden = decoder.layer_norm(rest[:, text.shape[1] :])
         heads = torch.stack([head.weight for head in self.decoder.lm_heads])
         logits: Tensor = torch.einsum("bsd,kvd->bksv", hidden, heads)
-        return logits
+        return logits, astray
 
     def read(self, ids: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
         """The text's part of the prefix, float [B, L, 256]; zeros where there is none or it was dropped, as in the null
@@ -121,6 +131,24 @@ def _causal(tokens: Tensor, steps: int) -> Tensor:
     before = torch.ones(length + steps, length + steps, dtype=torch.bool).tril()
     own = before & (there[:, None] | torch.eye(length + steps, dtype=torch.bool))  # a padded row sees itself: no NaN
     return torch.cat([torch.ones(batch, length + steps, CHROMA_FRAMES, dtype=torch.bool), own], dim=2)[:, None]
+
+
+def _astray(layer: MusicgenMelodyDecoderLayer, x: Tensor, mask: Tensor, tune: Tensor, length: int) -> Tensor:
+    """Cross entropy of the guided head's attention over the chroma, against where the codes are: float [B].
+
+    Args:
+        x, mask: as in `_layer`; tune: the chroma's keys, [B or 1, heads, 235, head]; length: of the text.
+    """
+    attention, normed = layer.self_attn, layer.self_attn_layer_norm(x)
+    own = slice(GUIDED_HEAD * attention.head_dim, (GUIDED_HEAD + 1) * attention.head_dim)
+    query, key = normed[:, length:] @ attention.q_proj.weight[own].T, normed @ attention.k_proj.weight[own].T
+    keys = torch.cat([tune[:, GUIDED_HEAD].expand(len(x), -1, -1), key], dim=1)
+    scores = (query @ keys.transpose(1, 2)).float() * attention.head_dim**-0.5
+    looks = scores.masked_fill(~mask[:, 0, length:], -torch.inf).log_softmax(-1)[:, :, :CHROMA_FRAMES]
+    due = torch.arange(query.shape[1])[:, None] / STEPS_PER_CHROMA
+    wanted = (-((torch.arange(CHROMA_FRAMES) - due) ** 2) / (2 * _LEEWAY**2)).softmax(-1)
+    astray: Tensor = -(wanted * looks).sum(-1).mean(1)
+    return astray
 
 
 def _layer(

@@ -40,6 +40,8 @@ MIXTURE = (
 TEXT_DROPOUT, MELODY_DROPOUT, BOTH_DROPOUT = 0.12, 0.12, 0.06
 WARMUP, MEAN_OVER = 30, 300  # steps
 FINISH_RATE = 0.5
+ASIDE = 12  # pieces that the run is watched on
+GUIDANCE = 0.03  # of the head that looks at the melody, beside the loss of the codes
 
 
 class Batch:
@@ -93,15 +95,17 @@ class MelodyTrainer:
     def aside(self) -> Batch:
         """Pieces that are never trained on."""
         stream = StereoStream(*self._alphabet, VALIDATION_PIECE, timed=1.0)
-        examples = [stream.next(200, melody=True) for _ in range(12)]
+        examples = [stream.next(200, melody=True) for _ in range(ASIDE)]
         return Batch(examples, self.tokenizer, np.random.default_rng([self.seed, 6]))
 
-    def logits(self, batch: Batch, inputs: Tensor) -> Tensor:
-        """float32 [B, 8, S, V]"""
+    def logits(self, batch: Batch, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 [B, 8, S, V]; and how far the guided head is astray, mean over rows with a melody, in nats."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             text = self.model.read(batch.ids, batch.tokens, batch.keep_text)
-            logits: Tensor = self.model(inputs, text, batch.tokens, batch.prefix_melody())
-        return logits.float()
+            melody = batch.prefix_melody()
+            logits, astray = self.model(inputs, text, batch.tokens, melody)
+        told = melody.any(1).float().expand(len(inputs))
+        return logits.float(), (astray * told).sum() / told.sum().clamp_min(1)
 
     def train_step(self, rate: float, *, finish: bool = False) -> tuple[Tensor, int]:
         """One step; returns each codebook's mean loss in nats, [8], and the number of the batch's kind in MIXTURE."""
@@ -113,11 +117,11 @@ class MelodyTrainer:
         if finish:
             batch.all_kept()
         inputs, target = corrupt(batch.steps[:, :, :-1], FEWER, rng), batch.steps[:, :, 1:]
-        logits = self.logits(batch, inputs)
-        losses, extra = code_losses(logits, target), torch.zeros(())
+        logits, astray = self.logits(batch, inputs)
+        losses, extra = code_losses(logits, target), GUIDANCE * astray
         if finish:
             batch.none_kept()
-            extra = quiet_loss(logits, self.logits(batch, inputs), target)
+            extra = extra + quiet_loss(logits, self.logits(batch, inputs)[0], target)
         weights = opening_weights(target.shape[2]) * (target != FEWER)
         self._descend((losses * weights).sum() / weights.sum() + extra, rate)
         return (losses.sum((0, 2)) / (target != FEWER).sum((0, 2))).detach(), kind
@@ -139,16 +143,19 @@ class MelodyTrainer:
     def news(self) -> dict[str, float]:
         """What the conditions tell, on pieces aside: losses in nats with all of them, without text, without melody.
 
-        ``opening`` is the mean over all codes of the first 14 steps, ``lead`` that of the right side's lead after them.
+        ``opening`` is the mean over all codes of the first 14 steps, ``lead`` that of the right side's lead after them;
+        ``astray`` is how far the guided head is from looking at the melody where it is due.
         """
-        aside, told = self.aside, {}
+        aside, told = self.aside, dict[str, float]()
         for name in ("all", "no text", "no melody"):
             aside.all_kept()
             if name == "no text":
                 aside.keep_text = torch.zeros_like(aside.keep_text)
             if name == "no melody":
                 aside.keep_melody = torch.zeros_like(aside.keep_melody)
-            losses = code_losses(self.logits(aside, aside.steps[:, :, :-1]), aside.steps[:, :, 1:])
+            logits, astray = self.logits(aside, aside.steps[:, :, :-1])
+            losses = code_losses(logits, aside.steps[:, :, 1:])
+            told["astray"] = max(float(astray), told.get("astray", 0.0))  # nothing to look at without a melody
             told[f"opening {name}"] = float(losses[:, :, :14].mean())
             told[f"lead {name}"] = float(losses[:, K - 1, 14:].mean())
         return told
