@@ -19,6 +19,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
+EXTRACTOR = "preprocessor_config.json"  # how transformers hears a melody
 LANGUAGE_MODEL = "state_dict.bin"
 COMPRESSION_MODEL = "compression_state_dict.bin"
 
@@ -29,7 +30,7 @@ class Format(StrEnum):
 
 
 PATTERNS = {
-    Format.TRANSFORMERS: (CONFIG, "generation_config.json", "model*.safetensors", INDEX, "tokenizer*.json"),
+    Format.TRANSFORMERS: (CONFIG, "generation_config.json", EXTRACTOR, "model*.safetensors", INDEX, "tokenizer*.json"),
     Format.AUDIOCRAFT: (LANGUAGE_MODEL, COMPRESSION_MODEL),
 }
 """Names of the files that matter; everything else in a folder is neither downloaded nor hashed."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from models.checkpoint_files import EXTRACTOR
 from models.config import CHROMA_FRAMES, NUM_CHROMA, CodecConfig, DecoderConfig, ModelConfig, TextEncoderConfig
 from models.errors import CheckpointError
 
@@ -44,6 +45,7 @@ _DECODER_REQUIRED: Mapping[str, object] = {
 }
 _CONDITIONERS: Mapping[object, tuple[str, ...]] = {"musicgen": ("text",), "musicgen_melody": ("melody", "text")}
 _CHROMA: Mapping[str, object] = {"num_chroma": NUM_CHROMA, "chroma_length": CHROMA_FRAMES}  # of all that are published
+_EXTRACTOR: Mapping[str, object] = {"feature_size": NUM_CHROMA, "n_fft": 2**14, "hop_length": 2**12}
 _CODEC_REQUIRED: Mapping[str, object] = {"chunk_length_s": None}
 
 
@@ -143,12 +145,17 @@ def read_model_config(folder: Path) -> ModelConfig:
     decoder.require({"model_type": f"{kind}_decoder"})
     if "melody" in _CONDITIONERS[kind]:
         Section("chroma", {name: content.get(name, size) for name, size in _CHROMA.items()}).require(_CHROMA)
-    return ModelConfig(
+    config = ModelConfig(
         decoder=_decoder(decoder, text.hidden_size, cross_attention="melody" not in _CONDITIONERS[kind]),
         codec=_codec(Section("audio_encoder", content.get("audio_encoder"))),
         text=text,
         conditioners=_CONDITIONERS[kind],
     )
+    extractor = folder / EXTRACTOR
+    if config.takes_melody and extractor.is_file():
+        wanted = {**_EXTRACTOR, "sampling_rate": config.sample_rate}
+        Section("melody", read_json(extractor), str(extractor)).require(wanted)
+    return config
 
 
 def read_codec_config(folder: Path) -> CodecConfig:

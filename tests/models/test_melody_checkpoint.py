@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from models.catalog import describe
 from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint_files import EXTRACTOR
 from models.engine.loader import load_model
 from models.engine_config import EngineConfig
 from models.errors import CheckpointError
@@ -67,6 +69,16 @@ def test_a_missing_projection_is_named(name: str, folder: Path, tmp_path: Path) 
     stray = {"decoder.model.decoder.layers.0.encoder_attn.q_proj.weight": torch.zeros(32, 32)}
     save_file({**tensors, **stray}, copy / "model.safetensors")
     assert "encoder_attn.q_proj.weight" in refusal(copy)
+
+
+def test_transformers_own_account_of_how_it_is_heard_is_read(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    file, heard = copy / EXTRACTOR, {"feature_size": 12, "n_fft": 16_384, "sampling_rate": 400}
+    file.write_text(json.dumps({**heard, "stem_indices": [3, 2]}))
+    load_checkpoint(copy)
+    for setting, value in (("n_fft", 2048), ("hop_length", 512), ("sampling_rate", 32_000)):
+        file.write_text(json.dumps({**heard, setting: value}))
+        assert f"melody.{setting} = {value} is not supported" in refusal(copy)
 
 
 @pytest.mark.parametrize(
