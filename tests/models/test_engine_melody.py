@@ -24,7 +24,7 @@ from models.engine_config import EngineConfig
 from models.errors import InvalidRequestError
 from models.types import AudioPrompt, CodePrompt, GenerationRequest
 from tests.factories import make_checkpoint
-from tests.models.engine_support import Track, drive, request
+from tests.models.engine_support import Track, assert_idle, drive, request
 from tests.models.reference import Reference
 
 RATE, HOP = 400, 8
@@ -228,6 +228,17 @@ def test_the_same_tokens_in_any_crowd(decoder: str, weights: str, config: dict[s
         np.testing.assert_array_equal(made(tracks[item.request_id]), solo(item, decoder, weights), item.request_id)
     stats = engine.stats()
     assert (stats.running, stats.waiting, stats.outstanding_row_steps, stats.free_kv_positions) == (0, 0, 0, free)
+
+
+def test_cancelled_while_its_melody_is_worked_through_leaves_no_trace() -> None:
+    engine, later = engine_of("torch", max_rows=2, prefill_rows=40), CROWD[2]
+    engine.add(engine.encoded(CROWD[0]))
+    for _ in range(3):
+        engine.step()
+    assert engine.abort(CROWD[0].request_id)
+    tracks = drive(engine, {0: [engine.encoded(later)]})
+    np.testing.assert_array_equal(made(tracks[later.request_id]), solo(later, "torch", "fp32"))
+    assert_idle(engine)
 
 
 def test_what_is_heard_changes_what_is_made() -> None:
