@@ -119,7 +119,7 @@ async def stream(
         body.wish(audio_format, await checked_url(services, body.webhook_url)),
         mode="stream",
         idempotency_key=key,
-        request_hash=request_hash("POST", _ROUTE, {**body.model_dump(mode="json"), "format": audio_format}),
+        request_hash=request_hash("POST", _ROUTE, {**body.asked(), "format": audio_format}),
         request_id=request.state.request_id,
     )
     decided(request, services.limits.undecided)

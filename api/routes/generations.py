@@ -84,7 +84,7 @@ async def create(
         body.tracks(await checked_url(services, body.webhook_url)),
         mode="async",
         idempotency_key=validate_key(idempotency_key),
-        request_hash=request_hash("POST", _ROUTE, body.model_dump(mode="json")),
+        request_hash=request_hash("POST", _ROUTE, body.asked()),
         request_id=request.state.request_id,
     )
     decided(request, services.limits.undecided)
