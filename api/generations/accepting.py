@@ -115,6 +115,7 @@ class Acceptance:
             plan, principal, mode, call.request_id, now, queue_expiry_s=expiry_s, quota_windows=windows
         )
         await states.create(conn, row, tracks)
+        await conditioning.keep(conn, row["conditioning"], row["expires_at"])
         generation_id: str = row["id"]
         return generation_id
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from api.formats.resample import Resampler, resampled_length
 from api.generations.steps import WINDOW_S, frames_of
 from api.storage.audio import AudioLibrary
 from api.storage.errors import ObjectMissingError
+from api.uploads import service as uploads
 from api.uploads.reference import Reference, Use, refuse, resolve
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError
@@ -34,6 +35,7 @@ SOURCE_SEPARATION = "none"
 """How voices are taken out of a melody before its tune is looked for. The published models were trained on what Demucs
 leaves of a mixture; here they hear all of it, and results say so."""
 _MELODY_MARGIN_S = 31.0  # the last window may begin just before the end, and a spectrum's frames reach a little further
+_ATTEMPTS = timedelta(hours=1)  # the time in the hands of workers who fail is added to what it may wait
 _KEPT_IN = {CONTINUATION: "source", MELODY: "melody_source"}
 
 
@@ -125,6 +127,13 @@ async def accept(
         kept |= _kept(MELODY, reference, source)
         kept["source_separation"] = SOURCE_SEPARATION
     return Accepted(kept, known)
+
+
+async def keep(conn: AsyncConnection, conditioning: Mapping[str, Any] | None, until: datetime) -> None:
+    """Let the uploads that it refers to stay until then, and as long as attempts may take: each reads them anew."""
+    ids = [conditioning[use] for use in (CONTINUATION, MELODY) if use in conditioning] if conditioning else []
+    if found := [each for each in ids if each.startswith("upl_")]:
+        await uploads.keep(conn, found, until + _ATTEMPTS)
 
 
 async def sounds(conditioning: Mapping[str, Any] | None, library: AudioLibrary) -> Sounds:

@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.clock import Clock
@@ -159,6 +159,12 @@ async def find(conn: AsyncConnection, account_id: str, upload_id: str, now: date
     if row is None:
         raise ApiError(ErrorCode.AUDIO_NOT_FOUND)
     return row
+
+
+async def keep(conn: AsyncConnection, upload_ids: Sequence[str], until: datetime) -> None:
+    """Let them stay at least so long: what was accepted needs them."""
+    wanted = uploads.c.id.in_(upload_ids), uploads.c.expires_at < until
+    await conn.execute(update(uploads).where(*wanted).values(expires_at=until))
 
 
 async def _drop(conn: AsyncConnection, row: Row[Any], now: datetime) -> None:

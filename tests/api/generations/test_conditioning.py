@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from api.clock import utc_now
 from api.store.schema import uploads
 from models.types import AudioPrompt
 from tests.api.fakes import SAMPLE_RATE, FakeGenerator, sine
@@ -217,3 +219,21 @@ async def test_a_melody_that_was_removed_meanwhile_fails_the_generation(
     made = (await client.post(URL, json={**BODY, "melody": upload}, headers=WAIT)).json()
     assert (made["state"], made["error"]["message"]) == ("failed", "the melody was deleted")
     assert generator.requests == []
+
+
+async def test_an_upload_stays_as_long_as_what_was_accepted_may_wait(
+    client: httpx2.AsyncClient, app: FastAPI, generator: FakeGenerator
+) -> None:
+    generator.hold(0)
+    services, now = app.state.services, utc_now()
+    ends = {await uploaded(client, noise(0.5, 8_000), 8_000): now + timedelta(seconds=s) for s in (60, 10**6)}
+    async with services.db.begin() as conn:
+        for upload, end in ends.items():
+            await conn.execute(update(uploads).where(uploads.c.id == upload).values(expires_at=end))
+    soon, late = ends
+    made = (await client.post(URL, json={**BODY, "melody": soon, "continuation": late})).json()
+    generator.gates[0].set()
+    async with services.db.read() as conn:
+        left = {row.id: row.expires_at for row in await conn.execute(select(uploads.c.id, uploads.c.expires_at))}
+    assert left[soon] > datetime.fromisoformat(made["expires_at"])
+    assert left[late] == ends[late]
