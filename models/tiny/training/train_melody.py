@@ -40,6 +40,8 @@ MIXTURE = (
 TEXT_DROPOUT, MELODY_DROPOUT, BOTH_DROPOUT = 0.12, 0.12, 0.06
 WARMUP, MEAN_OVER = 30, 300  # steps
 FINISH_RATE = 0.5
+# A melody tells the lead's next note, a few codes in a second's 400: in its batches the lead counts more.
+LEAD_WEIGHT = 5.0
 ASIDE = 12  # pieces that the run is watched on
 GUIDANCE = 0.03  # of the head that looks at the melody, beside the loss of the codes
 
@@ -123,6 +125,8 @@ class MelodyTrainer:
             batch.none_kept()
             extra = extra + quiet_loss(logits, self.logits(batch, inputs)[0], target)
         weights = opening_weights(target.shape[2]) * (target != FEWER)
+        if melody:
+            weights[:, K - 1] *= LEAD_WEIGHT
         self._descend((losses * weights).sum() / weights.sum() + extra, rate)
         return (losses.sum((0, 2)) / (target != FEWER).sum((0, 2))).detach(), kind
 
