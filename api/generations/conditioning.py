@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -19,8 +20,9 @@ from api.formats.base import FloatSamples
 from api.formats.resample import Resampler, resampled_length
 from api.generations.steps import WINDOW_S, frames_of
 from api.storage.audio import AudioLibrary
-from api.storage.errors import ObjectMissingError
+from api.storage.errors import ObjectMissingError, SealBrokenError
 from api.uploads import service as uploads
+from api.uploads.decode import INAUDIBLE
 from api.uploads.reference import Reference, Use, refuse, resolve
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError
@@ -216,7 +218,9 @@ async def _codes(source: _Source, library: AudioLibrary) -> CodePrompt | None:
     does not. None: nobody stored it, or as something else."""
     if not source.num_codebooks:
         return None
-    stored = await library.codes(source.account_id, source.object_key)
+    stored = None
+    with suppress(SealBrokenError):  # the sound is there
+        stored = await library.codes(source.account_id, source.object_key)
     if stored is None or len(stored) != 2 * source.num_codebooks * source.frames:
         return None
     return CodePrompt(np.frombuffer(stored, "<u2").astype("<i8").tobytes(), source.num_codebooks)
@@ -238,6 +242,8 @@ async def _sound(source: _Source | None, library: AudioLibrary, use: str) -> Aud
 def _prompt(samples: FloatSamples, source: _Source, *, in_mono: bool) -> AudioPrompt:
     if in_mono:
         samples = samples.mean(axis=1, keepdims=True)
+        if np.abs(samples).max() < INAUDIBLE:
+            raise InvalidRequestError("the melody's two channels cancel out: send one of them", MELODY)
     if source.sample_rate != source.wanted_rate:
         resampler = Resampler(source.sample_rate, source.wanted_rate, samples.shape[1], len(samples))
         samples = np.concatenate((resampler.push(samples), resampler.finish()))

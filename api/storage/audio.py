@@ -94,10 +94,9 @@ class AudioLibrary:
             StorageUnavailableError: nothing was stored; try again.
         """
         key = keys.object_key(account_id, "tracks", generation_id, f"{track_id}-{fence}")
-        stored = await self._store(account_id, key, pcm_f32, channels, sample_rate)
-        if codes:
+        if codes:  # first: audio that is there is known to whoever must remove it, if this attempt comes to nothing
             await self._seal(account_id, key + _CODES, codes)
-        return stored
+        return await self._store(account_id, key, pcm_f32, channels, sample_rate)
 
     async def store_upload(self, account_id: str, upload_id: str, pcm_f32: bytes, channels: int) -> StoredAudio:
         """Encrypt and store what a client brought; raises as ``store``.

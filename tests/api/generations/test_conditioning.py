@@ -221,6 +221,17 @@ async def test_a_melody_that_was_removed_meanwhile_fails_the_generation(
     assert generator.requests == []
 
 
+async def test_a_melody_whose_channels_cancel_out_is_not_played_as_silence(
+    client: httpx2.AsyncClient, generator: FakeGenerator
+) -> None:
+    side = noise(0.5, 8_000)
+    upload = await uploaded(client, np.hstack([side, -side]), 8_000)
+    made = (await client.post(URL, json={**BODY, "melody": upload}, headers=WAIT)).json()
+    assert made["state"] == "failed"
+    assert "two channels cancel out" in made["error"]["message"]
+    assert generator.requests == []
+
+
 async def test_an_upload_stays_as_long_as_what_was_accepted_may_wait(
     client: httpx2.AsyncClient, app: FastAPI, generator: FakeGenerator
 ) -> None:

@@ -115,6 +115,9 @@ async def test_a_track_is_extended_from_its_own_codes(
 
         stored = [entry.key async for entry in platform.services.objects.listing("")]
         (of_it,) = (key for key in stored if longer in key and key.endswith(".codes"))
+        await platform.services.objects.put(of_it, b"broken")
+        await made(duration=0.9, continuation=longer)
+        assert isinstance(playing.requests[-1].continues, AudioPrompt)
         await platform.services.objects.delete(of_it)
         await made(duration=0.9, continuation=longer)
         assert isinstance(playing.requests[-1].continues, AudioPrompt)
