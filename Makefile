@@ -66,7 +66,7 @@ contracts: install ## Which package may import which
 
 WORKERS ?= 2
 pytest: install $(VENV)/.triton $(PEERS)/.installed ## The tests alone (ARGS="-k name -x"; WORKERS=0: in one process)
-	$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup --durations 25 --durations-min 5 $(ARGS)
+	$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 25 --durations-min 5 $(ARGS)
 
 openapi: install ## Write api/openapi.json anew; refuses changes that break clients and are not announced
 	$(VENV)/bin/python -m api.openapi_changes

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import hypothesis
 import pytest
 
 from api import cli_retry
+from tests.together import PLATFORMS, TogetherScheduling, unit_of
 
 # Before anything imports Triton, which decides then how its kernels run: on a CPU, in its interpreter.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 hypothesis.settings.register_profile("tutti", deadline=None)
 hypothesis.settings.load_profile("tutti")
 
-_WHOLE_PLATFORMS = ("tests/deployments/", "tests/crash/", "tests/test_cli_serve.py", "tests/test_cli_interrupt.py")
-"""Tests that start Ray, or many processes: one after the other, while the rest runs beside them."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (pytest-xdist) a file's tests stay together, and so do those of whole platforms."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        whole = file.startswith(_WHOLE_PLATFORMS) or item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("platform" if whole else file))
+    """Whole platforms first: one after the other they take longest, and everything else runs beside them."""
+    items.sort(key=lambda item: unit_of(item.nodeid) != PLATFORMS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherScheduling:
+    """Instead of xdist's own: what is together in one worker does not depend on how pytest makes its ids."""
+    return TogetherScheduling(config, log)
 
 
 @pytest.fixture

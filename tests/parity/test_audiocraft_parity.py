@@ -48,7 +48,6 @@ EVERY_MODEL = pytest.mark.parametrize("model", cases.SHAPES)
 PUBLISHED = [variant for variant in VARIANTS if "style" not in variant.conditioners]  # which audiocraft 1.3.0 lacks too
 
 pytestmark = [
-    pytest.mark.xdist_group("parity"),  # one process of theirs, however many there are of ours
     pytest.mark.skipif(
         not (audiocraft_import.FOLDER / ".installed").is_file(),
         reason="audiocraft is not installed: `make bench-peers-install` fetches it from a package index",
