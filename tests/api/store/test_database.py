@@ -207,7 +207,7 @@ async def test_sqlite_keeps_what_it_says(tmp_path: Path, sqlite_template: Path) 
 
 def test_a_closed_database_leaves_no_thread_behind_whoever_was_cancelled(tmp_path: Path) -> None:
     """A thread that outlived its loop would end in an exception that nobody can catch."""
-    started: list[Thread] = []
+    started: set[Thread] = set()
 
     async def cancelled() -> None:
         database = Database.connect(f"sqlite+aiosqlite:///{tmp_path / 'file.db'}")
@@ -215,9 +215,10 @@ def test_a_closed_database_leaves_no_thread_behind_whoever_was_cancelled(tmp_pat
         for _ in range(20):
             slow = asyncio.create_task(_slow_read(database))
             await asyncio.sleep(0)  # it has begun to connect, or to read
+            # Looked for before the cancel: a thread may be gone as soon as its connection is closed.
+            started.update(thread for thread in enumerate_threads() if thread not in before and _is_connection(thread))
             slow.cancel()
             await asyncio.wait([slow])
-        started.extend(thread for thread in enumerate_threads() if thread not in before and _is_connection(thread))
         await database.close()
 
     asyncio.run(cancelled())
