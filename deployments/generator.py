@@ -19,7 +19,7 @@ from ray import serve
 from deployments.engine_metrics import EXPOSURE, EngineMeter, StartTimes, expose
 from deployments.tracing import TRACEPARENT, TRACING, TracedTrack
 from models.engine_config import EngineConfig
-from models.errors import TuttiError
+from models.errors import EngineOverloadedError, TuttiError
 from models.read_ahead import read_ahead
 from models.types import AudioChunk, GenerationRequest
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOGS = "api.logs"  # above this package, so it is named as text
 TRACING_SETTINGS = "api.tracing_settings"
+_REPLACED_IN_S = 5.0
 
 
 class Backlog:
@@ -81,6 +82,14 @@ def log_ids(request: GenerationRequest) -> dict[str, str]:
     ids = {name: value for name, value in request.trace.items() if name != TRACEPARENT}
     trace_id = importlib.import_module(TRACING).trace_id_in(request.trace.get(TRACEPARENT))
     return {"track": request.request_id, **ids, **({} if trace_id is None else {"trace_id": trace_id})}
+
+
+def _check_known(request: GenerationRequest) -> None:
+    """Better late than something else. It is refused as a full queue is, so that it is tried again, as often as it
+    takes: while a platform is updated this replica is soon replaced, or has newer ones beside it."""
+    if request.unknown:
+        message = f"this replica is of an older version, which does not know {', '.join(request.unknown)}"
+        raise EngineOverloadedError(message, _REPLACED_IN_S)
 
 
 class _LogEntry:
@@ -149,11 +158,17 @@ class MusicGenerator:
         self._log.info("replica_started", start_s=round(start.total_s, 3), **stages)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
-        """Stream one track; closing the iterator frees its rows within one step."""
+        """Stream one track; closing the iterator frees its rows within one step.
+
+        Raises:
+            EngineOverloadedError: whoever asks is of a newer version and wants what this replica does not know.
+            TuttiError: as the engine's.
+        """
         entry = _LogEntry(self._log, request)
         traced = TracedTrack(self._tracing, request, self._model_id)
         self._backlog.admit(request)
         try:
+            _check_known(request)
             async with aclosing(self._engine.generate(request, traced.times)) as chunks:
                 async for chunk in chunks:
                     self._backlog.deliver(request, chunk.duration_s)

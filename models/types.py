@@ -1,6 +1,7 @@
 """The vocabulary every layer speaks: what is asked for and what comes back.
 
-This module knows no torch, no Ray and no HTTP: the ingress imports it without loading a model library.
+This module knows no torch, no Ray and no HTTP: the ingress imports it without loading a model library. What crosses
+processes has a `WireForm`: a field that is added has a default, so that versions may differ while a platform is updated.
 One verb runs through all layers (HTTP client, Serve handle, replica, engine, test fake):
 ``generate(request: GenerationRequest) -> AsyncIterator[AudioChunk]``; closing the iterator cancels.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from models.errors import InvalidRequestError
+from models.wire_form import WireForm
 
 MAX_PROMPT_CHARACTERS = 2000
 MAX_SEED = 2**63 - 1
@@ -28,7 +30,7 @@ def _finite(param: str, value: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
+class SamplingParams(WireForm):
     """How tokens are drawn. The defaults are audiocraft's, not transformers' (whose top_k is 50).
 
     Attributes:
@@ -64,7 +66,7 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
-class CodePrompt:
+class CodePrompt(WireForm):
     """Music to go on from, as the codes of an earlier track: no round trip through sound, so nothing is lost.
 
     Attributes:
@@ -96,7 +98,7 @@ class CodePrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioPrompt:
+class AudioPrompt(WireForm):
     """Music as sound: to go on from, where the model's codec turns it into codes, or as a melody to follow.
 
     Attributes:
@@ -128,7 +130,7 @@ class AudioPrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Tune:
+class Tune(WireForm):
     """A melody as a model hears it; the engine makes it of an `AudioPrompt`.
 
     Attributes:
@@ -139,7 +141,7 @@ class Tune:
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationRequest:
+class GenerationRequest(WireForm):
     """One track of music to make.
 
     Attributes:
@@ -202,7 +204,7 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioChunk:
+class AudioChunk(WireForm):
     """A finished piece of audio: samples that no later token can change.
 
     Attributes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from api.telemetry.catalogue import metric
 from deployments.generator import MusicGenerator
-from models.errors import CheckpointError, EngineDeadError, InvalidRequestError
+from models.errors import CheckpointError, EngineDeadError, EngineOverloadedError, InvalidRequestError
 from models.types import AudioChunk, GenerationRequest
 
 
@@ -50,6 +50,17 @@ async def test_a_start_is_told_stage_by_stage(generator: MusicGenerator) -> None
 async def test_a_refused_request_owes_nothing(generator: MusicGenerator) -> None:
     with pytest.raises(InvalidRequestError):
         await anext(aiter(generator.generate(request(1000.0))))
+    assert (await generator.record_autoscaling_stats())["backlog_audio_s"] == 0.0
+
+
+async def test_a_request_of_a_newer_version_is_for_another_replica(generator: MusicGenerator) -> None:
+    """What it does not know it would leave out, and the music would be another. It owes nothing for it."""
+    newer = request(5.0)
+    values, droppable = cast(Any, newer).__getstate__()
+    cast(Any, newer).__setstate__(({**values, "echo": "hall"}, droppable))
+    with pytest.raises(EngineOverloadedError, match=r"older version.*echo") as refused:
+        await anext(aiter(generator.generate(newer)))
+    assert refused.value.retry_after_s > 0
     assert (await generator.record_autoscaling_stats())["backlog_audio_s"] == 0.0
 
 
