@@ -5,7 +5,16 @@ from __future__ import annotations
 import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
@@ -35,6 +44,21 @@ _Text = Annotated[str, AfterValidator(storable), Field(max_length=500)]
 _Integer = Annotated[int, Field(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)]
 _Number = Annotated[float, Field(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER, allow_inf_nan=False)]
 _Audio = Annotated[str, Field(pattern="^(trk|upl)_[0-9a-f]{24}$")]
+
+
+def _plain(value: object, kinds: ValidatorFunctionWrapHandler) -> Any:
+    """One refusal, where pydantic has one for each kind of value, named by what it is made of inside."""
+    try:
+        return kinds(value)
+    except ValidationError:
+        raise PydanticCustomError(
+            "metadata_value",
+            "Is no text of at most 500 characters without U+0000 and halves of characters, no number within ±2^53, not "
+            "true and not false: nothing else is kept",
+        ) from None
+
+
+_Value = Annotated[_Text | bool | _Integer | _Number, WrapValidator(_plain)]
 
 
 def _readable(prompt: str) -> str:
@@ -127,7 +151,7 @@ class MusicBody(BaseModel):
     client_id: _Label | None = Field(default=None, description="In your own words, for filters")
     brief_id: _Label | None = Field(default=None, description="In your own words, for filters")
     collection: _Label | None = Field(default=None, description="In your own words, for filters")
-    metadata: dict[_Key, _Text | bool | _Integer | _Number] = Field(
+    metadata: dict[_Key, _Value] = Field(
         default_factory=dict, max_length=MAX_METADATA_KEYS, description="Kept with every track and given back"
     )
 

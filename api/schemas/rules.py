@@ -28,10 +28,11 @@ def one_line(text: str) -> str:
 def storable(text: str) -> str:
     """
     Raises:
-        ValueError: it holds U+0000, which PostgreSQL does not take.
+        ValueError: it holds U+0000, which PostgreSQL does not take, or half a character, such as of an emoji cut in two
+            (U+D800 to U+DFFF), which no answer can be written with.
     """
-    if "\0" in text:
-        raise ValueError("must not hold the character U+0000")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not hold the character U+0000 or half a character (U+D800 to U+DFFF)")
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx2
@@ -161,9 +162,10 @@ async def test_what_has_ended_can_not_be_cancelled(client: httpx2.AsyncClient) -
         ({"continuation": "upl_0123456789abcdef01234567"}, "continuation"),
         ({"campaign_id": "two\nlines"}, "campaign_id"),
         ({"collection": "x" * 201}, "collection"),
-        ({"metadata": {"a": "\0"}}, None),
-        ({"metadata": {"a": [1]}}, None),
-        ({"metadata": {"a": 2**60}}, None),
+        ({"metadata": {"a": "\0"}}, "metadata.a"),
+        ({"metadata": {"a": "cut in two \ud83d"}}, "metadata.a"),
+        ({"metadata": {"a": [1]}}, "metadata.a"),
+        ({"metadata": {"a": 2**60}}, "metadata.a"),
         ({"metadata": {str(i): 1 for i in range(51)}}, "metadata"),
         ({"webhook_url": "http://127.0.0.1/"}, "webhook_url"),
         ({"unknown": 1}, "unknown"),
@@ -173,7 +175,9 @@ async def test_what_has_ended_can_not_be_cancelled(client: httpx2.AsyncClient) -
 async def test_what_can_not_be_had_is_named(
     client: httpx2.AsyncClient, generator: FakeGenerator, change: dict[str, Any], param: str | None
 ) -> None:
-    answer = await client.post(URL, json={**BODY, **change})
+    answer = await client.post(
+        URL, content=json.dumps({**BODY, **change}), headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code == 422, answer.text
     assert param is None or answer.json()["error"]["param"] == param
     assert generator.started == 0
