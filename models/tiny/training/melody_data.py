@@ -11,7 +11,7 @@ from torch import Tensor
 from models.conditioning import chroma
 from models.tiny.composer.instruments import FAMILIES, SAMPLE_RATE, Wave
 from models.tiny.composer.render import render
-from models.tiny.composer.score import STEMS, Piece
+from models.tiny.composer.score import STEMS, Piece, write
 from models.tiny.composer.stereo import SIDES, tune
 from models.tiny.training.codebooks import Codebooks
 from models.tiny.training.data import Example, PieceStream
@@ -23,16 +23,26 @@ TUNE_ALONE = 0.65  # share of the pieces with a lead whose melody is that lead a
 
 @dataclass(frozen=True, slots=True)
 class StereoExample:
-    """A piece: codes int64 [8, frames], interleaved left and right; melody int64 [235], pitch classes."""
+    """A piece: codes int64 [8, frames], interleaved left and right; melody int64 [235], pitch classes; begins bool
+    [frames], where the lead's notes begin."""
 
     piece: Piece
     codes: Tensor
     melody: Tensor
+    begins: Tensor
 
 
 def null_melody() -> Tensor:
     """What stands for no melody: the first pitch class throughout, int64 [235]."""
     return torch.zeros(chroma.FRAMES, dtype=torch.long)
+
+
+def note_beginnings(piece: Piece, frames: int) -> Tensor:
+    """Where the lead's notes begin, bool [frames]."""
+    begins = torch.zeros(frames, dtype=torch.bool)
+    starts = [event.start for event in write(piece, frames) if event.stem == "lead"]
+    begins[[start for start in starts if start < frames]] = True  # the last bar is written whole
+    return begins
 
 
 def melody_of(piece: Piece, frames: int, rng: np.random.Generator) -> Wave:
@@ -67,12 +77,13 @@ class StereoStream:
         example = self._pieces.next(frames)
         rng = np.random.default_rng([example.piece.seed, 5])
         codes = self.place(example, timed=bool(rng.random() < self._timed))
+        begins = note_beginnings(example.piece, frames)
         if not melody:
-            return StereoExample(example.piece, codes, null_melody())
+            return StereoExample(example.piece, codes, null_melody(), begins)
         # Longer than the clip or as long: a shorter one would be repeated, and this music does not go round with it.
         length = frames if rng.random() < 0.5 else FULL_CLIP
         sung = torch.from_numpy(melody_of(example.piece, length, rng))
-        return StereoExample(example.piece, codes, chroma.tune(sung, SAMPLE_RATE))
+        return StereoExample(example.piece, codes, chroma.tune(sung, SAMPLE_RATE), begins)
 
     def place(self, example: Example, *, timed: bool) -> Tensor:
         """Stems' codes on both channels, silence where a stem is not heard: int64 [8, frames]."""
