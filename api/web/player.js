@@ -4,13 +4,26 @@ const LEAD_S = 0.06; // between deciding to play and the first sample, so that n
 const FIRST_RESERVE_S = 0.25; // audio to have in hand before playing starts
 const MAX_RESERVE_S = 4;
 
+const contexts = new Map(); // one audio device of each rate, for the life of the page
+
+/** The audio device for a sample rate. Inside a click, `resume` on it lets it sound. */
+export function audio(sampleRate) {
+  if (!contexts.has(sampleRate)) contexts.set(sampleRate, openAudio(sampleRate));
+  return contexts.get(sampleRate);
+}
+
+function openAudio(sampleRate) {
+  try {
+    return new AudioContext({ sampleRate, latencyHint: "playback" });
+  } catch {
+    return new AudioContext(); // the device insists on its own rate; the browser resamples
+  }
+}
+
 export class Player {
-  /**
-   * @param {AudioContext} context
-   * @param {{sampleRate: number, channels: number, totalSamples: number}} track
-   */
-  constructor(context, track) {
-    this.context = context;
+  /** @param {{sampleRate: number, channels: number, totalSamples: number}} track */
+  constructor(track) {
+    this.context = null; // until somebody wants to hear it: browsers refuse sound that nobody asked for
     this.track = track;
     this.data = Array.from({ length: track.channels }, () => new Float32Array(track.totalSamples));
     this.available = 0; // samples received
@@ -54,6 +67,7 @@ export class Player {
   play() {
     if (this.complete && this.cursor >= this.available) this.cursor = 0;
     this.wanted = true;
+    this.context ??= audio(this.track.sampleRate);
     this.context.resume();
     this.pump();
   }
