@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 from structlog.typing import FilteringBoundLogger
 
 from api import handlers, openapi
@@ -93,7 +95,6 @@ def create_app(
         redoc_url=None,
         # A redirect would be an answer without an envelope; /health/ is simply not there.
         redirect_slashes=False,
-        responses={"default": {"model": ErrorEnvelope, "description": "Any other error"}},
         lifespan=lifespan,
         webhooks=webhooks.sent,
         # Its own spans would hold query strings and the words of exceptions; `Traced` makes ours.
@@ -103,8 +104,7 @@ def create_app(
     app.state.readiness = Readiness(services)
     handlers.install(app)
     openapi.install(app, settings.public_url)
-    for router in _routers(settings):
-        app.include_router(router)
+    app.router.routes.extend(_routes(settings.environment))
     policies(app)
     app.state.methods = methods = Methods(app.routes)
     # The last one added is the outermost.
@@ -120,9 +120,21 @@ def create_app(
     return app
 
 
-def _routers(settings: Settings) -> Iterator[APIRouter]:
+@cache
+def _routes(environment: str) -> tuple[BaseRoute, ...]:
+    """Of every application of this process: what FastAPI derives from them takes most of an application's making.
+
+    They hold nothing of any application: endpoints find its services by their request.
+    """
+    router = APIRouter(responses={"default": {"model": ErrorEnvelope, "description": "Any other error"}})
+    for part in _routers(environment):
+        router.include_router(part)
+    return tuple(router.routes)
+
+
+def _routers(environment: str) -> Iterator[APIRouter]:
     parts = (generate, generations, events, ws, gallery, webhooks, uploads, auth, account, model_routes, slo, health)
     yield from (part.router for part in parts)
-    if settings.environment == "development":
+    if environment == "development":
         yield auth.make_development_router()
     yield web.make_router()
