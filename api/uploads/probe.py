@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from api.errors import ApiError, ErrorCode
+from api.uploads.ogg import is_whole
 
 Container = Literal["wav", "flac", "mp3", "ogg"]
 MIN_RATE, MAX_RATE = 8_000, 192_000
@@ -25,6 +26,8 @@ _SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")
 _MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _MP3_KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MP3_KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_XING_WITHIN = 44  # 4 bytes of header, 2 of a checksum, 32 of side information, the word
+_MP3_SLACK_BYTES = 2 * 1_441  # two of the largest frames: encoders disagree on which ones they count
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,8 @@ def _ogg(data: bytes) -> Probed:
         check_rate_and_channels(int.from_bytes(packet[12:16], "little"), packet[11])
     else:
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+    if not is_whole(data):
+        raise unreadable("a part of it is damaged or missing, or it is several files in one; export it anew")
     return Probed("ogg", data, None)
 
 
@@ -174,7 +179,19 @@ def _mp3(data: bytes) -> Probed:
     # One frame header is 11 set bits, which any file may begin with; a second one at the right place is no accident.
     if len(following) == 4 and _mp3_frame(following) is None and following[:3] != b"TAG":
         raise unreadable("its second MP3 frame is not where the first one ends")
+    if len(data) - at + _MP3_SLACK_BYTES < _mp3_declared_bytes(data[at : at + size]):
+        raise unreadable("it is shorter than its header says; export it anew")
     return Probed("mp3", data[at:], None)
+
+
+def _mp3_declared_bytes(frame: bytes) -> int:
+    """What Xing's or LAME's header in the first frame says of all of them; 0: nothing."""
+    at = max(frame.find(b"Xing", 0, _XING_WITHIN), frame.find(b"Info", 0, _XING_WITHIN))
+    flags = int.from_bytes(frame[at + 4 : at + 8], "big") if at > 0 else 0
+    if not flags & 2:
+        return 0
+    at += 12 if flags & 1 else 8
+    return int.from_bytes(frame[at : at + 4], "big")
 
 
 def _mp3_frame(header: bytes) -> tuple[int, int, int] | None:

@@ -79,7 +79,8 @@ class Uploads:
             ApiError: unsupported_media_type, unreadable_audio, audio_too_long; those of ``idempotency.claim``.
             StorageError: it cannot be stored now.
         """
-        decoded = await self._decoder.decode(probe(data, self._max_duration_s))
+        # In a thread: checksums of a large file take tenths of a second.
+        decoded = await self._decoder.decode(await asyncio.to_thread(probe, data, self._max_duration_s))
         upload_id, now = new_id("upl"), self._clock()
         stored = await self._library.store_upload(account_id, upload_id, decoded.pcm, decoded.channels)
         values = {

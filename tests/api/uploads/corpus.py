@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import soundfile
 
+from api.uploads.ogg import checksum
 from tests.api.uploads.conftest import silence, sound
 
 UNSUPPORTED, UNREADABLE, TOO_LONG = "unsupported_media_type", "unreadable_audio", "audio_too_long"
@@ -72,6 +73,27 @@ def other(container: str, subtype: str) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(1_000), 8_000, format=container, subtype=subtype)
     return file.getvalue()
+
+
+def damaged(file: bytes, part: float) -> bytes:
+    """Some bytes of it are others."""
+    at = int(len(file) * part)
+    return file[:at] + bytes(byte ^ 0x55 for byte in file[at : at + 100]) + file[at + 100 :]
+
+
+def cut_in_its_last_page(file: bytes) -> bytes:
+    """As a line leaves it that breaks."""
+    return file[: (file.rindex(b"OggS") + len(file)) // 2]
+
+
+def half(file: bytes) -> bytes:
+    return file[: len(file) // 2]
+
+
+def empty_page() -> bytes:
+    """Ogg's smallest, and nothing is wrong with it."""
+    page = b"OggS" + bytes(23)
+    return page[:22] + checksum(page).to_bytes(4, "little") + page[26:]
 
 
 id3 = b"ID3\x04\0\0\0\0\x01\0" + bytes(128)
@@ -168,6 +190,12 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     "ogg cut in its first page": (lambda: sound("OGG", "VORBIS")[:20], UNREADABLE),
     "ogg of a header alone": (lambda: sound("OGG", "OPUS")[:47], UNREADABLE),
     "ogg cut behind its headers": (lambda: sound("OGG", "OPUS")[:300], UNREADABLE),
+    "opus cut in its last page": (lambda: cut_in_its_last_page(sound("OGG", "OPUS", seconds=3)), UNREADABLE),
+    "vorbis cut in its last page": (lambda: cut_in_its_last_page(sound("OGG", "VORBIS", seconds=3)), UNREADABLE),
+    "opus damaged near its end": (lambda: damaged(sound("OGG", "OPUS", seconds=3), 0.9), UNREADABLE),
+    "vorbis damaged in the middle": (lambda: damaged(sound("OGG", "VORBIS", seconds=3), 0.5), UNREADABLE),
+    "one opus behind another": (lambda: 2 * sound("OGG", "OPUS"), UNREADABLE),
+    "ogg of a million pages": (lambda: sound("OGG", "OPUS")[:47] + empty_page() * 30_000, UNREADABLE),
     "opus without channels": (lambda: opus_channels(0), UNREADABLE),
     "opus of 255 channels": (lambda: opus_channels(255), UNREADABLE),
     "vorbis bomb": (lambda: silence("OGG", "VORBIS", 600, 8_000), TOO_LONG),
@@ -180,5 +208,6 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     "id3 with a size that is none": (lambda: b"ID3\x04\0\0\xff\xff\xff\xff" + bytes(100), UNREADABLE),
     "utf-16 text": (lambda: "some text".encode("utf-16") * 30, UNSUPPORTED),
     "one mp3 frame header and noise": (lambda: b"\xff\xfb\x90\x00" + bytes(range(256)) * 20, UNREADABLE),
+    "mp3 cut in the middle": (lambda: half(sound("MP3", "MPEG_LAYER_III", seconds=4)), UNREADABLE),
     "mp3 bomb": (lambda: silence("MP3", "MPEG_LAYER_III", 100), TOO_LONG),
 }  # fmt: skip
