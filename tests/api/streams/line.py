@@ -1,11 +1,13 @@
-"""A WebSocket as tests hold it."""
+"""A WebSocket as tests hold it, and a connection that takes next to nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 
@@ -14,6 +16,15 @@ from tests.api.streams.stage import PATIENCE_S
 PATH = "/api/v1/ws"
 
 Dial = Callable[..., Any]
+
+
+def deaf_to(url: str) -> socket.socket:
+    """Connected, with so little room for what comes that a server notices soon that nobody reads."""
+    where = urlsplit(url)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect((where.hostname, where.port))
+    return deaf
 
 
 class Line:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
 from tests.api.conftest import Serve
 from tests.api.fakes import FakeGenerator
+from tests.api.streams.line import deaf_to
 from tests.api.streams.stage import PATIENCE_S, Stage, Told, audio_of, eventually, parse_sse, track
 
 
@@ -70,7 +69,7 @@ async def rest(stage: Stage, serve: Serve, client: httpx2.AsyncClient, generatio
 async def test_a_client_that_hangs_up_is_gone(stage: Stage, serve: Serve, generator: FakeGenerator, what: str) -> None:
     generator.hold(4)
     view = await stage.create()
-    async with stage.working(), serve(stage.app) as url, httpx2.AsyncClient(trust_env=False) as client:
+    async with stage.working(), serve(stage.app) as url, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
         async with client.stream("GET", f"{url}/api/v1/generate/{view.id}/{what}") as answer:
             await anext(answer.aiter_bytes())
             assert stage.services.feed.listeners == 1
@@ -79,14 +78,13 @@ async def test_a_client_that_hangs_up_is_gone(stage: Stage, serve: Serve, genera
 
 @pytest.mark.parametrize("what", ["events?audio=true", "audio?format=pcm"])
 async def test_a_client_that_reads_nothing_is_cut(
-    make_stage: Callable[..., Awaitable[Stage]], serve: Serve, generator: FakeGenerator, what: str
+    make_stage: Callable[..., Awaitable[Stage]], serve: Serve, what: str
 ) -> None:
     """The sockets' buffers fill up, then the server's patience ends."""
-    stage = await make_stage(generator, slow_listener_timeout_s=0.5)
-    view = await stage.create(duration_s=600.0)
+    stage = await make_stage(FakeGenerator(chunk_s=2.0), slow_listener_timeout_s=0.5)
+    view = await stage.create(duration_s=120.0)
     async with stage.working(), serve(stage.app) as url:
-        where = urlsplit(url)
-        with socket.create_connection((where.hostname, where.port or 80)) as deaf:
+        with deaf_to(url) as deaf:
             deaf.sendall(f"GET /api/v1/generate/{view.id}/{what} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             await eventually(lambda: stage.services.feed.listeners == 1)
             await eventually(lambda: stage.services.feed.listeners == 0)
@@ -99,7 +97,7 @@ async def test_live_audio_arrives_while_it_is_made(stage: Stage, serve: Serve, g
     async with (
         stage.working(),
         serve(stage.app) as url,
-        httpx2.AsyncClient(trust_env=False) as client,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
         client.stream("GET", f"{url}/api/v1/generate/{view.id}/audio") as answer,
     ):
         assert int(answer.headers["content-length"]) == len(track(1, 2.0))

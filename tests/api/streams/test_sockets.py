@@ -12,7 +12,7 @@ from api.streams import socket as socket_module
 from api.streams.tickets import Holder, Tickets
 from tests.api.conftest import Serve
 from tests.api.fakes import FakeGenerator
-from tests.api.streams.line import PATH, Dial, Line
+from tests.api.streams.line import PATH, Dial, Line, deaf_to
 from tests.api.streams.stage import Stage, Told, audio_of, eventually, track
 
 
@@ -107,12 +107,12 @@ async def test_quiet_is_broken_by_pings(stage: Stage, dial: Dial, monkeypatch: p
 
 async def test_a_client_that_reads_nothing_is_cut(make_stage: Callable[..., Awaitable[Stage]], serve: Serve) -> None:
     """The sockets' buffers fill up; then the server's patience ends, and nothing is left of the connection."""
-    stage = await make_stage(FakeGenerator(), slow_listener_timeout_s=0.5)
-    view = await stage.create(duration_s=600.0)
+    stage = await make_stage(FakeGenerator(chunk_s=2.0), slow_listener_timeout_s=0.5)
+    view = await stage.create(duration_s=120.0)
     async with stage.working(), serve(stage.app) as url:
         ticket = await Tickets(stage.services.cache).issue(Holder(await stage.local()))
         address = f"{url.replace('http:', 'ws:')}{PATH}?ticket={ticket}"
-        async with connect(address, proxy=None, max_queue=1, ping_interval=None) as connection:
+        async with connect(address, sock=deaf_to(url), max_queue=1, ping_interval=None) as connection:
             await Line(connection).send(action="subscribe", generation_id=view.id, audio=True)
             await eventually(lambda: stage.services.feed.listeners == 1)
             await eventually(lambda: stage.services.feed.listeners == 0)
