@@ -14,10 +14,12 @@ TORCH  := torch==2.13.0
 TRITON := triton==3.9.0
 
 PEERS  := $(VENV)/bench-peers
+# Demucs, for the tests: in a folder of its own, so that all others run without the extra.
+SEPARATION := $(VENV)/separation
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types contracts pytest crash two-nodes manifest openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate tiny-melody-codes tiny-melody-train tiny-melody-finish tiny-melody-export tiny-melody-evaluate doctor lock docker clean
+.PHONY: help install separation serve test lint types contracts pytest crash two-nodes manifest openapi slo slo-test format bench bench-check bench-serve bench-engine bench-peers bench-peers-install bench-api tiny-codebooks tiny-codec tiny-encoder tiny-text tiny-decoder tiny-export tiny-evaluate tiny-melody-codes tiny-melody-train tiny-melody-finish tiny-melody-export tiny-melody-evaluate doctor lock docker clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,15 @@ $(PEERS)/.installed: $(STAMP) requirements-audiocraft.lock
 		--requirement requirements-audiocraft.lock && touch $@ \
 		|| { rm -rf $(PEERS); echo "audiocraft can not be had: tests that compare with it are skipped"; }
 
+$(SEPARATION)/.installed: $(STAMP) requirements-separation.lock
+	rm -rf $(SEPARATION)
+	$(PIP) install --quiet --no-deps --require-hashes --retries 2 --target $(SEPARATION) \
+		--requirement requirements-separation.lock && touch $@ \
+		|| { rm -rf $(SEPARATION); echo "Demucs can not be had: tests that separate melodies are skipped"; }
+
+separation: install ## Add Demucs, which takes drums and bass out of melodies (serve_config.yaml: separator)
+	$(PIP) install --quiet --no-deps --require-hashes --requirement requirements-separation.lock
+
 serve: install ## Serve on http://127.0.0.1:8000 (PORT=, HOST=, CONFIG=)
 	$(VENV)/bin/tutti serve --config $(CONFIG) --host $(HOST) --port $(PORT)
 
@@ -65,7 +76,7 @@ contracts: install ## Which package may import which
 	$(VENV)/bin/lint-imports --no-cache
 
 WORKERS ?= 2
-pytest: install $(VENV)/.triton $(PEERS)/.installed ## The tests alone (ARGS="-k name -x"; WORKERS=0: in one process)
+pytest: install $(VENV)/.triton $(PEERS)/.installed $(SEPARATION)/.installed ## The tests alone (ARGS="-k name -x"; WORKERS=0: in one process)
 	$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 25 --durations-min 5 $(ARGS)
 
 openapi: install ## Write api/openapi.json anew; refuses changes that break clients and are not announced
@@ -123,12 +134,14 @@ NOT_LOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefi
 COMPILE := compile pyproject.toml --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 \
 	--generate-hashes --no-annotate --no-header $(addprefix --no-emit-package ,$(NOT_LOCKED))
 
+SEPARATING := demucs julius einops
 AUDIOCRAFT := audiocraft==1.3.0 decorator einops==0.8.2 joblib==1.5.2 julius lazy-loader librosa omegaconf pooch torchaudio
 
 lock: ## Write the lock files anew from pyproject.toml (UPGRADE=--upgrade for newer versions; needs uv)
 	uv pip $(COMPILE) $(UPGRADE) --output-file requirements.lock
 	uv pip $(COMPILE) $(UPGRADE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	printf '%s\n' $(AUDIOCRAFT) | uv pip $(subst pyproject.toml,-,$(COMPILE)) $(UPGRADE) --no-deps --output-file requirements-audiocraft.lock
+	printf '%s\n' $(SEPARATING) | uv pip $(subst pyproject.toml,-,$(COMPILE)) $(UPGRADE) --no-deps --output-file requirements-separation.lock
 
 # The tiny model's training, in order; each step is seeded, and goes on where it stopped (RUNS=folder of its state).
 RUNS ?= runs/tiny

@@ -56,6 +56,8 @@ class EngineConfig:
         pause_rows: when not all rows can be in the step in time, let those far ahead of their listeners pause.
         return_codes: put the codes on the last chunk.
         num_threads: CPU threads; None leaves torch's own choice.
+        separator: weights of Demucs' htdemucs, which takes drums and bass out of melodies (an extra); a relative path
+            starts from the repository's root. None: melodies are heard as they are.
         batch_invariant: where torch computes the step on a CPU in float32, pad its rows so that a track's tokens do not
             depend, to the last bit, on who shares the step. Our own kernel has that property in every format anyway.
 
@@ -85,6 +87,7 @@ class EngineConfig:
     pause_rows: bool = True
     return_codes: bool = False
     num_threads: int | None = None
+    separator: str | None = None
     batch_invariant: bool = True
 
     def __post_init__(self) -> None:
@@ -93,6 +96,8 @@ class EngineConfig:
         for name in ("pause_rows", "return_codes", "batch_invariant", "graph"):
             if getattr(self, name) not in (True, False):
                 raise _refusal(name, getattr(self, name), "true or false")
+        if self.separator is not None and not (isinstance(self.separator, str) and self.separator):
+            raise _refusal("separator", self.separator, "the path of a file, or left out")
         self._check_choices()
         self._check_numbers()
         self._check_weights()

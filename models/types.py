@@ -21,6 +21,8 @@ MAX_SEED = 2**63 - 1
 DEFAULT_EXTEND_STRIDE_S = 18.0
 LONGEST_TRACK_S = 600.0
 """What an engine makes unless it is told otherwise: beyond a model's own window, window by window."""
+NO_SEPARATION, HTDEMUCS = "none", "htdemucs"
+"""What is taken out of a melody before its tune is looked for: nothing; or drums and bass, by Demucs' htdemucs."""
 
 
 def _finite(param: str, value: float) -> float:
@@ -156,6 +158,7 @@ class GenerationRequest(WireForm):
         extend_stride_s: seconds by which each window of a track longer than one moves on; the rest of a window is what
             the next one goes on from.
         melody: sound whose tune is followed, its chroma; beyond its end it begins anew. Only some models listen to one.
+        melody_separation: what is taken out of it before: "none", or "htdemucs" where the engine has that.
 
     Raises:
         InvalidRequestError: naming the parameter that is out of range. The model's own maximum duration
@@ -172,6 +175,7 @@ class GenerationRequest(WireForm):
     continues: CodePrompt | AudioPrompt | None = None
     extend_stride_s: float = DEFAULT_EXTEND_STRIDE_S
     melody: AudioPrompt | Tune | None = None
+    melody_separation: str = NO_SEPARATION
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):

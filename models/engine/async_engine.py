@@ -18,6 +18,7 @@ from pathlib import Path
 from models.checkpoint_files import CheckpointFiles
 from models.engine.engine import Engine
 from models.engine.loader import Told, load_model, nobody
+from models.engine.separations import Separations
 from models.engine.stage_times import StageTimes
 from models.engine.stats import EngineStats
 from models.engine_config import EngineConfig
@@ -49,6 +50,7 @@ class AsyncEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._separations = Separations.of(engine.model, engine.config)
         self._wake = threading.Condition()
         self._inbox: list[Callable[[], None]] = []  # guarded by _wake
         self._stopping = False  # guarded by _wake
@@ -85,7 +87,9 @@ class AsyncEngine:
             EngineDeadError: the engine can not go on.
         """
         self._engine.check_request(request)
+        self._separations.check(request)
         if request.has_sound:
+            request = await self._separations.separated(request)
             request = await asyncio.to_thread(self._engine.encoded, request)
         stream = _Stream(request, asyncio.get_running_loop(), times)
         self._enter(stream)
@@ -117,6 +121,7 @@ class AsyncEngine:
         with self._wake:
             self._stopping = True
             self._wake.notify()
+        self._separations.shutdown()
         self._thread.join(timeout_s)
 
     # ------------------------------------------------------------------------------------------- from coroutines

@@ -14,7 +14,7 @@ from models.conditioning.chroma import tune
 from models.config import ModelConfig
 from models.engine.windows import Window
 from models.errors import InvalidRequestError
-from models.types import AudioPrompt, GenerationRequest, Tune
+from models.types import NO_SEPARATION, AudioPrompt, GenerationRequest, Tune
 
 
 class MelodyReader:
@@ -38,7 +38,8 @@ class MelodyReader:
         """
         if not isinstance(request.melody, AudioPrompt):
             return request
-        samples = _mono(request.melody)
+        assert request.melody_separation == NO_SEPARATION, "a melody is separated first: this is a bug"
+        samples = mono(request.melody)
         is_long = windows[-1].start + windows[-1].frames > self._config.max_frames
         with self._lock:
             pieces = (self._piece(samples, window.start) if is_long else self._first(samples) for window in windows)
@@ -59,8 +60,12 @@ class MelodyReader:
         return bytes(tune(samples, self._config.sample_rate).tolist())
 
 
-def _mono(melody: AudioPrompt) -> Tensor:
-    """float32 [N]"""
+def mono(melody: AudioPrompt) -> Tensor:
+    """float32 [N], both channels mixed.
+
+    Raises:
+        InvalidRequestError: there are samples that are no numbers.
+    """
     samples = np.frombuffer(melody.pcm, "<f4").astype(np.float32).reshape(-1, melody.channels)
     if not np.isfinite(samples).all():
         raise InvalidRequestError("the melody holds samples that are no numbers", param="melody")
