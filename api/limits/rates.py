@@ -32,6 +32,14 @@ RETRY_S = 2.0
 STEADY_S = 10.0
 _BY_ADDRESS = frozenset({"anonymous", "login_ip", "register"})
 _MINUTE_S = 60
+_COUNTED = {
+    "requests": "requests of this account",
+    "anonymous": "requests without an account from this address",
+    "login_ip": "logins from this address",
+    "login_account": "logins to this account",
+    "register": "registrations from this address",
+    "upload": "uploads of this account",
+}
 _MARGIN_S = 0.002  # the counters' clock ticks in milliseconds
 _log = logging.getLogger(__name__)
 
@@ -175,7 +183,8 @@ def window_state(
 def _refused(state: RateState) -> ApiError:
     return ApiError(
         ErrorCode.RATE_LIMITED,
-        f"more than {state.limit} in {state.window_s} seconds: wait for as many seconds as Retry-After says",
+        f"more than {state.limit} {_COUNTED[state.policy]} in {state.window_s} seconds: wait for as many seconds as "
+        "Retry-After says",
         details={"policy": state.policy, "limit": state.limit, "window_s": state.window_s},
         retry_after_s=state.reset_s + _MARGIN_S,
         headers=state.headers(),
