@@ -81,6 +81,7 @@ class GeneratorClient:
                 full; ReplicaLostError if the replica went away before the end marker.
         """
         response: Any = self._generate.remote(request)
+        del request  # it may have 15 MB of sound, which is on its way
         ended = False
         try:
             async for chunk in response:

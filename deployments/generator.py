@@ -38,29 +38,32 @@ class Backlog:
     def __init__(self) -> None:
         self._owed_s: dict[str, float] = {}
         self._begun: set[str] = set()
-        self._requests: dict[str, GenerationRequest] = {}
+        # Not the requests themselves: they may have sound, which is let go of as soon as it is encoded.
+        self._prompts: dict[str, str] = {}
+        self._ids: dict[str, dict[str, str]] = {}
 
     def admit(self, request: GenerationRequest) -> None:
         self._owed_s[request.request_id] = request.duration_s
-        self._requests[request.request_id] = request
+        self._prompts[request.request_id] = request.prompt
+        self._ids[request.request_id] = log_ids(request)
 
-    def deliver(self, request: GenerationRequest, duration_s: float) -> None:
-        self._owed_s[request.request_id] -= duration_s
-        self._begun.add(request.request_id)
+    def deliver(self, track: str, duration_s: float) -> None:
+        self._owed_s[track] -= duration_s
+        self._begun.add(track)
 
-    def forget(self, request: GenerationRequest) -> None:
-        self._owed_s.pop(request.request_id, None)
-        self._begun.discard(request.request_id)
-        self._requests.pop(request.request_id, None)
+    def forget(self, track: str) -> None:
+        self._owed_s.pop(track, None)
+        self._begun.discard(track)
+        self._prompts.pop(track, None)
+        self._ids.pop(track, None)
 
     def prompts(self) -> list[str]:
         """Of the requests in flight, so that no log line shows one."""
-        return [request.prompt for request in self._requests.values()]
+        return list(self._prompts.values())
 
     def ids(self, track: str) -> dict[str, str]:
         """What a track in flight belongs to, so that the engine's lines about it say so."""
-        request = self._requests.get(track)
-        return {} if request is None else log_ids(request)
+        return self._ids.get(track, {})
 
     @property
     def seconds(self) -> float:
@@ -166,19 +169,22 @@ class MusicGenerator:
         """
         entry = _LogEntry(self._log, request)
         traced = TracedTrack(self._tracing, request, self._model_id)
+        track = request.request_id
         self._backlog.admit(request)
         try:
             _check_known(request)
-            async with aclosing(self._engine.generate(request, traced.times)) as chunks:
+            made = self._engine.generate(request, traced.times)
+            del request  # with its sound, which the engine lets go of as soon as it is encoded
+            async with aclosing(made) as chunks:
                 async for chunk in chunks:
-                    self._backlog.deliver(request, chunk.duration_s)
+                    self._backlog.deliver(track, chunk.duration_s)
                     entry.deliver(chunk)
                     yield chunk
         except TuttiError as error:
             entry.outcome = type(error).__name__
             raise
         finally:
-            self._backlog.forget(request)
+            self._backlog.forget(track)
             traced.end(entry.outcome, entry.error)
             entry.write()
 

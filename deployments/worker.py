@@ -36,8 +36,10 @@ class CountingClient(GeneratorClient):
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AudioChunk]:
         call = object()
         self._unanswered_s[call] = request.duration_s
+        answer = cast("Any", super().generate(request))
+        del request
         try:
-            async with aclosing(cast("Any", super().generate(request))) as chunks:
+            async with aclosing(answer) as chunks:
                 async for chunk in chunks:
                     self._unanswered_s.pop(call, None)
                     yield chunk

@@ -1,7 +1,7 @@
 """The vocabulary every layer speaks: what is asked for and what comes back.
 
 This module knows no torch, no Ray and no HTTP: the ingress imports it without loading a model library. What crosses
-processes has a `WireForm`: a field that is added has a default, so that versions may differ while a platform is updated.
+processes has a `WireForm`: a field that is added has a default, so versions may differ while a platform is updated.
 One verb runs through all layers (HTTP client, Serve handle, replica, engine, test fake):
 ``generate(request: GenerationRequest) -> AsyncIterator[AudioChunk]``; closing the iterator cancels.
 """
@@ -159,6 +159,8 @@ class GenerationRequest(WireForm):
             the next one goes on from.
         melody: sound whose tune is followed, its chroma; beyond its end it begins anew. Only some models listen to one.
         melody_separation: what is taken out of it before: "none", or "htdemucs" where the engine has that.
+        resumes: codes of this very track from its beginning, as `AudioChunk.finished` has them: an attempt that was cut
+            short is not made again, only its sound. It holds what the track ``continues``, too.
 
     Raises:
         InvalidRequestError: naming the parameter that is out of range. The model's own maximum duration
@@ -176,6 +178,7 @@ class GenerationRequest(WireForm):
     extend_stride_s: float = DEFAULT_EXTEND_STRIDE_S
     melody: AudioPrompt | Tune | None = None
     melody_separation: str = NO_SEPARATION
+    resumes: CodePrompt | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -194,12 +197,22 @@ class GenerationRequest(WireForm):
             raise InvalidRequestError(f"live must be true or false, got {self.live!r}", param="live")
         if not isinstance(self.continues, CodePrompt | AudioPrompt | None):
             raise InvalidRequestError("music to go on from must be codes or audio", param="continue")
+        self._check_resumes()
         if _finite("extend_stride", self.extend_stride_s) <= 0:
             raise InvalidRequestError(
                 f"extend_stride must be above 0 seconds, got {self.extend_stride_s}", param="extend_stride"
             )
         if not isinstance(self.melody, AudioPrompt | Tune | None):
             raise InvalidRequestError("a melody must be audio", param="melody")
+
+    def _check_resumes(self) -> None:
+        if not isinstance(self.resumes, CodePrompt | None):
+            raise InvalidRequestError("an attempt is resumed from codes", param="resumes")
+
+    @property
+    def begins_with(self) -> CodePrompt | AudioPrompt | None:
+        """Music that is known before it is made."""
+        return self.continues if self.resumes is None else self.resumes
 
     @property
     def has_sound(self) -> bool:
@@ -221,6 +234,8 @@ class AudioChunk(WireForm):
         is_last: the end marker; an iterator that ends without it was cut short.
         codes: little-endian int64 ``[K, frames]`` of the whole track, delays undone, on the last chunk when the
             engine was asked to return codes, else None.
+        finished: codes of the windows that are finished, on the first chunk after each of a track of several, when the
+            engine was asked to return codes: what another attempt ``resumes``, which then makes the same track.
     """
 
     index: int
@@ -231,6 +246,7 @@ class AudioChunk(WireForm):
     total_samples: int
     is_last: bool
     codes: bytes | None = None
+    finished: CodePrompt | None = None
 
     @property
     def num_samples(self) -> int:

@@ -55,15 +55,16 @@ def _frames(request: GenerationRequest, model: ModelConfig, config: EngineConfig
 
 
 def _known_frames(request: GenerationRequest, frames: int, model: ModelConfig) -> int:
-    """Frames of the music the request goes on from."""
-    if request.continues is None:
+    """Frames of the music the request goes on from, or that was made of it already."""
+    begins_with = request.begins_with
+    if begins_with is None:
         return 0
     rate = model.frame_rate
-    if isinstance(request.continues, CodePrompt):
-        known = prompt_codes(request.continues, model.decoder).shape[1]
+    if isinstance(begins_with, CodePrompt):
+        known = prompt_codes(begins_with, model.decoder).shape[1]
     else:
-        known = -(-request.continues.num_samples // model.codec.hop_length)
-    if known > model.max_frames:
+        known = -(-begins_with.num_samples // model.codec.hop_length)
+    if known > model.max_frames and request.resumes is None:
         raise InvalidRequestError(
             f"the music to go on from is {known / rate:g} s long, at most {model.max_duration_s:g} s can be used",
             param="continue",

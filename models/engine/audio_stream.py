@@ -24,7 +24,7 @@ from models.engine.sequence import Row, Sequence
 from models.engine.step import StepPlan, StepResult
 from models.engine_config import EngineConfig
 from models.errors import GenerationFailedError
-from models.types import AudioChunk
+from models.types import AudioChunk, CodePrompt
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class AudioStream:
         self._frames = frames
         self._config = config
         self._policy = policy
+        self.window_index = 0  # whose beginning was told of
         self._sent = 0  # frames that left as samples
         self._index = 0
 
@@ -62,8 +63,11 @@ class AudioStream:
         """Codes per channel: stereo codebooks interleave left and right. ``[K, n]`` to ``[K / channels, n]`` each"""
         return [codes[channel :: len(self.decoders)] for channel in range(len(self.decoders))]
 
-    def wrap(self, samples: SequenceOf[Tensor], codes: bytes | None) -> AudioChunk:
+    def wrap(self, samples: SequenceOf[Tensor], codes: bytes | None, finished: CodePrompt | None = None) -> AudioChunk:
         """Make the next chunk of newly final samples, float ``[n]`` per channel.
+
+        Args:
+            codes, finished: see `AudioChunk`.
 
         Raises:
             GenerationFailedError: the codec made a sample that is not a number.
@@ -81,6 +85,7 @@ class AudioStream:
             total_samples=self._frames * hop,
             is_last=self._sent + len(pcm) // hop == self._frames,
             codes=codes,
+            finished=finished,
         )
         self._sent += len(pcm) // hop
         self._index += 1
@@ -129,7 +134,7 @@ class AudioStage:
             try:
                 if isinstance(samples, GenerationFailedError):
                     raise samples
-                chunk = item.stream.wrap(samples, self._whole_codes(item))
+                chunk = item.stream.wrap(samples, self._whole_codes(item), self._finished(item))
             except GenerationFailedError as error:
                 result.failures[item.sequence.request_id] = error
             else:
@@ -165,6 +170,19 @@ class AudioStage:
         frames = item.sequence.frames
         if not self._config.return_codes or item.stream.pushed < frames:
             return None
+        return self._codes(item, frames)
+
+    def _finished(self, item: _Due[Row]) -> CodePrompt | None:
+        """The track's codes until where its present window began, once for each after the first."""
+        sequence, stream = item.sequence, item.stream
+        if not self._config.return_codes or sequence.window_index == stream.window_index:
+            return None
+        stream.window_index = sequence.window_index
+        codes = self._codes(item, sequence.window.start + sequence.window.known)
+        return CodePrompt(codes, self._model.decoder.num_codebooks)
+
+    def _codes(self, item: _Due[Row], frames: int) -> bytes:
+        """int64 [K, frames], the track's first ones."""
         return self._source.codes(item.sequence, 0, frames).cpu().numpy().astype("<i8", copy=False).tobytes()
 
 

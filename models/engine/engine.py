@@ -129,8 +129,7 @@ class Engine:
         """Stop a request and free all it holds, now. False if it is not here (any more)."""
         if self._scheduler.remove(request_id) is None:
             return False
-        self._audio.forget(request_id)
-        self._stopwatch.forget(request_id)
+        self._forget(request_id)
         self._stats.aborted += 1
         return True
 
@@ -222,9 +221,14 @@ class Engine:
             self._count(output)
             if output.is_end:
                 self._scheduler.remove(output.request_id)
-                self._audio.forget(output.request_id)
-                self._stopwatch.forget(output.request_id)
+                self._forget(output.request_id)
         return outputs
+
+    def _forget(self, request_id: str) -> None:
+        """It holds no place any more: nobody keeps anything for it."""
+        self._audio.forget(request_id)
+        self._runner.forget(request_id)
+        self._stopwatch.forget(request_id)
 
     def _hand_over(self, sequence: Sequence[RowHandle], chunk: AudioChunk, now_s: float) -> None:
         if sequence.listener is not None:

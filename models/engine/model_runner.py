@@ -93,6 +93,11 @@ class ModelRunner(Runner):
         # The latest view with filled rows, after those who sample and they.
         self._filling_view: tuple[list[RowHandle], list[RowHandle], Any] = ([], [], None)
 
+    def forget(self, request_id: str) -> None:
+        super().forget(request_id)
+        if self._prefixes is not None:
+            self._prefixes.forget(request_id)
+
     # --------------------------------------------------------------------------------------------------- inside
 
     def _admit(self, sequence: Running) -> None:

@@ -36,13 +36,13 @@ def prefix_positions(request: GenerationRequest, text: TextConditioner, melody: 
 
 
 class Prefixes:
-    """Those that are not worked through yet, by the slots of their requests."""
+    """Those that are not worked through yet, by their requests."""
 
     def __init__(self, decoder: Decoder, text: TextConditioner, melody: MelodyConditioner) -> None:
         self._decoder = decoder
         self._text = text
         self._melody = melody
-        self._rows: dict[int, list[Tensor]] = {}  # float32 [prefix, D] of each row
+        self._rows: dict[str, list[Tensor]] = {}  # float32 [prefix, D] of each row
 
     def lay_out(self, sequence: Sequence[RowHandle]) -> None:
         """For the window that the request enters; its melody goes on with it.
@@ -60,12 +60,17 @@ class Prefixes:
             text = self._decoder.project_text(self._text.encode(request.prompt)).float()
         assert len(text) == len(no_text), "a text has another length than at the door: this is a bug"
         rows = [torch.cat([self._melody.embed(tune), text]), torch.cat([silent, no_text])]
-        self._rows[sequence.slot] = rows[: sequence.num_rows]
+        self._rows[sequence.request_id] = rows[: sequence.num_rows]
 
     def take(self, sequence: Sequence[RowHandle], share: int) -> list[Tensor]:
         """Embeddings float32 [n, D] of each row's next n positions, at most ``share``, which come before its codes."""
         if sequence.step >= sequence.prefix:
             return []
         end = min(sequence.step + share, sequence.prefix)
-        rows = self._rows[sequence.slot] if end < sequence.prefix else self._rows.pop(sequence.slot)
+        name = sequence.request_id
+        rows = self._rows[name] if end < sequence.prefix else self._rows.pop(name)
         return [row[sequence.step : end] for row in rows]
+
+    def forget(self, request_id: str) -> None:
+        """Of a request that ended before its prefix did: a melody's takes 1.5 MB a row in the published models."""
+        self._rows.pop(request_id, None)

@@ -41,8 +41,8 @@ class Runner(ABC):
         self._text = text
         self._cache = cache
         self._stats = stats
-        # What was known of a slot's track before its window: int64 [K, frames], from the track's first frame on.
-        self._known: dict[int, Tensor] = {}
+        # What was known of a request's track before its window: int64 [K, frames], from the track's first frame on.
+        self._known: dict[str, Tensor] = {}
 
     @property
     def config(self) -> DecoderConfig:
@@ -80,12 +80,16 @@ class Runner(ABC):
             result.fail_all(plan)
         return result
 
+    def forget(self, request_id: str) -> None:
+        """Drop what is kept for a request beside its rows and its slot, wherever it stands."""
+        self._known.pop(request_id, None)
+
     def codes(self, sequence: Running, first: int, end: int) -> Tensor:
         """Frames ``first`` to ``end`` (not included) of its track, delays undone: int64 ``[K, end − first]``.
 
         They must be complete as of ``lag`` steps ago.
         """
-        known = self._known.get(sequence.slot) if sequence.has_known_music else None
+        known = self._known.get(sequence.request_id) if sequence.has_known_music else None
         if known is None or first >= known.shape[1]:
             return self._made(sequence, first, end)
         before = known[:, first:end].to(self._history.device)
@@ -121,9 +125,8 @@ class Runner(ABC):
             if sequence.is_conditioned and self.config.cross_attention:
                 prompt = sequence.request.prompt
                 self._cache.share_cross(sequence.rows[0], prompt, lambda: self._cross_kv(prompt))
-            self._known.pop(sequence.slot, None)
-            if isinstance(sequence.request.continues, CodePrompt):
-                self._known[sequence.slot] = prompt_codes(sequence.request.continues, self.config)
+            if isinstance(sequence.request.begins_with, CodePrompt):
+                self._known[sequence.request_id] = prompt_codes(sequence.request.begins_with, self.config)
             self._admit(sequence)
             self._lay_out_known(sequence)
         except TuttiError as error:  # the prompt itself is at fault, and the error says how
@@ -140,11 +143,11 @@ class Runner(ABC):
         """A request goes on to its next window: what is known of it is what it has made."""
         try:
             before = sequence.windows[sequence.window_index - 1]
-            known = self._known.get(sequence.slot, torch.empty(len(self.config.delays), 0, dtype=torch.int64))
+            known = self._known.get(sequence.request_id, torch.empty(len(self.config.delays), 0, dtype=torch.int64))
             pattern = DelayPattern(self.config.delays, before.frames)
             first = sequence.prefix + 1
             made = pattern.undo(self._history[sequence.slot, first : first + pattern.num_steps])[:, before.known :]
-            self._known[sequence.slot] = torch.cat([known, made.cpu()], dim=1)
+            self._known[sequence.request_id] = torch.cat([known, made.cpu()], dim=1)
             for row in sequence.rows:
                 self._cache.rewind(row)
             self._admit(sequence)
@@ -158,7 +161,7 @@ class Runner(ABC):
         """Write what is known of a window where its steps are read."""
         window = sequence.window
         if window.known:
-            known = self._known[sequence.slot][:, window.start : window.start + window.known]
+            known = self._known[sequence.request_id][:, window.start : window.start + window.known]
             steps = DelayPattern(self.config.delays, window.known).apply(known, self.config.special_token)
             first = sequence.prefix + 1
             self._history[sequence.slot, first : first + len(steps)] = steps.to(self._history.device)

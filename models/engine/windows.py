@@ -31,23 +31,23 @@ class Window:
 
 
 def windows_of(frames: int, known: int, longest: int, stride: int) -> tuple[Window, ...]:
-    """The windows of a track, the longest first.
+    """The windows of a track in which something is to be made, the longest first.
 
     Args:
         frames: of the track.
-        known: of its frames from the first on, less than ``frames`` and at most ``longest``.
+        known: of its frames from the first on, less than ``frames``. All windows but those that are known are the same
+            whatever is known, and an attempt at a track goes on in the window where another ended.
         longest: frames of the longest window.
         stride: frames from one window's start to the next, at least 1 and less than ``longest``.
     """
     assert 0 <= known < frames, f"{known} of {frames} frames are known, nothing is to be made: this is a bug"
     assert 0 < stride < longest, f"windows of {longest} frames every {stride} do not overlap: this is a bug"
-    assert known <= longest, f"{known} frames are known, a window has {longest}: this is a bug"
     windows, start = [], 0
     while known < frames:
         length = min(frames - start, longest)
         if known < start + length:  # not so where a whole window is known
             windows.append(Window(start, length, known - start))
-        known = start + length
+            known = start + length
         start += stride
     return tuple(windows)
 

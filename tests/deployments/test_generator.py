@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
+import weakref
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +15,7 @@ import pytest
 from api.telemetry.catalogue import metric
 from deployments.generator import MusicGenerator
 from models.errors import CheckpointError, EngineDeadError, EngineOverloadedError, InvalidRequestError
-from models.types import AudioChunk, GenerationRequest
+from models.types import AudioChunk, AudioPrompt, GenerationRequest
 
 
 def request(duration_s: float) -> GenerationRequest:
@@ -51,6 +54,27 @@ async def test_a_refused_request_owes_nothing(generator: MusicGenerator) -> None
     with pytest.raises(InvalidRequestError):
         await anext(aiter(generator.generate(request(1000.0))))
     assert (await generator.record_autoscaling_stats())["backlog_audio_s"] == 0.0
+
+
+class Watched(AudioPrompt):
+    """One that can be seen to go."""
+
+
+async def test_sound_is_let_go_of_as_soon_as_it_is_encoded(generator: MusicGenerator) -> None:
+    """It may be 15 MB, and its track may take minutes. What log lines need of the request stays."""
+    sound = Watched(bytes(4 * 32_000), 1, 32_000)
+    gone = weakref.ref(sound)
+    wanted = replace(request(3.0), continues=sound)
+    track = wanted.request_id
+    chunks = cast(AsyncGenerator[AudioChunk, None], generator.generate(wanted))
+    del sound, wanted
+    await anext(chunks)
+    gc.collect()
+    assert gone() is None
+    assert generator._backlog.prompts() == ["a tune"]
+    assert generator._backlog.ids(track)["track"] == track
+    await chunks.aclose()
+    assert generator._backlog.prompts() == []
 
 
 async def test_a_request_of_a_newer_version_is_for_another_replica(generator: MusicGenerator) -> None:

@@ -306,3 +306,19 @@ def test_rows_are_reserved_for_the_prefix() -> None:
     assert made(drive(engine, {0: [item]})["r"]).shape == (4, 20)
     with pytest.raises(InvalidRequestError, match="too small"):
         engine_of("torch", kv_positions=2 * 261 - 1).add(item)
+
+
+def test_what_is_kept_for_a_request_goes_with_it() -> None:
+    """Aborted while its prefix is worked through, between windows, or failed: nothing waits for its slot's next one."""
+    for steps in (1, 3, 80):
+        engine = engine_of("torch", prefill_rows=8)
+        item = replace(CROWD[6], duration_s=66.01 / 50, extend_stride_s=(STRIDE + 0.01) / 50)
+        engine.add(engine.encoded(item))
+        for _ in range(steps):
+            engine.step()
+        runner: Any = engine._runner
+        assert runner._known, "what it goes on from"
+        assert bool(runner._prefixes._rows) == (steps < 80)
+        assert engine.abort(item.request_id)
+        assert (runner._known, runner._prefixes._rows) == ({}, {})
+        assert_idle(engine)

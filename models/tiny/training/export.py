@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import EncodecModel, GenerationConfig, MusicgenConfig, MusicgenForConditionalGeneration
+from transformers import (
+    EncodecModel,
+    GenerationConfig,
+    MusicgenConfig,
+    MusicgenForConditionalGeneration,
+    MusicgenMelodyForConditionalGeneration,
+)
 from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
 from models.tiny.composer.score import STEMS
@@ -64,14 +71,31 @@ def build_model(runs: Path) -> MusicgenForConditionalGeneration:
     )
     model = MusicgenForConditionalGeneration(config)
     fill_codec(model.audio_encoder, runs)
-    trained = checkpointing.load_required(runs / "decoder.pt")["model"]
+    file = runs / "decoder.pt"
+    fill_decoder(model, checkpointing.load_required(file)["model"], file)
+    return model.eval()
+
+
+@torch.no_grad()
+def fill_decoder(
+    model: MusicgenForConditionalGeneration | MusicgenMelodyForConditionalGeneration,
+    trained: Mapping[str, Tensor],
+    file: Path,
+) -> None:
+    """Put all that was trained but the codec's parts into the model, its heads as sharp as they are sampled.
+
+    Args:
+        file: they come from, for the message.
+
+    Raises:
+        SystemExit: the weights are another model's.
+    """
     missing, unexpected = model.load_state_dict(trained, strict=False)
     missing = [name for name in missing if not name.startswith("audio_encoder.")]
     if missing or unexpected:
-        raise SystemExit(f"decoder.pt does not fit: missing {missing}, unexpected {unexpected}")
+        raise SystemExit(f"{file} does not fit: missing {missing}, unexpected {unexpected}")
     for head in model.decoder.lm_heads:
         head.weight.mul_(SHARPNESS)
-    return model.eval()
 
 
 def export(runs: Path, out: Path) -> None:

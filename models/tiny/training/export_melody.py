@@ -12,7 +12,7 @@ import torch
 from transformers import MusicgenMelodyConfig, MusicgenMelodyForConditionalGeneration
 
 from models.tiny.training import arguments, checkpointing
-from models.tiny.training.export import SHARPNESS, fill_codec, generation_config, write_beside
+from models.tiny.training.export import fill_codec, fill_decoder, generation_config, write_beside
 from models.tiny.training.fewer_codes import FEWER, FewerCodes
 from models.tiny.training.melody_model import melody_decoder_config
 from models.tiny.training.train_codec import codec_config
@@ -36,12 +36,7 @@ def build_model(runs: Path, state: Path) -> MusicgenMelodyForConditionalGenerati
     )  # fmt: skip
     model = MusicgenMelodyForConditionalGeneration(config)
     fill_codec(model.audio_encoder, runs, FewerCodes.load(runs / "fewer_codes.npz").kept)
-    missing, unexpected = model.load_state_dict(checkpointing.load_required(state)["mean"], strict=False)
-    missing = [name for name in missing if not name.startswith("audio_encoder.")]
-    if missing or unexpected:
-        raise SystemExit(f"{state} does not fit: missing {missing}, unexpected {unexpected}")
-    for head in model.decoder.lm_heads:
-        head.weight.mul_(SHARPNESS)
+    fill_decoder(model, checkpointing.load_required(state)["mean"], state)
     return model.eval()
 
 
