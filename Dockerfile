@@ -39,6 +39,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     RAY_USAGE_STATS_ENABLED=0 \
     TUTTI_DATA_DIR=/data \
     TUTTI_KERNEL_CACHE=/data/kernels \
+    TUTTI_WEIGHT_CACHE=/data/weights \
     TUTTI_ENVIRONMENT=production \
     FORWARDED_ALLOW_IPS= \
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=deployments.proxy.middlewares \

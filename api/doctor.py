@@ -59,6 +59,7 @@ def diagnose(config: Path, host: str, port: int) -> list[Finding]:
 def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding]]:
     from api.doctor_kernel import check_cpu_kernel
     from api.doctor_port import check_port
+    from api.doctor_weights import check_weight_cache
 
     yield check_python
     yield partial(check_packages, REPOSITORY / "requirements.lock")
@@ -73,6 +74,7 @@ def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding
     yield check_shared_memory
     yield check_cpu
     yield check_cpu_kernel
+    yield check_weight_cache
     yield check_gpu
 
 

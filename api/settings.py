@@ -199,6 +199,17 @@ class Settings(BaseSettings):
     kernel_cache: Path | None = Field(
         default=None, description="Folder that keeps the compiled CPU kernel; unset: tutti/kernels in the user's cache"
     )
+    weight_cache: Path | None = Field(
+        default=None,
+        description="Folder that keeps weights as the CPU kernel reads them, mapped by all replicas of a machine; "
+        "unset: tutti/weights in the user's cache",
+    )
+    weight_cache_gb: float = Field(
+        default=16.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Gigabytes that it may have; what was used longest ago goes first. 0: each replica packs its own",
+    )
 
     model_catalog: Path | None = Field(
         default=None, description="File of `tutti models`: which models there are; unset: checkpoints/catalog.json"

@@ -6,6 +6,11 @@ of ``serve_config.yaml``, makes two tracks of a second, and ends. The stages are
 ``tutti_replica_startup_seconds``, but for the first: here it is the time since the process was asked for. What is left
 of the whole is "rest". Ray's choice of a machine, and its own part of a replica's process, come on top.
 
+Weights are packed by the first start and kept in a temporary folder, from which all others map them: "map" and "pack".
+``--cache`` says which starts are measured: ``kept`` (all others), ``new`` (the first, each in a folder of its own),
+``off`` (each packs for itself) or ``compare``: each of the three in turns, and the ratio of their medians. With
+``--together 2`` so many start at the same time, and what they have in memory is told while all of them run.
+
 The budget is the policy's ``cold_start_s`` for that size. The last line is one JSON object. Linux only.
 """
 
@@ -15,46 +20,53 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.cold_start_report import lines, ratios, summary
 from models.catalog import resolve
 from models.engine_config import WEIGHT_FORMATS
 from models.errors import TuttiError
+from models.packed.cache import SUFFIX
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SIZES = ("tiny", "small", "medium", "large")
+CACHES = ("off", "new", "kept")
 _TRACKS, _TRACK_S = 2, 1.0
-_BAR = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure in fresh processes, and return the exit code: 0 within the budget, 1 above it or failed."""
     options = _parser().parse_args(arguments)
     if options.here is not None:
-        print(json.dumps(start(json.loads(options.here))))
+        found, replica = start(json.loads(options.here))
+        print(json.dumps(found), flush=True)
+        sys.stdin.read()  # whoever asked looks at this process first
+        replica.__del__()
         return 0
     budget_s, engine = _configured(options.size or options.model)
     settings = engine | {"weights": options.weights, "num_threads": options.threads, "max_rows": options.rows}
+    about = {"model": options.model, "weights": options.weights, "cold": options.cold, "compile": options.compile}
     try:
         with _folder(options) as folder:
-            starts = [_fresh(folder, settings, options) for _ in range(options.repeats)]
+            starts = _measured(folder, settings, options)
     except TuttiError as error:
         print(error, file=sys.stderr)
         return 1
-    about = {"model": options.model, "weights": options.weights, "cold": options.cold, "compile": options.compile}
-    result = about | summary(starts, budget_s)
-    print(*lines(result), json.dumps(result), sep="\n")
-    return 0 if result["within_budget"] else 1
+    results = [about | {"cache": cache} | summary(found, budget_s) for cache, found in starts.items()]
+    for result in results:
+        print(*lines(result), json.dumps(result), sep="\n")
+    if len(results) > 1:
+        print(json.dumps(ratios(results)))
+    return 0 if all(result["within_budget"] for result in results) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="starts (default 5); the median is shown")
     parser.add_argument("--cold", action="store_true", help="drop the weights from the page cache before every start")
     parser.add_argument("--compile", action="store_true", help="every start compiles the CPU kernel anew")
+    parser.add_argument(
+        "--cache", choices=(*CACHES, "compare"), default="kept", help="of packed weights (default kept)"
+    )
+    parser.add_argument("--together", type=int, default=1, metavar="N", help="processes that start at once (default 1)")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     return parser
 
@@ -99,23 +115,78 @@ def _folder(options: argparse.Namespace) -> Iterator[Path]:
         yield Path(name)
 
 
-def _fresh(folder: Path, settings: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """One start.
+def _measured(
+    folder: Path, settings: Mapping[str, Any], options: argparse.Namespace
+) -> dict[str, list[dict[str, Any]]]:
+    """The starts of each kind, which take turns; what is "kept" has been packed by one that is not measured."""
+    kinds = CACHES if options.cache == "compare" else (options.cache,)
+    starts: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as kept:
+        if "kept" in kinds:
+            _at_once(folder, settings, argparse.Namespace(**(vars(options) | {"together": 1})), Path(kept), "kept")
+        for _ in range(options.repeats):
+            for kind in kinds:
+                with tempfile.TemporaryDirectory() as new:
+                    place = Path(kept if kind == "kept" else new)
+                    starts[kind] += _at_once(folder, settings, options, place, kind)
+    return starts
+
+
+def _at_once(
+    folder: Path, settings: Mapping[str, Any], options: argparse.Namespace, cache: Path, kind: str
+) -> list[dict[str, Any]]:
+    """So many processes from the same moment on.
 
     Raises:
-        CalledProcessError: it failed; standard error says why.
+        CalledProcessError: one failed; standard error says why.
     """
     if options.cold:
-        forget(folder)
-    with tempfile.TemporaryDirectory() as empty:
-        environment = (
-            os.environ | {"TUTTI_LOG_LEVEL": "warning"} | ({"TUTTI_KERNEL_CACHE": empty} if options.compile else {})
-        )
+        for each in (folder, cache):
+            forget(each)
+    had = any(cache.iterdir())
+    with tempfile.TemporaryDirectory() as empty, ExitStack() as running:
+        environment = os.environ | {"TUTTI_LOG_LEVEL": "warning", "TUTTI_WEIGHT_CACHE": str(cache)}
+        environment |= {"TUTTI_KERNEL_CACHE": empty} if options.compile else {}
+        environment |= {"TUTTI_WEIGHT_CACHE_GB": "0"} if kind == "off" else {}
         asked = json.dumps({"folder": str(folder), "engine": dict(settings), "asked_at": time.monotonic()})
         command = [sys.executable, "-m", "benchmarks.cold_start", "--here", asked]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=REPOSITORY)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        processes = [
+            running.enter_context(
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY
+                )
+            )
+            for _ in range(options.together)
+        ]
+        found = [_answer(process) for process in processes]
+        memory = [memory_of(process.pid) for process in processes]  # of each while all run
+        for process in processes:
+            process.communicate()
+    before = "mapped" if had else "packed, kept and mapped"
+    return [
+        each | {"weights": before if each["mapped"] else "packed by each start", "memory": held}
+        for each, held in zip(found, memory, strict=True)
+    ]
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Its one line; it then waits until its standard input ends."""
+    assert process.stdout is not None, "opened as a pipe"
+    line = process.stdout.readline()
+    if not line:
+        raise subprocess.CalledProcessError(process.wait(), "a start")
+    found: dict[str, Any] = json.loads(line)
     return found
+
+
+def memory_of(pid: int) -> dict[str, int]:
+    """Bytes of a process: resident, its share of them (each page divided by the number of its holders), and what it
+    has for itself."""
+    content = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    told = dict(line.split(":", 1) for line in content.splitlines()[1:])
+    kib = {name: int(value.split()[0]) for name, value in told.items()}
+    private = kib["Private_Clean"] + kib["Private_Dirty"]
+    return {"resident": kib["Rss"] << 10, "share": kib["Pss"] << 10, "private": private << 10}
 
 
 def forget(folder: Path) -> None:
@@ -127,8 +198,9 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def start(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Start a replica's class and make two tracks. For a process that has done nothing else.
+def start(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Start a replica's class and make two tracks; what was found, and the replica. For a process that has done nothing
+    else.
 
     Args:
         asked: folder of the checkpoint, keyword arguments of EngineConfig, and when (``time.monotonic``, which all
@@ -141,12 +213,11 @@ def start(asked: Mapping[str, Any]) -> dict[str, Any]:
     whole_s = time.monotonic() - asked["asked_at"]
     stages = dict(replica.start.stages) | {"process": called_at - asked["asked_at"]}
     read = _read_bytes()
-    try:
-        first_audio_s = [asyncio.run(_first_audio(replica, str(index))) for index in range(_TRACKS)]
-    finally:
-        replica.__del__()
+    first_audio_s = [asyncio.run(_first_audio(replica, str(index))) for index in range(_TRACKS)]
     rest_s = whole_s - sum(stages.values())
-    return {"stages": stages | {"rest": rest_s}, "whole_s": whole_s, "read_bytes": read, "first_audio_s": first_audio_s}
+    found = {"stages": stages | {"rest": rest_s}, "whole_s": whole_s, "read_bytes": read}
+    mapped = any(line.endswith(SUFFIX) for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines())
+    return found | {"first_audio_s": first_audio_s, "mapped": mapped}, replica
 
 
 async def _first_audio(replica: Any, name: str) -> float:
@@ -164,49 +235,6 @@ def _read_bytes() -> int:
     """What this process has had read from storage, rather than from the page cache."""
     counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines())
     return int(counts["read_bytes"])
-
-
-def summary(starts: Sequence[Mapping[str, Any]], budget_s: float) -> dict[str, Any]:
-    """Medians over the starts, and whether the median of the whole is within the budget."""
-    heard = [each["first_audio_s"] for each in starts]
-    wholes = [each["whole_s"] for each in starts]
-    stages = {name: statistics.median(each["stages"][name] for each in starts) for name in starts[0]["stages"]}
-    return {
-        "benchmark": "cold_start",
-        "starts": len(starts),
-        "whole_s": {"median": statistics.median(wholes), "min": min(wholes), "max": max(wholes)},
-        "stages_s": stages,
-        "first_audio_s": [statistics.median(times) for times in zip(*heard, strict=True)],
-        "read_bytes": statistics.median(each["read_bytes"] for each in starts),
-        "budget_s": budget_s,
-        "within_budget": statistics.median(wholes) <= budget_s,
-    }
-
-
-def lines(result: Mapping[str, Any]) -> list[str]:
-    """To be read by people: every bar begins where the one above it ends."""
-    whole = result["whole_s"]
-    total = max(sum(result["stages_s"].values()), 1e-9)
-    told, passed = [], 0.0
-    for name, seconds in result["stages_s"].items():
-        begin, end = (round(_BAR * min(1.0, max(0.0, at) / total)) for at in (passed, passed + seconds))
-        told.append(f"  {name:10} {seconds:7.2f} s  |{' ' * begin}{'█' * max(0, end - begin):{_BAR - begin}}|")
-        passed += seconds
-    first, second = (f"{1000 * seconds:,.0f} ms" for seconds in result["first_audio_s"])
-    within = "within" if result["within_budget"] else "ABOVE"
-    conditions = [
-        f"{result['starts']} starts",
-        f"weights {'not in' if result['cold'] else 'in'} the page cache",
-        f"kernel {'compiled anew' if result['compile'] else 'kept'}",
-        f"{result['read_bytes'] / 1e6:,.0f} MB read from storage",
-    ]
-    spread = f"[{whole['min']:.2f}, {whole['max']:.2f}]"
-    return [
-        f"{result['model']}, {result['weights']}, medians: {', '.join(conditions)}",
-        *told,
-        f"  {'whole':10} {whole['median']:7.2f} s  {spread}, {within} the budget of {result['budget_s']:g} s",
-        f"  first audio afterwards {first}, of the next track {second}",
-    ]
 
 
 if __name__ == "__main__":

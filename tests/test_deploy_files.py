@@ -138,7 +138,8 @@ def test_its_health_is_a_route_of_the_port_it_listens_on() -> None:
 def test_it_has_what_compiles_the_kernel_and_where_to_keep_it() -> None:
     assert re.search(r"apt-get install [^&]*\bg\+\+", " ".join(each.text for each in _last_stage()))
     environment = _environment()
-    assert Path(environment["TUTTI_KERNEL_CACHE"]).is_relative_to(environment["TUTTI_DATA_DIR"])
+    for cache in ("TUTTI_KERNEL_CACHE", "TUTTI_WEIGHT_CACHE"):
+        assert Path(environment[cache]).is_relative_to(environment["TUTTI_DATA_DIR"])
 
 
 def test_a_node_of_a_cluster_has_what_it_needs() -> None:
@@ -180,8 +181,9 @@ def test_its_data_lies_in_a_volume_its_user_can_write_to(tutti: dict[str, Any]) 
     assert re.search(rf"install --directory --owner=tutti .* {folder}\b", " ".join(i.text for i in _last_stage()))
 
 
-def test_the_kernel_outlives_its_container(tutti: dict[str, Any]) -> None:
-    assert tutti["environment"]["TUTTI_KERNEL_CACHE"] == _environment()["TUTTI_KERNEL_CACHE"]
+def test_the_kernel_and_packed_weights_outlive_their_container(tutti: dict[str, Any]) -> None:
+    for cache in ("TUTTI_KERNEL_CACHE", "TUTTI_WEIGHT_CACHE"):
+        assert tutti["environment"][cache] == _environment()[cache]
 
 
 def test_checkpoints_are_where_the_serve_config_looks(tutti: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from api.cache.embedded import EmbeddedValkey
 from api.cli import main
 from api.doctor import Finding, Status
 from api.doctor_kernel import check_cpu_kernel
+from api.doctor_weights import check_weight_cache
 
 
 def _is(finding: Finding, status: Status, *words: str) -> None:
@@ -118,6 +119,23 @@ def test_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_cpu_and_gpu_name_what_they_found() -> None:
     for finding in (doctor.check_memory(), doctor.check_cpu(), doctor.check_gpu()):
         assert finding.detail
+
+
+def test_the_weight_cache_says_what_it_holds_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTTI_WEIGHT_CACHE", str(tmp_path / "weights"))
+    monkeypatch.setenv("TUTTI_WEIGHT_CACHE_GB", "2")
+    _is(check_weight_cache(), Status.OK, f"0 files, 0.0 of at most 2 GB in {tmp_path / 'weights'}")
+    (tmp_path / "weights").mkdir()
+    with (tmp_path / "weights" / "a.weights").open("wb") as file:
+        file.truncate(1_500_000_000)
+    _is(check_weight_cache(), Status.OK, "1 files, 1.5 of at most 2 GB")
+    monkeypatch.setenv("TUTTI_WEIGHT_CACHE_GB", "0")
+    _is(check_weight_cache(), Status.OK, "off (TUTTI_WEIGHT_CACHE_GB=0)")
+    monkeypatch.setenv("TUTTI_WEIGHT_CACHE_GB", "lots")
+    _is(check_weight_cache(), Status.FAIL, "must be a number of gigabytes", "unset the variable")
+    monkeypatch.setenv("TUTTI_WEIGHT_CACHE_GB", "1")
+    monkeypatch.setenv("TUTTI_WEIGHT_CACHE", str(tmp_path / "weights" / "a.weights" / "below"))
+    _is(check_weight_cache(), Status.WARN, "can not be written to", "set TUTTI_WEIGHT_CACHE to a folder")
 
 
 def test_the_cpu_kernel_runs_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,9 @@ ENGINE_PLANE: Final = (
     Metric(
         "tutti_replica_startup_seconds", "gauge", "engine", "Seconds that the replica's start took",
         ("model", "stage"),
-        values={"stage": ("process", "import", "checkpoint", "kernel", "decoder", "codec", "text", "engine")},
+        values={
+            "stage": ("process", "import", "checkpoint", "kernel", "map", "pack", "decoder", "codec", "text", "engine")
+        },
     ),
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ Each prompt is encoded alone and unpadded: what other requests say can not chang
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,22 @@ class TextConditioner:
         self._cached_tokens = lru_cache(maxsize=CACHED_PROMPTS)(self._tokens)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> TextConditioner:
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        state: Mapping[str, Tensor] | None = None,
+    ) -> TextConditioner:
         """The text encoder and tokenizer of a loaded checkpoint.
+
+        Args:
+            state: what `encoder_tensors` gave for it, here or in another process; None: read now.
 
         Raises:
             CheckpointError: naming the tensor, config value or tokenizer file that is wrong.
         """
         tokenizer = _load_tokenizer(checkpoint)
-        encoder = _load_encoder(checkpoint, device)
+        encoder = _load_encoder(checkpoint, device, state)
         if tokenizer.get_vocab_size() > encoder.settings.vocab_size:
             raise CheckpointError(
                 f"the tokenizer knows {tokenizer.get_vocab_size()} tokens, "
@@ -99,14 +107,28 @@ def _load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     return tokenizer
 
 
-def _load_encoder(checkpoint: Checkpoint, device: torch.device | str) -> T5Encoder:
-    try:
-        settings = T5Settings.of(checkpoint.config.text.settings)
-    except ValueError as error:
-        raise CheckpointError(f"config.json: text_encoder is not a T5 configuration: {error}") from error
+def _load_encoder(
+    checkpoint: Checkpoint, device: torch.device | str, state: Mapping[str, Tensor] | None = None
+) -> T5Encoder:
+    return T5Encoder(_settings(checkpoint), encoder_tensors(checkpoint) if state is None else state, device)
+
+
+def encoder_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The encoder's tensors, float32.
+
+    Raises:
+        CheckpointError: naming the tensor or config value that is wrong.
+    """
     state = dict(checkpoint.text_state)
     tied = state.pop(TIED, None)
     if tied is not None:
         state.setdefault(SHARED, tied)
-    check_tensors("text_encoder", state, settings.shapes())
-    return T5Encoder(settings, {name: tensor.float() for name, tensor in state.items()}, device)
+    check_tensors("text_encoder", state, _settings(checkpoint).shapes())
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _settings(checkpoint: Checkpoint) -> T5Settings:
+    try:
+        return T5Settings.of(checkpoint.config.text.settings)
+    except ValueError as error:
+        raise CheckpointError(f"config.json: text_encoder is not a T5 configuration: {error}") from error

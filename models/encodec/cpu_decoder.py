@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -87,26 +87,42 @@ class CpuEncodecDecoder(Codec):
         decoder: whose weights, float32, to take.
         weights: "fp32" or "bf16".
         kernel: which; None is this machine's.
+        packed: the `tensors` of another with the same weights; ``decoder`` then needs none (`from_packed`).
 
     Raises:
         KernelUnavailableError: the kernel can not run here.
     """
 
-    def __init__(self, decoder: EncodecDecoder, weights: str, kernel: Kernel | None = None) -> None:
+    def __init__(
+        self,
+        decoder: EncodecDecoder,
+        weights: str,
+        kernel: Kernel | None = None,
+        packed: Mapping[str, Tensor] | None = None,
+    ) -> None:
         assert why_unsupported(decoder.config) is None, f"{why_unsupported(decoder.config)}: the caller asks first"
         self.config = decoder.config
         self.lookahead_frames = decoder.lookahead_frames
         self.weights = weights
         self._kernel = CodecKernel(kernel or library.kernel())
         self._stages = stages_of(decoder.config)
-        self._packed = CodecWeights(decoder, weights, self._stages, self._kernel)
+        self._packed = CodecWeights(decoder, weights, self._stages, self._kernel, packed)
         self._plan = lru_cache(maxsize=512)(self._make_plan)
         self._of_thread = threading.local()
+
+    @classmethod
+    def from_packed(cls, config: CodecConfig, packed: Mapping[str, Tensor], weights: str) -> CpuEncodecDecoder:
+        """Of tensors that were packed before; nothing of a checkpoint is read."""
+        return cls(EncodecDecoder(config), weights, packed=packed)
 
     @property
     def nbytes(self) -> int:
         """Of the weights."""
         return self._packed.nbytes
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All packed tensors, for `from_packed`."""
+        return self._packed.tensors()
 
     def fresh_state(self, batch: int = 1) -> CpuDecoderState:
         memory = torch.zeros(batch, self._packed.codec.state_bytes, dtype=torch.uint8)

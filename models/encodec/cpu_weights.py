@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -22,17 +23,23 @@ class CodecWeights:
     """Packed weights; keep it alive while the kernel may read them.
 
     Args:
-        decoder: whose weights, float32, to take.
+        decoder: whose weights, float32, to take; with ``packed`` only its shapes are looked at.
         weights: "fp32" or "bf16".
+        packed: what `tensors` was, here or in another process; they are the caller's to keep as they are.
 
     Attributes:
         codec: the kernel's view of it all.
     """
 
     def __init__(
-        self, decoder: EncodecDecoder, weights: str, shapes: tuple[StageShape, ...], kernel: CodecKernel
+        self,
+        decoder: EncodecDecoder,
+        weights: str,
+        shapes: tuple[StageShape, ...],
+        kernel: CodecKernel,
+        packed: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._weights, self._path = weights, kernel.path
+        self._weights, self._path, self._packed = weights, kernel.path, packed
         self._number = kernel.activation_bytes(FORMATS[weights])
         self._kept: list[Tensor] = []
         self._state_bytes = 0
@@ -52,7 +59,7 @@ class CodecWeights:
             hidden=self._reserve(numbers * self._number),
             cell=self._reserve(numbers * 4),
             pending=self._reserve(config.hop_length * 4),
-            codebooks=self._keep(decoder.codebooks.float().contiguous()),
+            codebooks=self._keep(lambda: decoder.codebooks.float().contiguous()),
             lstm=self._structures[0],
             stages=self._structures[1],
         )
@@ -61,6 +68,10 @@ class CodecWeights:
     @property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self._kept)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All that is kept, for another process; the names say in which order it was made."""
+        return ((str(place), tensor) for place, tensor in enumerate(self._kept))
 
     def _stage(self, module: object, shapes: tuple[StageShape, ...], index: int) -> Stage:
         shape = shapes[index]
@@ -91,31 +102,38 @@ class CodecWeights:
 
     def _convolution(self, kernel: Convolution, outputs: int = 0, inputs: int = 0) -> Panel:
         """With so many outputs or inputs, where that is more than it has."""
-        weight = kernel.weight.flatten(1)
-        filled = weight.new_zeros(max(outputs, weight.shape[0]), max(inputs, weight.shape[1]))
-        filled[: weight.shape[0], : weight.shape[1]] = weight
-        return self._panel(filled, kernel.bias)
+        own = (kernel.weight.shape[0], kernel.weight.shape[1] * kernel.weight.shape[2])
+        outputs, inputs = max(outputs, own[0]), max(inputs, own[1])
+
+        def filled() -> Tensor:
+            weight = kernel.weight.new_zeros(outputs, inputs)
+            weight[: own[0], : own[1]] = kernel.weight.flatten(1)
+            return weight
+
+        return self._panel((outputs, inputs), filled, lambda: kernel.bias)
 
     def _single_output(self, kernel: Convolution) -> Panel:
         """One output wants its inputs side by side; its weights are few, and stay float32."""
-        weight = kernel.weight.flatten()
-        filled = torch.zeros(-(-len(weight) // TILE) * TILE)
-        filled[: len(weight)] = weight
-        return Panel(1, len(weight), self._keep(filled), self._keep(kernel.bias.float().clone()))
+        inputs = kernel.weight.numel()
+        data = self._keep(lambda: _filled(kernel.weight.flatten(), -(-inputs // TILE) * TILE))
+        return Panel(1, inputs, data, self._keep(lambda: kernel.bias.float().clone()))
 
     def _lstm_layer(self, module: SkipLstm, layer: int) -> LstmLayer:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        parts = [cast(Tensor, getattr(module.lstm, f"{name}_l{layer}")) for name in names]
-        w_in, w_hidden, b_in, b_hidden = (_gates_together(part) for part in parts)
-        return LstmLayer(self._panel(w_in, b_in + b_hidden), self._panel(w_hidden, torch.zeros_like(b_hidden)))
+        w_in, w_hidden, b_in, b_hidden = (cast(Tensor, getattr(module.lstm, f"{name}_l{layer}")) for name in names)
+        return LstmLayer(
+            self._panel(w_in.shape, lambda: _gates_together(w_in), lambda: _gates_together(b_in + b_hidden)),
+            self._panel(w_hidden.shape, lambda: _gates_together(w_hidden), lambda: torch.zeros_like(b_hidden)),
+        )
 
-    def _panel(self, weight: Tensor, bias: Tensor) -> Panel:
-        data = pack_panel(weight.float(), self._weights, self._path)
-        filled = torch.zeros(-(-len(weight) // TILE) * TILE)
-        filled[: len(bias)] = bias
-        return Panel(*weight.shape, self._keep(data), self._keep(filled))
+    def _panel(self, shape: tuple[int, ...], weight: Callable[[], Tensor], bias: Callable[[], Tensor]) -> Panel:
+        outputs, inputs = shape
+        data = self._keep(lambda: pack_panel(weight().float(), self._weights, self._path))
+        return Panel(outputs, inputs, data, self._keep(lambda: _filled(bias(), -(-outputs // TILE) * TILE)))
 
-    def _keep(self, tensor: Tensor) -> int:
+    def _keep(self, make: Callable[[], Tensor]) -> int:
+        """Where the next tensor lies."""
+        tensor = make() if self._packed is None else self._packed[str(len(self._kept))]
         self._kept.append(tensor)
         return tensor.data_ptr()
 
@@ -124,6 +142,13 @@ class CodecWeights:
         begin = self._state_bytes
         self._state_bytes += -(-size // _LINE) * _LINE
         return begin
+
+
+def _filled(vector: Tensor, size: int) -> Tensor:
+    """float32 [size], zeros at the end."""
+    filled = torch.zeros(size)
+    filled[: len(vector)] = vector
+    return filled
 
 
 def _gates_together(tensor: Tensor) -> Tensor:

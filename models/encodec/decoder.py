@@ -36,7 +36,7 @@ class EncodecDecoder(nn.Module, Codec):
     """The decoder of one codec in torch, of any supported geometry, on any device.
 
     Args:
-        config: the codec's geometry. Weights are zero until loaded.
+        config: the codec's geometry. Weights are no numbers to count on until loaded.
 
     Raises:
         CheckpointError: naming a configuration value that is not supported.

@@ -191,12 +191,19 @@ class Upsample(Stage):
         return out[:, start : out.shape[1] - (self.ratio // 2 if last else 0)]
 
 
+class _LoadedLstm(nn.LSTM):
+    """Its weights are always loaded: torch's own drawing of random ones takes a tenth of a second before."""
+
+    def reset_parameters(self) -> None:
+        """Leave the memory as it is."""
+
+
 class SkipLstm(nn.Module):
     """rows + LSTM(rows), forward in time only."""
 
     def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(channels, channels, layers, batch_first=True)
+        self.lstm = _LoadedLstm(channels, channels, layers, batch_first=True)
         self.requires_grad_(False)
 
     def load(self, reader: WeightReader, prefix: str) -> None:

@@ -26,11 +26,15 @@ def build_codec(checkpoint: Checkpoint, config: EngineConfig) -> Codec:
         return EncodecDecoder.from_checkpoint(checkpoint, config.device, _dtype(config.codec_type))
     reason = why_unsupported(checkpoint.config.codec) or library.why_unavailable()
     if reason is None:
-        weights = "fp32" if config.codec_type == "float32" else "bf16"
-        return CpuEncodecDecoder(EncodecDecoder.from_checkpoint(checkpoint), weights)
+        return CpuEncodecDecoder(EncodecDecoder.from_checkpoint(checkpoint), cpu_codec_format(config))
     logger.warning("torch decodes the codes of this model, several times slower than our CPU kernel: %s", reason)
     # bfloat16 is worse and no faster there, so it is used only if it was asked for.
     return EncodecDecoder.from_checkpoint(checkpoint, config.device, _dtype(config.codec_dtype or "float32"))
+
+
+def cpu_codec_format(config: EngineConfig) -> str:
+    """The format in which our kernel has the codec's weights."""
+    return "fp32" if config.codec_type == "float32" else "bf16"
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -28,12 +28,14 @@ from models.musicgen.decoder import INVARIANT_ROWS, MusicGenDecoder
 from models.musicgen.interface import StepDecoder
 from models.musicgen.static_decoder import StaticDecoder, StaticOptions
 from models.musicgen.weights import rounded_state
+from models.packed.cache import WeightCache
+from models.packed.parts import take_packed
 
 logger = logging.getLogger(__name__)
 
 Told = Callable[[str], None]
-"""Called with the name of each part as soon as it is there: "checkpoint" (looked at), "kernel", "decoder",
-"codec", "text"."""
+"""Called with the name of each part as soon as it is there: "checkpoint" (looked at), "kernel", "map" (packed weights
+that an earlier start kept), "pack" (made now and kept), "decoder", "codec", "text"."""
 
 
 def nobody(_part: str) -> None:
@@ -56,19 +58,23 @@ class LoadedModel:
     melody: MelodyConditioner | None = None
 
 
-def load_model(path: str | Path | CheckpointFiles, config: EngineConfig, told: Told = nobody) -> LoadedModel:
+def load_model(
+    path: str | Path | CheckpointFiles, config: EngineConfig, told: Told = nobody, cache: WeightCache | None = None
+) -> LoadedModel:
     """Load a checkpoint of either format onto the device and in the types that the configuration names.
 
     Args:
         told: of every part that is there, for whoever measures a start.
+        cache: of packed weights; None: that of the environment.
 
     Raises:
         CheckpointError: naming the file, tensor or value that is wrong.
         InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
-    checkpoint = load_checkpoint(path)
+    files = CheckpointFiles.of(path)
+    checkpoint = load_checkpoint(files)
     told("checkpoint")
-    return build_model(checkpoint, config, told)
+    return _build(checkpoint, config, told, files, cache or WeightCache.from_environment())
 
 
 def build_model(checkpoint: Checkpoint, config: EngineConfig, told: Told = nobody) -> LoadedModel:
@@ -81,23 +87,34 @@ def build_model(checkpoint: Checkpoint, config: EngineConfig, told: Told = nobod
         CheckpointError: naming the tensor or value that is wrong.
         InvalidRequestError: this machine or this model's shape has not what the settings ask for.
     """
+    return _build(checkpoint, config, told, None, WeightCache.from_environment())
+
+
+def _build(
+    checkpoint: Checkpoint, config: EngineConfig, told: Told, files: CheckpointFiles | None, cache: WeightCache
+) -> LoadedModel:
     build = build_static_decoder if config.graph and checkpoint.config.decoder.cross_attention else build_decoder
     if config.device == "cpu" and not config.graph:
         library.why_unavailable()  # compiled or opened now, so that it is no part of the weights' time
     told("kernel")
     with handed_back():  # the text encoder last: the others need room while they are packed
-        decoder = build(checkpoint, config)
+        packed = take_packed(files, checkpoint, config, cache, told)
+        decoder = build(checkpoint, config) if packed is None else packed.decoder(checkpoint, config)
         told("decoder")
-        codec = build_codec(checkpoint, config)
+        codec = build_codec(checkpoint, config) if packed is None else packed.codec(checkpoint, config)
         if isinstance(decoder, StaticDecoder) and config.device != "cpu":
             assert isinstance(codec, EncodecDecoder), "no other codec runs on a GPU: this is a bug"
             codec = GraphCodec.of(codec, config)
         told("codec")
-        text = TextConditioner.from_checkpoint(checkpoint, config.device)
+        text = _text(checkpoint, config) if packed is None else packed.text(checkpoint)
     prompts = PromptEncoder(checkpoint.config, checkpoint.codec_state)
     told("text")
     melody = MelodyConditioner.from_checkpoint(checkpoint, config.device)
     return LoadedModel(checkpoint.config, decoder, text, codec, prompts, melody)
+
+
+def _text(checkpoint: Checkpoint, config: EngineConfig) -> TextConditioner:
+    return TextConditioner.from_checkpoint(checkpoint, config.device)
 
 
 def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StaticDecoder:

@@ -7,7 +7,7 @@ four formats. Results of a row do not depend, to the last bit, on the other rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,16 +17,15 @@ from torch import Tensor
 from models.config import DecoderConfig
 from models.kernels.cpu import library
 from models.kernels.cpu.library import Kernel, Layer, Matrix, Model, Norm
-from models.kernels.cpu.packing import GROUP, TILE, PackedMatrix, pack
+from models.kernels.cpu.packing import GROUP, TILE, PackedMatrix
 from models.musicgen.cpu_cache import CpuKVCache, CpuKVCacheView, PackedText
-from models.musicgen.decoder import sinusoid
+from models.musicgen.cpu_weights import PROJECTION, matrix_of, packed_tensors
 from models.musicgen.interface import Given
-from models.musicgen.weights import fused_layer, fused_tables, head_format
+from models.musicgen.weights import head_format
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
 
-_MATRICES = ("qkv", "self_out", "cross_query", "cross_kv", "cross_out", "up", "down")
 _NORMS = ("self_norm", "cross_norm", "ffn_norm")
 _LARGEST_HEAD = 128
 
@@ -46,9 +45,8 @@ class CpuDecoder:
     """The transformer of one model in the kernel's layout; what rows remember is the cache's.
 
     Args:
-        state: transformers' names below ``decoder.``.
-        projection: weight and bias of the text projection, if there is one.
-        weights: "fp32", "bf16", "int8" or "int4". With int4 the heads are int8: few bytes, and every logit's.
+        tensors: those of `packed_tensors`, of its own or mapped from a file, which others may have mapped as well.
+        weights: "fp32", "bf16", "int8" or "int4": what they were packed as.
         kernel: which; None is this machine's.
 
     Raises:
@@ -58,8 +56,7 @@ class CpuDecoder:
     def __init__(
         self,
         config: DecoderConfig,
-        state: Mapping[str, Tensor],
-        projection: Mapping[str, Tensor] | None,
+        tensors: Iterable[tuple[str, Tensor]],
         weights: str,
         kernel: Kernel | None = None,
     ) -> None:
@@ -68,18 +65,18 @@ class CpuDecoder:
         self.weights = weights
         self.kv_dtype = torch.float32 if weights == "fp32" else torch.bfloat16
         self._kernel = kernel or library.kernel()
+        self._tensors = dict(tensors)
         self._packed: dict[str, PackedMatrix] = {}
-        self._tensors: dict[str, Tensor] = {"sinusoid": sinusoid(config.num_positions, config.hidden_size)}
-        self._projection = {part: tensor.float() for part, tensor in (projection or {}).items()}
-        self._layers = (Layer * config.num_layers)()
-        for index, layer in enumerate(self._layers):  # one at a time: the whole in float32 may not fit twice
-            self._load_layer(index, layer, fused_layer(state, index))
-        self._model = self._load_tables(fused_tables(state, config))
+        self._projection = [self._tensors.get(f"{PROJECTION}{part}") for part in ("weight", "bias")]
+        self._layers = (Layer * config.num_layers)(*(self._layer(index) for index in range(config.num_layers)))
+        self._model = self._tables()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, weights: str = "fp32", kernel: Kernel | None = None) -> CpuDecoder:
         """The decoder of a loaded checkpoint, whose tensors `load_checkpoint` has accounted for."""
-        return cls(checkpoint.config.decoder, checkpoint.decoder_state, checkpoint.enc_to_dec_proj, weights, kernel)
+        kernel, config = kernel or library.kernel(), checkpoint.config.decoder
+        state, projection = checkpoint.decoder_state, checkpoint.enc_to_dec_proj
+        return cls(config, packed_tensors(state, projection, config, weights, kernel.path), weights, kernel)
 
     def new_cache(self, positions: int, max_rows: int) -> CpuKVCache:
         """Room for so many positions over all rows."""
@@ -110,8 +107,8 @@ class CpuDecoder:
 
     def project_text(self, encoded: Tensor) -> Tensor:
         """Encoded text [T, D_text] -> float32 [T, D]. The null condition never comes here: no bias must reach it."""
-        encoded = encoded.float()
-        return F.linear(encoded, self._projection["weight"], self._projection["bias"]) if self._projection else encoded
+        weight, bias = self._projection
+        return encoded.float() if weight is None else F.linear(encoded.float(), weight, bias)
 
     def cross_kv(self, projected: Tensor) -> PackedText:
         """Projected text [T, D] -> keys and values of all layers; once per request."""
@@ -131,8 +128,7 @@ class CpuDecoder:
     @property
     def nbytes(self) -> int:
         """Of everything that is kept: weights, tables, norms."""
-        kept = [*self._tensors.values(), *self._projection.values()]
-        return sum(packed.nbytes for packed in self._packed.values()) + sum(tensor.nbytes for tensor in kept)
+        return sum(tensor.nbytes for tensor in self._tensors.values())
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -144,18 +140,30 @@ class CpuDecoder:
         cache.batch.given = cache.batch.given_lines = None
         return cache.logits
 
-    def _load_layer(self, index: int, layer: Layer, tensors: Mapping[str, Tensor]) -> None:
-        there = {name.partition(".")[0] for name in tensors}  # without cross-attention nothing of it
-        for name in there.intersection(_NORMS):
-            setattr(layer, name, self._norm(f"{index}.{name}", tensors, name))
-        for name in there.intersection(_MATRICES):
-            setattr(layer, name, self._matrix(f"{index}.{name}", tensors[f"{name}.weight"], self.weights))
+    def _layer(self, index: int) -> Layer:
+        """Without cross-attention, nothing of it."""
+        layer, width, ffn = Layer(), self.config.hidden_size, self.config.ffn_dim
+        shapes = {
+            "qkv": (3 * width, width),
+            "self_out": (width, width),
+            "cross_query": (width, width),
+            "cross_kv": (2 * width, width),
+            "cross_out": (width, width),
+            "up": (ffn, width),
+            "down": (width, ffn),
+        }
+        attends_to_text = self.config.cross_attention
+        for name in _NORMS:
+            if attends_to_text or not name.startswith("cross_"):
+                setattr(layer, name, self._norm(f"{index}.{name}"))
+        for name, shape in shapes.items():
+            if attends_to_text or not name.startswith("cross_"):
+                setattr(layer, name, self._matrix(f"{index}.{name}", self.weights, shape))
+        return layer
 
-    def _load_tables(self, tensors: Mapping[str, Tensor]) -> Model:
+    def _tables(self) -> Model:
         config = self.config
         narrow = self.weights != "fp32"
-        table = tensors["embedding"].to(torch.bfloat16 if narrow else torch.float32).contiguous()
-        self._tensors["embedding"] = table
         return Model(
             num_layers=config.num_layers,
             width=config.hidden_size,
@@ -165,18 +173,18 @@ class CpuDecoder:
             vocab_size=config.vocab_size,
             narrow_kv=narrow,
             narrow_embedding=narrow,
-            embedding=table.data_ptr(),
+            embedding=self._tensors["embedding"].data_ptr(),
             sinusoid=self._tensors["sinusoid"].data_ptr(),
-            final_norm=self._norm("final_norm", tensors, "final_norm"),
-            heads=self._matrix("heads", tensors["heads.weight"], head_format(self.weights)),
+            final_norm=self._norm("final_norm"),
+            heads=self._matrix(
+                "heads", head_format(self.weights), (config.num_codebooks * config.vocab_size, config.hidden_size)
+            ),
             layers=self._layers,
         )
 
-    def _norm(self, key: str, tensors: Mapping[str, Tensor], name: str) -> Norm:
-        kept = [tensors[f"{name}.{part}"].float().contiguous() for part in ("weight", "bias")]
-        self._tensors[f"{key}.weight"], self._tensors[f"{key}.bias"] = kept
-        return Norm(*(tensor.data_ptr() for tensor in kept))
+    def _norm(self, name: str) -> Norm:
+        return Norm(*(self._tensors[f"{name}.{part}"].data_ptr() for part in ("weight", "bias")))
 
-    def _matrix(self, key: str, weight: Tensor, name: str) -> Matrix:
-        self._packed[key] = pack(weight, name, self._kernel.path)
-        return library.matrix_of(self._packed[key])
+    def _matrix(self, name: str, weights: str, shape: tuple[int, int]) -> Matrix:
+        self._packed[name] = matrix_of(self._tensors, name, weights, shape)
+        return library.matrix_of(self._packed[name])

@@ -146,10 +146,10 @@ def _in_pairs(weight: Tensor) -> Tensor:
 
 def _signs_and_magnitudes(levels: Tensor) -> Tensor:
     """−127 … 127 as a sign bit and a magnitude; inputs in fours, as the kernel's byte interleaving undoes it."""
-    coded = levels.abs().to(torch.uint8) | (levels < 0).to(torch.uint8) << 7
-    #   outputs: tile, lane, place in the lane; inputs: four, half, which of a pair
-    split = coded.view(-1, 4, 4, levels.shape[1] // 4, 2, 2)
-    return split.permute(0, 3, 1, 4, 2, 5).contiguous()
+    coded = (levels.abs() | (levels & -128)).view(torch.int16)  # a pair moves as one: half the moves
+    #   outputs: tile, lane, place in the lane; inputs: four, half
+    split = coded.view(-1, 4, 4, levels.shape[1] // 4, 2)
+    return split.permute(0, 3, 1, 4, 2).contiguous().view(torch.uint8)
 
 
 def _nibbles(levels: Tensor) -> Tensor:
