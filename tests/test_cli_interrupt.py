@@ -94,10 +94,11 @@ def start_client(url: str, output: Path, key: str = "") -> subprocess.Popen[str]
 
 def the_generation(served: Served) -> dict[str, Any]:
     """The one that there is, once it has ended."""
-    with httpx2.Client(base_url=served.url, headers={"Authorization": f"Bearer {served.key}"}) as client:
+    headers = {"Authorization": f"Bearer {served.key}"}
+    with httpx2.Client(base_url=served.url, headers=headers, timeout=TIMEOUT_S + 30) as client:
         (track,) = client.get("/api/v1/audio").json()["data"]
         path = f"/api/v1/generate/{track['generation_id']}"
-        found: dict[str, Any] = client.get(path, headers={"Prefer": "wait=30"}, timeout=TIMEOUT_S + 30).json()
+        found: dict[str, Any] = client.get(path, headers={"Prefer": "wait=30"}).json()
     return found
 
 

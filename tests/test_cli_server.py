@@ -194,7 +194,7 @@ def test_a_track_of_the_server_is_named_by_its_id(valkey: EmbeddedValkey, tmp_pa
         listening(served)
         assert generate(served, tmp_path / "first.wav") == ExitCode.OK
         headers = {"Authorization": f"Bearer {served.key}"}
-        (track,) = httpx2.get(f"{served.url}/api/v1/audio", headers=headers).json()["data"]
+        (track,) = httpx2.get(f"{served.url}/api/v1/audio", headers=headers, timeout=30.0).json()["data"]
         assert generate(served, tmp_path / "out.wav", "--duration", "2", "--continue", track["id"]) == ExitCode.OK
         assert isinstance(generator.requests[-1].continues, AudioPrompt)
         capsys.readouterr()

@@ -22,7 +22,7 @@ async def test_a_stream_that_breaks_is_cut_on_the_wire(
 ) -> None:
     gate = generator.hold(3)
     generator.errors[3] = GenerationFailedError("the row broke")
-    async with serve(app) as url, httpx2.AsyncClient(trust_env=False) as client:
+    async with serve(app) as url, httpx2.AsyncClient(trust_env=False, timeout=30.0) as client:
         async with client.stream("POST", url + STREAM, json={**BODY, "format": audio_format}) as answer:
             assert answer.status_code == 200
             gate.set()
@@ -37,7 +37,7 @@ async def test_the_first_bytes_arrive_while_the_rest_is_not_made(
     gate = generator.hold(1)
     async with (
         serve(app) as url,
-        httpx2.AsyncClient(trust_env=False) as client,
+        httpx2.AsyncClient(trust_env=False, timeout=30.0) as client,
         client.stream("POST", url + STREAM, json=BODY) as answer,
     ):
         pieces = answer.aiter_bytes()

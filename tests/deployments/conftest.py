@@ -24,6 +24,7 @@ from tests.deployments.probe import Probe
 from tests.factories import make_checkpoint
 
 STREAM = "/api/v1/generate/stream"
+PATIENCE_S = 180.0  # a stream is silent while its replica is replaced, and another one loads on a busy machine
 
 
 def free_port() -> int:
@@ -88,7 +89,7 @@ def platform(write_config: ConfigWriter, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def http(platform: Platform) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=platform.url, timeout=60, trust_env=False) as client:
+    with httpx2.Client(base_url=platform.url, timeout=PATIENCE_S, trust_env=False) as client:
         yield client
 
 

@@ -117,7 +117,9 @@ async def test_a_replica_shows_what_it_made(checkpoint: Path, monkeypatch: pytes
 
             async def is_shown() -> bool:
                 listed = await Targets(cache).all()
-                texts = [httpx2.get(f"http://{each.address}/metrics", trust_env=False).text for each in listed]
+                texts = [
+                    httpx2.get(f"http://{each.address}/metrics", trust_env=False, timeout=30.0).text for each in listed
+                ]
                 return any(wanted in text for text in texts)
 
             await eventually(is_shown)

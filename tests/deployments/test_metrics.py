@@ -25,13 +25,13 @@ def listed(http: httpx2.Client) -> dict[str, str]:
     for each in http.get("/metrics/targets").json():
         (address,) = each["targets"]
         with suppress(httpx2.ConnectError):
-            httpx2.get(f"http://{address}/metrics", trust_env=False)
+            httpx2.get(f"http://{address}/metrics", trust_env=False, timeout=PATIENCE_S)
             found[each["labels"]["role"]] = address
     return found
 
 
 def total(address: str, name: str, **labels: str) -> float:
-    text = httpx2.get(f"http://{address}/metrics", trust_env=False).text
+    text = httpx2.get(f"http://{address}/metrics", trust_env=False, timeout=PATIENCE_S).text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
@@ -80,7 +80,7 @@ def test_each_process_shows_its_own(http: httpx2.Client) -> None:
 def test_what_is_shown_is_in_the_catalogue(http: httpx2.Client) -> None:
     until(lambda: listed(http).keys() == ROLES)
     for address in listed(http).values():
-        text = httpx2.get(f"http://{address}/metrics", trust_env=False).text
+        text = httpx2.get(f"http://{address}/metrics", trust_env=False, timeout=PATIENCE_S).text
         series = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
         ours = {name for name in series if name.startswith("tutti_")}
         assert ours <= {name for each in CATALOGUE for name in each.series}

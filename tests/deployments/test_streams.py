@@ -50,7 +50,7 @@ def test_concurrent_streams_share_steps_and_equal_their_solo_runs(http: httpx2.C
 
 
 def test_audio_arrives_while_it_is_made(http: httpx2.Client, probe: Probe) -> None:
-    with http.stream("POST", STREAM, json=body(20.0)) as response:
+    with http.stream("POST", STREAM, json=body(200.0)) as response:  # nobody makes it to its end: who leaves ends it
         pieces = response.iter_raw()  # dropping it would close the response
         first = next(pieces)
         assert 0 < len(first) < int(response.headers["content-length"])

@@ -14,6 +14,7 @@ import soundfile
 
 from deployments.platform import Platform, load_config
 from tests.deployments.conftest import ConfigWriter
+from tests.deployments.test_worker import wait as ended
 from tests.factories import make_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -46,7 +47,7 @@ def made(http: httpx2.Client, **body: Any) -> list[dict[str, Any]]:
     """The tracks of one generation."""
     answer = http.post(GENERATE, json={"prompt": "a tune", "seed": 3, **body})
     assert answer.status_code == 202, answer.text
-    seen = http.get(answer.json()["links"]["self"], headers={"Prefer": "wait=60"}).json()
+    seen = ended(http, answer.json()["links"]["self"])
     assert seen["state"] == "succeeded", seen
     tracks: list[dict[str, Any]] = seen["tracks"]
     return tracks

@@ -104,6 +104,7 @@ async def test_a_cache_that_comes_and_goes_is_reported_once(
         await until(lonely, degraded=False)
     assert [each.message.split(",")[0] for each in caplog.records] == ["the cache is gone"]
     monkeypatch.setattr(module, "STEADY_S", 0.0)
+    monkeypatch.setattr(shared_counters, "PATIENCE_S", 30.0)
     await lonely.hit("upload", "one")
     assert [each.message.split(":")[0] for each in caplog.records[1:]] == ["the cache is back"]
 

@@ -69,7 +69,11 @@ async def rest(stage: Stage, serve: Serve, client: httpx2.AsyncClient, generatio
 async def test_a_client_that_hangs_up_is_gone(stage: Stage, serve: Serve, generator: FakeGenerator, what: str) -> None:
     generator.hold(4)
     view = await stage.create()
-    async with stage.working(), serve(stage.app) as url, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+    async with (
+        stage.working(),
+        serve(stage.app) as url,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client,
+    ):
         async with client.stream("GET", f"{url}/api/v1/generate/{view.id}/{what}") as answer:
             await anext(answer.aiter_bytes())
             assert stage.services.feed.listeners == 1

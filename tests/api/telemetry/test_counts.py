@@ -89,7 +89,7 @@ class Client:
 async def scraped(platform: Platform, name: str) -> Counter[tuple[tuple[str, str], ...]]:
     """Sums over all replicas that are listed, read from their own ports: labels → value."""
     found: Counter[tuple[tuple[str, str], ...]] = Counter()
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30.0) as http:
         for target in await Targets(platform.services.cache).all():
             text = (await http.get(f"http://{target.address}/metrics")).text
             for family in text_string_to_metric_families(text):
@@ -236,7 +236,7 @@ async def test_nothing_is_counted_of_a_tenant(platform: Platform) -> None:
     truth: Truth = Counter()
     pro = await Client.of(platform, "pro", truth)
     await pro.stream("completed")
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30.0) as http:
         for target in await Targets(platform.services.cache).all():
             text = (await http.get(f"http://{target.address}/metrics")).text
             assert "acc_" not in text

@@ -46,14 +46,16 @@ def test_a_port_of_its_own_and_both_formats() -> None:
     exporter = served(registry)
     try:
         url = f"http://{exporter.address}"
-        plain = httpx2.get(f"{url}/metrics", trust_env=False)
+        plain = httpx2.get(f"{url}/metrics", trust_env=False, timeout=30.0)
         assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
-        openmetrics = httpx2.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text"}, trust_env=False)
+        openmetrics = httpx2.get(
+            f"{url}/metrics", headers={"Accept": "application/openmetrics-text"}, trust_env=False, timeout=30.0
+        )
         assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
         assert '# {request_id="req_1"}' in openmetrics.text
         assert openmetrics.text.endswith("# EOF\n")
-        assert httpx2.get(f"{url}/else", trust_env=False).status_code == 404
-        assert httpx2.post(f"{url}/metrics", trust_env=False).status_code == 404
+        assert httpx2.get(f"{url}/else", trust_env=False, timeout=30.0).status_code == 404
+        assert httpx2.post(f"{url}/metrics", trust_env=False, timeout=30.0).status_code == 404
     finally:
         exporter.close()
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", exporter.port)):
@@ -64,8 +66,11 @@ def test_a_port_may_ask_for_a_token() -> None:
     exporter = served(token=TOKEN, host=EVERYWHERE)
     try:
         url = f"http://127.0.0.1:{exporter.port}/metrics"
-        assert httpx2.get(url, trust_env=False).status_code == 401
-        assert httpx2.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False).status_code == 200
+        assert httpx2.get(url, trust_env=False, timeout=30.0).status_code == 401
+        assert (
+            httpx2.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=30.0).status_code
+            == 200
+        )
         assert not exporter.address.startswith(EVERYWHERE)
     finally:
         exporter.close()
@@ -94,7 +99,7 @@ async def test_every_replica_is_listed_and_read(
     assert [each["labels"]["role"] for each in listed] == ["ingress", "ingress"]
     assert len({each["labels"]["replica"] for each in listed}) == 2
     for each in listed:
-        text = httpx2.get(f"http://{each['targets'][0]}/metrics", trust_env=False).text
+        text = httpx2.get(f"http://{each['targets'][0]}/metrics", trust_env=False, timeout=30.0).text
         assert "tutti_sli_events_total" in text
     await stage.open.aclose()
     assert await Targets(listing).all() == []
@@ -118,7 +123,7 @@ async def test_an_engine_shows_what_it_was_asked_for(valkey: EmbeddedValkey, lis
         await eventually(is_there)
         [target] = [target for target in await targets.all() if target.role == "engine"]
         engine.look()
-        text = httpx2.get(f"http://{target.address}/metrics", trust_env=False).text
+        text = httpx2.get(f"http://{target.address}/metrics", trust_env=False, timeout=30.0).text
         assert 'tutti_engine_rows{model="tiny",state="free"} 16.0' in text
         assert 'tutti_engine_steps_total{model="tiny"}' in text
     finally:
