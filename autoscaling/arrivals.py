@@ -38,10 +38,12 @@ class ArrivalMeter:
     def __init__(self, began_at: float = 0.0) -> None:
         self._began_at = began_at
         self._bins: deque[tuple[int, float, int]] = deque()  # second, audio-seconds, requests; only seconds with some
+        self._total_s, self._count = 0.0, 0  # of them all
 
     def add(self, now: float, audio_s: float) -> None:
         """One request for ``audio_s`` seconds of audio arrived at ``now`` (seconds, never less than before)."""
         second = int(now)
+        self._total_s, self._count = self._total_s + audio_s, self._count + 1
         if self._bins and self._bins[-1][0] >= second:
             _, total_s, count = self._bins.pop()
             self._bins.append((second, total_s + audio_s, count + 1))
@@ -51,25 +53,28 @@ class ArrivalMeter:
     def read(self, now: float) -> Arrivals:
         """The state at ``now``; forgets what is older than the long window."""
         while self._bins and self._bins[0][0] < now - LONG_S:
-            self._bins.popleft()
-        total_s = sum(audio_s for _, audio_s, _ in self._bins)
-        count = sum(number for _, _, number in self._bins)
+            _, audio_s, number = self._bins.popleft()
+            self._total_s, self._count = self._total_s - audio_s, self._count - number
+        if not self._bins:
+            self._total_s = 0.0  # sums of many small numbers are rounded
         return Arrivals(
             self._rate(now, SHORT_S),
             self._rate(now, MEDIUM_S),
-            self._rate(now, LONG_S),
+            self._total_s / self._seen_s(now, LONG_S),
             self._dispersion(now),
-            total_s / count if count else 0.0,
+            self._total_s / self._count if self._count else 0.0,
         )
 
+    def _seen_s(self, now: float, window_s: float) -> float:
+        return min(window_s, max(1.0, now - self._began_at))
+
     def _rate(self, now: float, window_s: float) -> float:
-        seen_s = min(window_s, max(1.0, now - self._began_at))
         recent = 0.0
         for second, audio_s, _ in reversed(self._bins):
             if second < now - window_s:
                 break
             recent += audio_s
-        return recent / seen_s
+        return recent / self._seen_s(now, window_s)
 
     def _dispersion(self, now: float) -> float:
         groups = int(min(LONG_S, now - self._began_at) // _GROUP_S)

@@ -1,40 +1,26 @@
-"""How much work is outstanding, how fast it goes, and so how long a generation takes: arithmetic, as lengths are known.
+"""How much work is outstanding and how fast it goes: arithmetic, as lengths are known.
 
 Work is counted in decoder steps, summed over tracks. Workers report how many tracks the replicas make at once
-(``slots``) and how many steps they do per second over all of them (``steps_per_s``). So per model
-
-    wait  = (steps left of what runs + steps ahead in the line) / steps per second
-    run   = steps of one track · slots / steps per second          (its tracks run side by side)
-    eta   = wait + run
-
-While fewer wait than run it is known better: each of those that end gives its slot to one of them, so that the k-th in
-the line begins when the k-th of those that run ends, or before.
+(``slots``) and how many steps they do per second over all of them (``steps_per_s``); the autoscaler says which replicas
+start. How long one more would wait follows from it: ``autoscaling.waits``.
 
 What is ahead follows from the order in ``autoscaling.fairness``: of its own account the earlier ones, of its tier's
 other accounts what begins on a lower clock (by their mean length), and of other tiers as much as their shares let pass
-meanwhile. Who comes later may still come first, as far as that order allows: tiers with larger shares are taken to go
-on having as many tracks made as they have now, and what is left, or the tier's share if that is more, is its part.
+meanwhile.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from autoscaling.fairness import TierRule
+from autoscaling.starting import Expected
 
 Rules = Mapping[str, TierRule]
-SPREAD = 2.0
-"""Standard deviations of whom larger tiers send first, that a listener's wait is taken to be longer than expected.
-
-Under overload the line is as long as may be let in. Of those let in by the expected wait alone every seventh of the
-free tier waited for longer than was promised, and every twentieth of pro. As many are let in with it: what is made is
-the same.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +31,13 @@ class Capacity:
         slots: tracks at once.
         steps_per_s: over all of them, when all are taken.
         at_hand: of the slots, those beyond what plays at once.
+        per_replica: of the slots, those of each replica; 0: nobody has said so, and starts add none.
     """
 
     slots: int
     steps_per_s: float
     at_hand: int = 0
+    per_replica: int = 0
 
     def __post_init__(self) -> None:
         if self.slots < 1 or not self.steps_per_s > 0:
@@ -59,6 +47,13 @@ class Capacity:
     def track_steps_per_s(self) -> float:
         """Of one track among as many as there are slots."""
         return self.steps_per_s / self.slots
+
+    def with_more(self, replicas: int) -> Capacity:
+        """Of so many replicas more, that are like the others."""
+        slots = self.slots + replicas * self.per_replica
+        return replace(
+            self, slots=slots, steps_per_s=slots * self.track_steps_per_s, at_hand=self.at_hand * slots // self.slots
+        )
 
     def run_s(self, cost_steps: float, num_tracks: int) -> float:
         """Seconds that a generation takes once it has begun; more tracks than slots take turns."""
@@ -134,12 +129,14 @@ class ModelBacklog:
         capacity: None: no worker that is alive has said how fast it is.
         running: with the steps that are left.
         lines: tier → account → its line.
+        starting: replicas that will serve beside those that do, the first ones first.
         queued: tier → the sum of its lines.
     """
 
     capacity: Capacity | None = None
     running: Work = Work()
     lines: Mapping[str, Mapping[str, Line]] = field(default_factory=dict)
+    starting: Sequence[Expected] = ()
     queued: Mapping[str, Work] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,73 +197,6 @@ def ahead_of(tier: str, own: Work, backlog: ModelBacklog, rules: Rules) -> Work:
     passing = min(others.steps, own.steps * (1 / share_of(tier, backlog, rules) - 1))
     part = passing / others.steps if others.steps > 0 else 0.0
     return own + Work(passing, round(others.tracks * part), round(others.generations * part))
-
-
-def wait_s(
-    tier: str, own: Work, num_tracks: int, backlog: ModelBacklog, rules: Rules, *, spread: float = 0.0
-) -> float | None:
-    """Seconds until a generation begins that has ``own`` of its tier's lines ahead of it; None: nobody can say.
-
-    0 when there are slots for it, for all before it, and for what its tier leaves free.
-
-    Args:
-        spread: 0: as long as is expected, which half of them exceed; otherwise so many standard deviations longer, see
-            ``_must_end``.
-    """
-    if backlog.capacity is None:
-        return None
-    capacity, running = backlog.capacity, backlog.running
-    ahead, part = ahead_of(tier, own, backlog, rules), part_of(tier, backlog, rules)
-    free = capacity.slots - running.tracks
-    mine = min(num_tracks + rules[tier].kept(capacity.slots, capacity.at_hand), capacity.slots)
-    if ahead.tracks + mine <= free:
-        return 0.0
-    in_sum_s = (running.steps + ahead.steps) / capacity.steps_per_s
-    if not running.ends_s:
-        return in_sum_s
-    if part == 1:
-        must_end = ahead.tracks + mine - free
-        return min(in_sum_s, running.ends_s[must_end - 1]) if must_end <= len(running.ends_s) else in_sum_s
-    must_end = max(ahead.tracks + mine - free, _must_end(own.tracks + mine - free, part, spread))
-    if must_end <= len(running.ends_s):
-        return running.ends_s[must_end - 1]
-    # Of those that run half is left on average.
-    each_steps = own.steps / own.tracks if own.tracks else 2 * running.steps / running.tracks
-    return running.ends_s[-1] + (must_end - len(running.ends_s)) * each_steps / capacity.steps_per_s
-
-
-def _must_end(mine: int, part: float, spread: float) -> int:
-    """Tracks that end until so many of their slots have come to a tier that each comes to with probability ``part``.
-
-    Others may be lucky first: the number has the negative binomial distribution. So many standard deviations are added.
-    """
-    return math.ceil((mine + spread * math.sqrt(max(0, mine) * (1 - part))) / part)
-
-
-def part_of(tier: str, backlog: ModelBacklog, rules: Rules) -> float:
-    """The fraction of the slots that come free for a tier, while those with larger shares hold what they hold now."""
-    assert backlog.capacity is not None, "slots are known"
-    share = rules[tier].share
-    above = sum(
-        tracks for name, tracks in backlog.running.by_tier.items() if name in rules and rules[name].share > share
-    )
-    return max(share, 1 - above / backlog.capacity.slots)
-
-
-def own_wait_s(running_s: Iterable[float], ahead_s: Iterable[float], places: int) -> float:
-    """Seconds until an account's next generation may begin, for it has only so many places.
-
-    Args:
-        running_s: seconds left of each of its generations that runs.
-        ahead_s: seconds that each of its waiting ones will take, in their order.
-        places: generations that may run at the same time.
-    """
-    ends = sorted(running_s)[-places:]
-    heapq.heapify(ends)
-    for duration_s in [*ahead_s, 0.0]:
-        begins = heapq.heappop(ends) if len(ends) >= places else 0.0
-        heapq.heappush(ends, begins + duration_s)
-    return begins
 
 
 def left(

@@ -149,6 +149,7 @@ class DemandAutoscaling:
                     len(each.signals.starting_in_s),
                     each.serves_in_s,
                     self._settings.models[model].gpu_share,
+                    each.due,
                 )
                 for model, each in seen.items()
             }

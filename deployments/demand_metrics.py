@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -35,6 +35,7 @@ class Standing:
         starting: how many do not serve yet.
         serves_in_s: seconds until one serves; 0: one does.
         gpu_share: of a GPU, that each of them takes.
+        due: when those that start should serve (seconds of the epoch), and how many at a time.
     """
 
     desired: int
@@ -43,6 +44,7 @@ class Standing:
     starting: int
     serves_in_s: float = 0.0
     gpu_share: float = 0.0
+    due: Sequence[tuple[float, int]] = ()
 
 
 @dataclass(slots=True)
@@ -158,6 +160,11 @@ class DecisionMeter:
         """Model → seconds until a replica serves (0: one does), and since when one does."""
         with self._lock:
             return {name: (each.standing.serves_in_s, each.serving_since) for name, each in self._models.items()}
+
+    def due(self) -> dict[str, Sequence[tuple[float, int]]]:
+        """Model → when its replicas that start should serve (seconds of the epoch), and how many at a time."""
+        with self._lock:
+            return {name: each.standing.due for name, each in self._models.items() if each.standing.due}
 
     def _spend(self, now: float) -> None:
         passed_s = 0.0 if self._looked_at is None else min(max(0.0, now - self._looked_at), _MOST_BETWEEN_S)

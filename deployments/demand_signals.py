@@ -8,18 +8,18 @@ Reports travel about once a second. What they are called is in ``record_autoscal
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from autoscaling.arrivals import Arrivals
 from autoscaling.signals import DueWork, ModelSignals
+from autoscaling.starting import ANY_MOMENT_S
 from deployments.demand_settings import ModelDemand
 
 _NOTICED_S: Final = 2.0
 """Until a request that finds no replica has led to one being asked for: reports and decisions come once a second."""
-_ANY_MOMENT_S: Final = 1.0
-"""Until a replica serves whose start takes longer than expected: it is not there yet."""
 _MOST_COLD_STARTS: Final = 3.0
 """Times the configured one: a start that had to wait for a machine says nothing about the next."""
 
@@ -91,6 +91,10 @@ class Starts:
         least_s = max(configured_s, self._reported_s)
         return least_s if self.measured_s is None else min(self.measured_s, _MOST_COLD_STARTS * least_s)
 
+    def due(self, cold_start_s: float) -> tuple[tuple[float, int], ...]:
+        """When the replicas that start should serve, and how many at a time, the first ones first."""
+        return tuple(sorted(Counter(round(asked_at + cold_start_s, 1) for asked_at in self._asked_at).items()))
+
     def due_in_s(self, cold_start_s: float, now: float) -> tuple[float, ...]:
         return tuple(max(0.0, asked_at + cold_start_s - now) for asked_at in self._asked_at)
 
@@ -138,6 +142,7 @@ class Seen:
         cold_start_s: seconds that a cold start takes.
         serving: names of the replicas that serve.
         busy: how many of them have something to make.
+        due: see ``Starts.due``.
     """
 
     signals: ModelSignals
@@ -145,13 +150,14 @@ class Seen:
     cold_start_s: float
     serving: frozenset[str]
     busy: int
+    due: tuple[tuple[float, int], ...] = ()
 
     @property
     def serves_in_s(self) -> float:
         """Seconds until a replica serves somebody who asks now; 0: one is there."""
         if self.signals.ready:
             return 0.0
-        return max(_ANY_MOMENT_S, min(self.signals.starting_in_s, default=self.cold_start_s + _NOTICED_S))
+        return max(ANY_MOMENT_S, min(self.signals.starting_in_s, default=self.cold_start_s + _NOTICED_S))
 
 
 def read_model(model: str, context: Any, demand: ModelDemand, sources: Sources, starts: Starts, now: float) -> Seen:
@@ -179,6 +185,7 @@ def read_model(model: str, context: Any, demand: ModelDemand, sources: Sources, 
         cold_start_s,
         frozenset(str(each.unique_id) for each in context.running_replicas),
         sum(rows > 0 for rows in replicas.each("active_rows")),
+        starts.due(cold_start_s),
     )
 
 

@@ -67,8 +67,8 @@ class Acceptance:
             InvalidRequestError: the audio that it refers to does not fit.
             ApiError: why it is not accepted.
         """
-        await self._limits.backlogs.refresh(self._db, self._clock())
         await self._limits.starts.refresh()
+        await self._limits.backlogs.refresh(self._db, self._clock())
         if call.idempotency_key is None:
             self._limits.admission.check_early(_newcomer(call.principal, plan, call.mode))
         async with self._db.begin() as conn:

@@ -49,7 +49,8 @@ async def capacity(conn: AsyncConnection, now: datetime) -> dict[str, Capacity]:
     for model_id, measured in rates.items():
         slots = int(newest[model_id]["slots"])
         rate = slots * math.fsum(measured) / len(measured)
-        found[model_id] = Capacity(slots, rate, int(newest[model_id].get("at_hand", 0)))
+        at_hand, per_replica = (int(newest[model_id].get(name, 0)) for name in ("at_hand", "per_replica"))
+        found[model_id] = Capacity(slots, rate, at_hand, per_replica)
     return found
 
 

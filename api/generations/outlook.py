@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,15 +18,14 @@ from api.store.schema import accounts, generations
 from autoscaling.backlog import (
     Backlog,
     Line,
-    ModelBacklog,
     Rules,
     Work,
     ahead_of,
     left,
-    own_wait_s,
     tier_ahead,
-    wait_s,
 )
+from autoscaling.starting import Expected
+from autoscaling.waits import own_wait_s, wait_s
 
 MAX_AGE = timedelta(milliseconds=250)
 _G = generations.c
@@ -79,9 +79,14 @@ class Outlook:
 
 
 class Backlogs:
-    """The backlog as this process last saw it: asked for at every request, read at most four times a second."""
+    """The backlog as this process last saw it: asked for at every request, read at most four times a second.
 
-    def __init__(self) -> None:
+    Args:
+        starting: says which replicas of a model start.
+    """
+
+    def __init__(self, starting: Callable[[str], Sequence[Expected]] = lambda _model_id: ()) -> None:
+        self._starting = starting
         self._last: Backlog | None = None
         self._reading = asyncio.Lock()
 
@@ -96,13 +101,18 @@ class Backlogs:
         async with self._reading:
             if self.fresh(now) is None:
                 async with db.read() as conn:
-                    self.seen(await load(conn, now))
+                    await self._read(conn, now)
 
     async def get(self, conn: AsyncConnection, now: datetime) -> Backlog:
         """Three queries, or none."""
         if (fresh := self.fresh(now)) is not None:
             return fresh
-        return self.seen(await load(conn, now))
+        return await self._read(conn, now)
+
+    async def _read(self, conn: AsyncConnection, now: datetime) -> Backlog:
+        read = await load(conn, now)
+        models = {name: replace(each, starting=self._starting(name)) for name, each in read.models.items()}
+        return self.seen(replace(read, models=models))
 
     def seen(self, backlog: Backlog) -> Backlog:
         """Take this as the newest."""
@@ -118,8 +128,8 @@ class Backlogs:
         if line is not None:
             more = replace(more, work=line.work + more.work, audio_s=line.audio_s + more.audio_s)
         lines = {**model.lines, tier: {**model.lines.get(tier, {}), more.account_id: more}}
-        grown = ModelBacklog(model.capacity, model.running, lines)
-        self._last = replace(self._last, models={**self._last.models, model_id: grown})
+        grown = {**self._last.models, model_id: replace(model, lines=lines)}
+        self._last = replace(self._last, models=grown)
 
 
 async def outlook(

@@ -1,7 +1,9 @@
-"""When a model that sleeps will be awake: its replicas may all be away, and the first one takes a while to start.
+"""When a model that sleeps will be awake, and which replicas start beside those that serve.
 
-The autoscaler says so in Valkey, about once a second. Where it says nothing (there is none, or Valkey is away) every
-model counts as awake, as it does on a platform whose replicas never go.
+All replicas of a model may be away, and the first one takes a while to start; and while a crowd comes, those that were
+asked for serve soon. The autoscaler says so in Valkey, about once a second, under two keys: processes of an earlier
+version read the first one, and know no other form of it. Where it says nothing (there is none, it is of an earlier
+version, or Valkey is away) every model counts as awake and nobody as starting.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ from redis.exceptions import RedisError
 
 from api.cache.client import Cache
 from api.clock import Clock
+from autoscaling.starting import Expected, expected, once_awake
 
 KEPT_S: Final = 10
 """For so long what was said counts, if nothing more is."""
@@ -48,16 +51,23 @@ class Start:
 AWAKE: Final = Start()
 
 
-async def publish(cache: Cache, starts: Mapping[str, tuple[float, float | None]]) -> None:
+Due = Mapping[str, Sequence[tuple[float, int]]]
+
+
+async def publish(cache: Cache, starts: Mapping[str, tuple[float, float | None]], due: Due | None = None) -> None:
     """Say it for all models.
 
     Args:
         starts: model → seconds until a replica serves, and since when one does, in seconds of the epoch.
+        due: model → when its replicas that start should serve, in seconds of the epoch, and how many at a time.
 
     Raises:
         RedisError, OSError, TimeoutError: nobody hears it.
     """
-    await cache.redis.set(_key(cache), json.dumps(starts), ex=KEPT_S)
+    async with cache.redis.pipeline(transaction=False) as pipe:
+        pipe.set(_key(cache), json.dumps(starts), ex=KEPT_S)
+        pipe.set(_due_key(cache), json.dumps(due or {}), ex=KEPT_S)
+        await pipe.execute()
 
 
 class Starts:
@@ -66,11 +76,17 @@ class Starts:
     def __init__(self, cache: Cache, clock: Clock) -> None:
         self._cache, self._clock = cache, clock
         self._known: Mapping[str, Start] = {}
+        self._due: Due = {}
         self._asked_at: datetime | None = None
 
     def of(self, model_id: str) -> Start:
         """As it was heard last."""
         return self._known.get(model_id, AWAKE)
+
+    def starting(self, model_id: str) -> Sequence[Expected]:
+        """Its replicas that will serve beside those that do; of a model that sleeps, from when it is awake on."""
+        starting = expected(self._due.get(model_id, ()), self._clock().timestamp())
+        return once_awake(starting) if self.of(model_id).in_s > 0 else starting
 
     def served_s(self, model_id: str) -> float:
         """For how many seconds a replica has been there; 0: none is; infinite: for as long as anybody knows."""
@@ -91,12 +107,13 @@ class Starts:
         if self._asked_at is not None and timedelta(0) <= now - self._asked_at < _MAX_AGE:
             return
         self._asked_at = now
-        said = None
+        said, due = None, None
         with suppress(*_CACHE_ERRORS):
             async with asyncio.timeout(PATIENCE_S):
-                said = await self._cache.redis.get(_key(self._cache))
+                said, due = await self._cache.redis.mget(_key(self._cache), _due_key(self._cache))
         # Only now: who does not ask meanwhile, as it was asked already, goes by what was heard last.
         self._known = {} if said is None else {name: _start(*each) for name, each in json.loads(said).items()}
+        self._due = {} if due is None else json.loads(due)
 
 
 def _start(in_s: float, since: float | None) -> Start:
@@ -105,3 +122,7 @@ def _start(in_s: float, since: float | None) -> Start:
 
 def _key(cache: Cache) -> str:
     return cache.key("autoscaler", "starts")
+
+
+def _due_key(cache: Cache) -> str:
+    return cache.key("autoscaler", "starting")

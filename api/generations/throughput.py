@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from autoscaling.fairness import Slots
+from autoscaling.fairness import Places, Slots
 
 _KEEP = 0.9  # of what was known, at each finished track: about the last ten count
 
@@ -16,12 +16,20 @@ class Throughput:
 
     Args:
         served_s: for how many seconds a replica of the model has been there. A track that waited for one to start says
-            nothing about how fast it goes.
+            nothing about how fast it goes. None: one always was.
+        per_replica: model → tracks that each of its replicas takes; a model that is not named has no more of them with
+            more replicas.
     """
 
-    def __init__(self, slots: Mapping[str, int], served_s: Callable[[str], float] = lambda _model_id: math.inf) -> None:
+    def __init__(
+        self,
+        slots: Mapping[str, int],
+        served_s: Callable[[str], float] | None = None,
+        per_replica: Mapping[str, Places] | None = None,
+    ) -> None:
         self._slots = {model_id: Slots(total, total) for model_id, total in slots.items()}
-        self._served_s = served_s
+        self._served_s = served_s or (lambda _model_id: math.inf)
+        self._per_replica = dict(per_replica or {})
         self._steps: dict[str, float] = {}
         self._busy_s: dict[str, float] = {}
 
@@ -46,6 +54,7 @@ class Throughput:
         return {
             name: {"slots": slots.total, "steps_per_s": self._rate(name, slots.total)}
             | ({"at_hand": slots.at_hand} if slots.at_hand else {})
+            | ({"per_replica": self._per_replica[name].tracks} if name in self._per_replica else {})
             for name, slots in self._slots.items()
         }
 

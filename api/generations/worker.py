@@ -83,7 +83,7 @@ class Worker:
         self._counts = counts
         rules = tiers.rules
         self._shares = {model_id: Shares(rules) for model_id in slots}
-        self._throughput = Throughput(slots) if starts is None else Throughput(slots, starts.served_s)
+        self._throughput = Throughput(slots, starts.served_s if starts is not None else None, per_replica)
         self._runs: dict[Run, None] = {}  # in the order in which they began
         self._attending: dict[asyncio.Task[None], Run] = {}
         self._patience = Patience(self._timing.lease_s, self._log)

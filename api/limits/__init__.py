@@ -35,7 +35,7 @@ class Limits:
         rates: requests, logins, uploads per time.
         backlogs: the outstanding work, as last seen.
         admission: whether there is room for more of it.
-        starts: when models that sleep will be awake.
+        starts: when models that sleep will be awake, and which replicas start.
         undecided: creates that this process has not answered yet.
 
     Raises:
@@ -45,10 +45,10 @@ class Limits:
     def __init__(self, settings: Settings, cache: Cache, clock: Clock) -> None:
         self.tiers = Tiers.load(settings.tiers_file)
         self.rates = Rates(cache, self.tiers)
-        self.backlogs = Backlogs()
+        self.starts = Starts(cache, clock)
+        self.backlogs = Backlogs(self.starts.starting)
         self.undecided = Undecided()
         self.admission = Admission(self.tiers, self.backlogs, clock)
-        self.starts = Starts(cache, clock)
         self._clock = clock
 
     def tier(self, name: str) -> Tier:
@@ -64,8 +64,8 @@ class Limits:
         if subject.state not in ACTIVE:
             return Outlook()
         now = self._clock()
-        backlog = await self.backlogs.get(conn, now)
         await self.starts.refresh()
+        backlog = await self.backlogs.get(conn, now)
         return await outlook(conn, subject, backlog, self.tiers.rules, now, self.starts.of(subject.model_id))
 
     async def purge(self, conn: AsyncConnection) -> int:

@@ -28,7 +28,8 @@ from api.limits.coming_back import MAX_LATER_S, ComingBack
 from api.limits.concurrency import Mode
 from api.limits.tiers import Tier, Tiers
 from api.store.schema import accounts
-from autoscaling.backlog import SPREAD, Backlog, Line, ModelBacklog, Work, tier_ahead, wait_s
+from autoscaling.backlog import Backlog, Line, ModelBacklog, Work, tier_ahead
+from autoscaling.waits import SPREAD, wait_s
 
 BLIND_QUEUE = 64
 """Generations of a model that may wait while no worker is there to estimate by: a restart of the workers passes."""

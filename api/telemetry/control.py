@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -25,14 +25,15 @@ class Meter(Protocol):
     def zeros(self) -> Values: ...
     def read(self) -> tuple[Values, Values]: ...
     def starts(self) -> Mapping[str, tuple[float, float | None]]: ...
+    def due(self) -> Mapping[str, Sequence[tuple[float, int]]]: ...
     def heard_of(self, replicas: Collection[str]) -> None: ...
 
 
 class ControlExposure:
     """
     Args:
-        meter: read about once a second. It is told which engines are alive; what it knows of the models that sleep is
-            told to gateways and workers.
+        meter: read about once a second. It is told which engines are alive; what it knows of models that sleep and
+            of replicas that start is told to gateways and workers.
         settings: left out: from the environment. Without a cache nothing is served, for nobody would find it.
     """
 
@@ -61,4 +62,4 @@ class ControlExposure:
     async def _exchange(self, cache: Cache) -> None:
         with suppress(*_CACHE_ERRORS):  # readiness tells of it
             self._meter.heard_of({each.replica for each in await Targets(cache).all() if each.role == "engine"})
-            await publish(cache, self._meter.starts())
+            await publish(cache, self._meter.starts(), self._meter.due())

@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"simulator: {error}", file=sys.stderr)
         return 2
     rows: list[Row] = []
-    for row in study(arrivals, profile, arguments.cold_start, arguments.seed, grid=arguments.grid,
-                     leaving=arguments.leaving, counts_starts=not arguments.platform_door):  # fmt: skip
-        print(f"{row.workload}, cold start {row.cold_start_s:g} s, {row.policy}: {row.report.gpu_hours:.1f} GPU-hours",
-              file=sys.stderr, flush=True)  # fmt: skip
+    for row in study(
+        arrivals, profile, arguments.cold_start, arguments.seed, grid=arguments.grid, leaving=arguments.leaving
+    ):
+        print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
         rows.append(row)
     print(table(rows))
     print(
@@ -87,7 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--one", type=float, default=10, help="audio-seconds per second of one stream alone")
     parser.add_argument("--many", type=float, default=30, help="the same of all streams in sum")
     parser.add_argument("--grid", action="store_true", help="also search Ray's settings for each workload")
-    parser.add_argument("--platform-door", action="store_true", help="which knows nothing of replicas that start")
     parser.add_argument("--sharing", type=float, nargs="+", metavar="RATE", help="GPUs shared by sizes, at these rates")
     parser.add_argument("--loss", type=float, default=0.1, help="of its share that a replica loses to its neighbours")
     parser.add_argument(

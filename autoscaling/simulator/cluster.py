@@ -85,7 +85,7 @@ class Cluster:
         profiles: model → its replicas' arithmetic.
         tiers: tier → what it is promised.
         initial: model → replicas that are ready at the beginning.
-        counts_starts: at the door the replicas that start are known; else it is the platform's, which does not know.
+        knows_starts: the door hears of replicas that start; see ``autoscaling.simulator.door``.
         queue: makes each model's line, in the place of the fair one.
 
     Attributes:
@@ -99,14 +99,14 @@ class Cluster:
         autoscaler: Autoscaler,
         initial: Mapping[str, int] | None = None,
         *,
-        counts_starts: bool = True,
+        knows_starts: bool = True,
         queue: Callable[[], Queue] | None = None,
     ) -> None:
         self._tiers = dict(tiers)
         self._gpus = Gpus()
         self._sizes = {
             name: Size(
-                Replicas(profile, self._gpus), tiers, counts_starts=counts_starts, queue=queue() if queue else None
+                Replicas(profile, self._gpus), tiers, knows_starts=knows_starts, queue=queue() if queue else None
             )
             for name, profile in profiles.items()
         }
@@ -217,6 +217,8 @@ class Cluster:
         signals = {name: size.signals(now) for name, size in self._sizes.items()}
         for name, wanted in self._autoscaler.decide(signals, now).items():
             self._scale(self._sizes[name], wanted, now)
+        for size in self._sizes.values():
+            size.told(now)
         replicas = {name: len(size.replicas) for name, size in self._sizes.items()}
         self.outcome.samples.append(Sample(now, replicas, self._gpus.held))
         busy = any(size.waiting for size in self._sizes.values())

@@ -46,6 +46,12 @@ class Report:
     of_clairvoyant: float | None
     starts: int
 
+    @property
+    def admitted(self) -> float:
+        """Fraction of all requests that was not refused at the door."""
+        asked = sum(tier.asked for tier in self.tiers.values())
+        return sum(tier.admitted * tier.asked for tier in self.tiers.values()) / asked if asked else 1.0
+
     def keeps(self, objectives: Mapping[str, float]) -> bool:
         """All tiers heard something in time, as often as promised.
 

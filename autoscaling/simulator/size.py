@@ -11,7 +11,7 @@ from autoscaling.arrivals import ArrivalMeter
 from autoscaling.fair_queue import FairQueue
 from autoscaling.fairness import Slots, Waiting
 from autoscaling.signals import DueWork, ModelSignals
-from autoscaling.simulator.door import PlatformDoor
+from autoscaling.simulator.door import Door
 from autoscaling.simulator.replica import Job
 from autoscaling.simulator.replicas import Replicas
 from autoscaling.simulator.tiers import TierService
@@ -48,8 +48,7 @@ class Size:
     """Workers hand over as many as the ready replicas play at once; the rest waits in fair order.
 
     Args:
-        counts_starts: whoever says how long one would wait knows of the replicas that start; else it is said as on the
-            platform.
+        knows_starts: see ``Door``.
         queue: in the place of the fair one.
     """
 
@@ -58,12 +57,12 @@ class Size:
         replicas: Replicas,
         tiers: Mapping[str, TierService],
         *,
-        counts_starts: bool = True,
+        knows_starts: bool = True,
         queue: Queue | None = None,
     ) -> None:
         self.replicas = replicas
         rules = {name: tier.rule for name, tier in tiers.items()}
-        self._door = None if counts_starts else PlatformDoor(rules, replicas)
+        self._door = Door(rules, replicas, knows_starts=knows_starts)
         self.queue = queue if queue is not None else FairQueue(rules)
         self.meter = ArrivalMeter()
         self._tiers = dict(tiers)
@@ -81,8 +80,7 @@ class Size:
         each = self._dues.setdefault(round(self._due_at(request)), _Due())
         each.audio_s += request.audio_s
         each.requests += 1
-        if self._door is not None:
-            self._door.waits(request)
+        self._door.waits(request)
         self.queue.push(request.tenant, request.tier, waiting)
 
     def next(self, now: float) -> Job | None:
@@ -94,13 +92,11 @@ class Size:
             return None
         request = self._requests.pop(chosen[1].generation_id)
         self._waits_no_longer(request)
-        if self._door is not None:
-            self._door.begins(request, now)
+        self._door.begins(request, now)
         return Job(request, now)
 
     def done(self, job: Job) -> None:
-        if self._door is not None:
-            self._door.ends(job.request)
+        self._door.ends(job.request)
         self.queue.finished(job.request.tenant)
 
     def leave(self, request: Request) -> bool:
@@ -123,8 +119,7 @@ class Size:
         due.requests -= 1
         if not due.requests:
             del self._dues[second]
-        if self._door is not None:
-            self._door.waits_no_longer(request)
+        self._door.waits_no_longer(request)
 
     def _waiting(self, request: Request) -> Waiting:
         due = _EPOCH + timedelta(seconds=self._due_at(request))
@@ -135,28 +130,12 @@ class Size:
 
     # ----------------------------------------------------------------------------------- what is known
     def wait_s(self, request: Request, now: float) -> float:
-        """How long one more would wait: what is to be made before it, over what makes it, replicas that start
-        included. The cost is that of the different moments at which some of them will serve."""
-        if self._door is not None:
-            return self._door.wait_s(request, now)
-        if self.replicas.room > self.waiting:
-            return 0.0
-        profile = self.replicas.profile
-        ahead_s = self._ahead_s(request.tier) + self.replicas.left_audio_s(now)
-        at, serving = 0.0, self.replicas.ready
-        for eta_s, count in self.replicas.starts(now):
-            if serving and at + ahead_s / profile.together(serving) <= eta_s:
-                break
-            ahead_s -= profile.together(serving) * (eta_s - at)
-            at, serving = eta_s, serving + count
-        if not serving:
-            return profile.cold_start_s  # it will be asked for at the next tick
-        return at + max(0.0, ahead_s) / profile.together(serving)
+        """How long one more would wait, as the door says it."""
+        return self._door.wait_s(request, now)
 
-    def _ahead_s(self, tier: str) -> float:
-        mine = self._tiers[tier].rule.share
-        higher = (name for name, each in self._tiers.items() if each.rule.share >= mine)
-        return sum(self.queue.waiting_audio_s(name) for name in higher)
+    def told(self, now: float) -> None:
+        """The autoscaler has decided."""
+        self._door.hear(now)
 
     def signals(self, now: float) -> ModelSignals:
         """What the policy is told. The cost is that of the seconds at which something is due, and of the replicas that

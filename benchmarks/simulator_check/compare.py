@@ -65,7 +65,9 @@ def simulated(
     ]
     later = (replace(each, arrival_s=each.arrival_s + since_s) for each in requests_of(schedule, accounts))
     demand = scenario.model_demand.policy(1, MAX_REPLICAS, 0.0, profile.cold_start_s)
-    cluster = Cluster({MODEL: profile}, promises(), DemandPolicy({MODEL: demand}), {MODEL: 1}, counts_starts=False)
+    cluster = Cluster(
+        {MODEL: profile}, promises(), DemandPolicy({MODEL: demand}), {MODEL: 1}, knows_starts=scenario.knows_starts
+    )
     outcome = cluster.run([*warm_up, *later], since_s + scenario.until_s)
     heard = {
         job.request.id: None if job.heard_s is None else job.heard_s - job.request.arrival_s

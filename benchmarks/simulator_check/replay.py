@@ -46,7 +46,8 @@ def replay(kept: Mapping[str, Any], accounts: int) -> Replay:
     Raises:
         FitError: it says too little of the engine, or no second replica began a track.
     """
-    scenario, rows = Scenario(**kept["scenario"]), kept["requests"]
+    # A run that does not say so was made with a door that did not hear of starts.
+    scenario, rows = Scenario(**{"knows_starts": False, **kept["scenario"]}), kept["requests"]
     real = Seen({index: row[3] for index, row in enumerate(rows) if row[4]}, **kept["platform"])
     heard = [row[3] for row in rows if row[0] < scenario.calm_s and row[3] is not None]
     profile = _profile([Track(*each) for each in kept["tracks"]], real, heard)

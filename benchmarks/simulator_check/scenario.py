@@ -29,6 +29,7 @@ class Scenario:
         calm_s, crowd_s, after_s: seconds of each, and how long is looked on when the last request has come.
         capacity: audio-seconds per second that the policy is told a replica makes.
         tail_s: looked on after the last request, for the replicas that are taken away.
+        knows_starts: the platform's door hears of replicas that start.
     """
 
     low: float
@@ -42,6 +43,8 @@ class Scenario:
     demand: dict[str, Any] = field(
         default_factory=lambda: {"cold_start_s": 20, "beta": 0.5, "break_even_s": 15, "warm_floor": 0, "gpu_share": 0}
     )
+
+    knows_starts: bool = True
 
     @property
     def duration_s(self) -> float:

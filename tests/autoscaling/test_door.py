@@ -32,8 +32,10 @@ def request(number: int, at_s: float, tier: str = "free", audio_s: float = 20.0)
     return Request(number, at_s, "m", tier, f"{tier}-{number}", "stream", audio_s)
 
 
-def refused(promised: Mapping[str, TierService], requests: list[Request], replicas: int = 1) -> list[int]:
-    cluster = Cluster({"m": PROFILE}, promised, Fixed({"m": replicas}), {"m": 1}, counts_starts=False)
+def refused(
+    promised: Mapping[str, TierService], requests: list[Request], replicas: int = 1, *, knows_starts: bool = True
+) -> list[int]:
+    cluster = Cluster({"m": PROFILE}, promised, Fixed({"m": replicas}), {"m": 1}, knows_starts=knows_starts)
     return [each.id for each in cluster.run(requests, 5.0).refused]
 
 
@@ -62,14 +64,26 @@ def test_what_a_tier_leaves_free_is_no_room_for_it() -> None:
     assert refused(tiers(free_s=0.5, leaves=0.25), [*three, request(3, 0.1)]) == [3]
 
 
-def test_replicas_that_start_are_not_known() -> None:
-    four = [request(number, 1.0, audio_s=100.0) for number in range(4)]
-    late = request(4, 9.9)  # a tenth of a second before three more serve
-    assert refused(tiers(free_s=5.0), [*four, late], replicas=4) == [4]
+def test_who_begins_when_a_replica_serves_that_starts_is_let_in() -> None:
+    """Three are asked for at once and serve after 10 s; those that run end after 20 s."""
+    four = [request(number, 0.0, audio_s=100.0) for number in range(4)]
+    assert refused(tiers(free_s=5.0), [*four, request(4, 4.9)], replicas=4) == [4]
+    late = request(4, 5.1)
+    assert refused(tiers(free_s=5.0), [*four, late], replicas=4) == []
+    assert refused(tiers(free_s=5.0), [*four, late], replicas=4, knows_starts=False) == [4]
+    # Twelve places come, and whoever is let in is made then.
+    many = [request(number, 5.2 + number / 100, audio_s=100.0) for number in range(4, 20)]
+    assert refused(tiers(free_s=5.0), [*four, *many], replicas=4) == [16, 17, 18, 19]
+
+
+def test_what_was_asked_for_is_heard_of_a_tick_later() -> None:
+    four = [request(number, 0.0, audio_s=100.0) for number in range(4)]
+    early = [request(4, 0.9), request(5, 1.1)]
+    assert refused(tiers(free_s=12.0), [*four, *early], replicas=4) == [4]
 
 
 def test_with_all_replicas_away_as_many_are_let_in_as_one_makes_in_time() -> None:
-    sleeping = Cluster({"m": PROFILE}, tiers(free_s=5.0), Fixed({"m": 1}), counts_starts=False)
+    sleeping = Cluster({"m": PROFILE}, tiers(free_s=5.0), Fixed({"m": 1}))
     outcome = sleeping.run([request(number, 0.0) for number in range(12)], 30.0)
     assert 4 <= len(outcome.jobs) < 12
     assert outcome.refused

@@ -407,11 +407,13 @@ def test_those_who_wait_are_told_when_a_replica_will_serve() -> None:
     ask(asked, cluster.at(NOW + 2, tiny_of_stream_s=10.0))
     ask(asked, cluster.at(NOW + 4, tiny_of_stream_s=10.0))
     assert shown().starts() == {"tiny": (5.0 - 2.0, None)}
+    assert shown().due() == {"tiny": ((NOW + 2 + 5, 1),)}
     ask(asked, cluster.at(NOW + 9, tiny_of_stream_s=10.0))
     assert shown().starts() == {"tiny": (1.0, None)}  # it takes longer than expected, and does not serve yet
     cluster.tiny.current_num_replicas, cluster.tiny.running_replicas = 1, [Replica("r1")]
     ask(asked, cluster.at(NOW + 10))
     assert shown().starts() == {"tiny": (0.0, NOW + 10)}
+    assert shown().due() == {}
 
 
 @pytest.mark.usefixtures("unshown")

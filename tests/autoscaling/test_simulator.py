@@ -330,10 +330,10 @@ def test_replicas_that_share_cores_make_no_more_together_than_those_do() -> None
 
 def test_the_door_lets_in_fewer_if_it_does_not_know_who_starts() -> None:
     strict = {name: replace(tier, max_stream_wait_s=22.0) for name, tier in TIERS.items()}
-    requests = [request(number, 0.1) for number in range(25)]
+    requests = [request(number, 1.1) for number in range(25)]
 
-    def let_in(*, counts_starts: bool) -> int:
-        cluster = Cluster({"m": PROFILE}, strict, Fixed({"m": 6}), {"m": 1}, counts_starts=counts_starts)
+    def let_in(*, knows_starts: bool) -> int:
+        cluster = Cluster({"m": PROFILE}, strict, Fixed({"m": 6}), {"m": 1}, knows_starts=knows_starts)
         return len(cluster.run(requests, 60.0).jobs)
 
-    assert let_in(counts_starts=True) > let_in(counts_starts=False) > 2
+    assert let_in(knows_starts=True) > let_in(knows_starts=False) > 2

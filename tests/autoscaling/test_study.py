@@ -21,7 +21,7 @@ def test_each_workload_and_cold_start_has_a_line_for_each_policy() -> None:
         (workload, cold_start_s, policy)
         for workload in ("steady", "other")
         for cold_start_s in (5, 60)
-        for policy in ("demand", "Ray, its delays", "Ray, its delays and line")
+        for policy in ("demand", "Ray, its delays", "Ray, its delays, as good (0.625)", "Ray, its delays and line")
     ]
     steady = rows[0]
     assert steady.meets
@@ -36,13 +36,13 @@ def test_a_tuned_rival_is_the_cheapest_that_keeps_the_promises() -> None:
     assert rows[-1].policy.startswith("Ray, tuned (")
 
 
-def test_a_door_that_knows_nothing_of_starts_lets_in_fewer() -> None:
-    crowd = [index / 20 for index in range(1200)]  # for a minute, of five times what is there at the beginning
-    calm = [60 + index for index in range(300)]
-    knowing, platforms = (
-        next(study({"crowd": [*crowd, *calm]}, PROFILE, [15], counts_starts=counts)) for counts in (True, False)
-    )
-    assert platforms.report.tiers["free"].admitted < knowing.report.tiers["free"].admitted < 1
+def test_ray_s_policy_is_also_shown_with_a_service_as_good() -> None:
+    """By day one that refuses more is no cheaper way to do the same."""
+    crowd = [index / 15 for index in range(450)]  # for half a minute, of five times what is there at the beginning
+    calm = [30 + index for index in range(120)]
+    demand, stock, as_good, _ = study({"crowd": [*crowd, *calm]}, PROFILE, [15])
+    assert stock.report.admitted < demand.report.admitted < 1
+    assert as_good.report.admitted >= demand.report.admitted or as_good.policy == "Ray, its delays, as good (0.25)"
 
 
 def test_the_command_prints_the_table_and_json_last(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

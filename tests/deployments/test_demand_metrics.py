@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from api.telemetry.catalogue import metric
@@ -74,6 +76,14 @@ def test_since_when_a_replica_serves(meter: DecisionMeter) -> None:
     assert meter.starts() == {"small": (0.0, 108.0)}
     meter.look({"small": standing(serves_in_s=9.0)}, 110.0)
     assert meter.starts() == {"small": (9.0, None)}
+
+
+def test_when_those_that_start_should_serve(meter: DecisionMeter) -> None:
+    due = ((112.0, 2), (115.0, 1))
+    meter.look({"small": replace(standing("a", starting=3), due=due), "large": standing("b")}, 100.0)
+    assert meter.due() == {"small": due}
+    meter.look({"small": standing("a", "c")}, 113.0)
+    assert meter.due() == {}
 
 
 def test_starts_and_those_over_their_budget(meter: DecisionMeter) -> None:

@@ -13,6 +13,8 @@ from api.cache.client import Cache
 from api.generations.starts import AWAKE, KEPT_S, Start, Starts, publish
 from api.generations.throughput import Throughput
 from api.generations.view import Mode
+from autoscaling.fairness import Places
+from autoscaling.starting import Expected
 from tests.api.generations.conftest import MakeBench, ManualClock
 from tests.api.limits.rows import NOW, Hands
 
@@ -40,20 +42,62 @@ async def test_it_is_asked_for_once_a_second(cache: Cache, starts: Starts, clock
     assert 0 < await cache.redis.ttl(cache.key("autoscaler", "starts")) <= KEPT_S
 
 
+async def test_replicas_that_start_are_expected_when_they_are_due(cache: Cache, starts: Starts, clock: Hands) -> None:
+    now = NOW.timestamp()
+    due = {"tiny": [(now + 12.5, 2), (now + 20.0, 1)], "small": [(now + 8.0, 2)]}
+    await publish(cache, {"tiny": (0.0, now), "small": (8.0, None)}, due)
+    await starts.refresh()
+    assert starts.starting("tiny") == (Expected(12.5, 2), Expected(20.0))
+    assert starts.starting("small") == (Expected(0.0),)  # once it is awake
+    assert starts.starting("large") == ()
+    assert 0 < await cache.redis.ttl(cache.key("autoscaler", "starting")) <= KEPT_S
+    clock.move(10.0)  # nothing new was said, and it is later
+    assert starts.starting("tiny") == (Expected(2.5, 2), Expected(10.0))
+    clock.move(20.0)
+    assert starts.starting("tiny") == (Expected(10.0), Expected(17.5, 2))  # they are late
+
+
+async def test_an_autoscaler_of_an_earlier_version_says_nothing_of_them(
+    cache: Cache, starts: Starts, clock: Hands
+) -> None:
+    await cache.redis.set(cache.key("autoscaler", "starts"), '{"tiny": [8.5, null]}')
+    await starts.refresh()
+    assert (starts.of("tiny"), starts.starting("tiny")) == (Start(8.5), ())
+    await publish(cache, {"tiny": (8.5, None)}, {"tiny": [(NOW.timestamp() + 8.5, 2)]})
+    clock.move(1.0)
+    await starts.refresh()
+    assert starts.starting("tiny") == (Expected(0.0),)
+    # What one of an earlier version reads has the form that it knows.
+    assert await cache.redis.get(cache.key("autoscaler", "starts")) in {
+        b'{"tiny": [8.5, null]}',
+        '{"tiny": [8.5, null]}',
+    }
+    await cache.redis.flushall()
+    clock.move(1.0)
+    await starts.refresh()
+    assert (starts.of("tiny"), starts.starting("tiny")) == (AWAKE, ())
+
+
+def test_workers_say_what_a_replica_takes() -> None:
+    measured = Throughput({"tiny": 8, "small": 4}, per_replica={"tiny": Places(4, 1)}).as_capacity()
+    assert measured["tiny"]["per_replica"] == 4
+    assert "per_replica" not in measured["small"]  # has as many with any number of replicas
+
+
 async def test_while_one_asks_the_others_go_by_what_was_heard_last(
     cache: Cache, starts: Starts, clock: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await publish(cache, {"tiny": (8.5, None)})
     await starts.refresh()
     clock.move(1.0)
-    answered, asked, get = asyncio.Event(), asyncio.Event(), cache.redis.get
+    answered, asked, mget = asyncio.Event(), asyncio.Event(), cache.redis.mget
 
-    async def slow(key: str) -> Any:
+    async def slow(*keys: str) -> Any:
         asked.set()
         await answered.wait()
-        return await get(key)
+        return await mget(*keys)
 
-    monkeypatch.setattr(cache.redis, "get", slow)
+    monkeypatch.setattr(cache.redis, "mget", slow)
     monkeypatch.setattr("api.generations.starts.PATIENCE_S", 60.0)
     asking = asyncio.create_task(starts.refresh())
     await asked.wait()
@@ -72,10 +116,10 @@ async def test_a_valkey_that_hangs_keeps_nobody_waiting(
     await starts.refresh()
     clock.move(1.0)
 
-    async def hang(_key: str) -> None:
+    async def hang(*_keys: str) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(cache.redis, "get", hang)
+    monkeypatch.setattr(cache.redis, "mget", hang)
     await starts.refresh()
     assert starts.of("tiny") == AWAKE
 

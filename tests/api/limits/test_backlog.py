@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,13 +15,12 @@ from autoscaling.backlog import (
     ModelBacklog,
     Work,
     ahead_of,
-    own_wait_s,
-    part_of,
     share_of,
     tier_ahead,
-    wait_s,
 )
 from autoscaling.fairness import Shares, Slots, Tenant, TierRule, Waiting, choose
+from autoscaling.starting import Expected
+from autoscaling.waits import own_wait_s, part_of, wait_s
 from tests.api.limits.rows import NOW, TIERS
 
 RULES = TIERS.rules
@@ -92,7 +93,7 @@ def test_slots_that_come_free_go_to_tiers_above_as_before() -> None:
     """Enterprise holds seven of eight: an eighth of what comes free is left for others, and for pro its share."""
     ends_s = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
     busy = ModelBacklog(EIGHT, Work(36 * 50.0, 8, 8, ends_s, {"enterprise": 7, "free": 1, "gone": 9}))
-    assert [part_of(tier, busy, RULES) for tier in ("enterprise", "pro", "free")] == [1, 0.3, 0.125]
+    assert [part_of(tier, EIGHT, busy.running, RULES) for tier in ("enterprise", "pro", "free")] == [1, 0.3, 0.125]
     assert wait_s("enterprise", Work(), 1, busy, RULES) == 1.0
     assert wait_s("pro", Work(), 1, busy, RULES) == 4.0  # the fourth of those that end, rounded up
     assert wait_s("free", Work(), 1, busy, RULES) == 8.0
@@ -138,6 +139,63 @@ def test_who_waits_for_one_slot_begins_no_later_than_was_said(running_s: list[fl
         free_at = sorted([free_at[0] + each, *free_at[1:]])
     assert said_s is not None
     assert free_at[0] <= said_s * (1 + CLOSE) + CLOSE
+
+
+def test_whoever_begins_sooner_with_replicas_that_start_waits_for_those_and_for_no_more() -> None:
+    ends_s = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    replicas = replace(EIGHT, per_replica=8)
+
+    def said(own: Work, *starting: Expected, capacity: Capacity = replicas) -> float | None:
+        busy = ModelBacklog(capacity, Work(36 * 50.0, 8, 8, ends_s), starting=starting)
+        return wait_s("free", own, 1, busy, RULES)
+
+    assert said(Work(), Expected(0.5)) == 0.5
+    assert said(Work(), Expected(1.5)) == 1.0  # one that runs ends before
+    assert said(Work(1500, 3, 3), Expected(2.5)) == 2.5
+    line = Work(10_000, 20, 20)
+    assert said(line) == (36 * 50 + 10_000) / 400
+    assert said(line, Expected(2.5)) == 2.5 + (36 * 50 + 10_000 - 2.5 * 400) / 800
+    # Of 16 slots more it leaves two free: it has one when seven of those that run have ended.
+    assert said(line, Expected(2.5), Expected(4.0)) == said(line, Expected(2.5, 2)) == 7.0
+    assert said(line, Expected(2.5, 3)) == 2.5
+    assert said(line, Expected(2.5), Expected(60.0, 3)) == said(line, Expected(2.5))
+    assert said(line, Expected(2.5), capacity=EIGHT) == said(line)  # nobody has said what a replica takes
+
+
+def test_slots_of_replicas_that_start_are_beyond_what_larger_tiers_hold() -> None:
+    ends_s = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    work = Work(36 * 50.0, 8, 8, ends_s, {"enterprise": 7, "free": 1})
+    starting = (Expected(2.0), Expected(3.0, 3))
+    busy = ModelBacklog(replace(EIGHT, per_replica=8), work, starting=starting)
+    assert wait_s("free", Work(), 1, busy, RULES, spread=2.0) == 2.0
+    assert wait_s("pro", Work(5000, 10, 10), 1, busy, RULES, spread=2.0) == 3.0
+    # With the first replica 5 of 16 slots come to pro: 9 of those 13 that end until three of them were its own.
+    alone = replace(busy, starting=starting[:1])
+    assert wait_s("pro", Work(5000, 10, 10), 1, alone, RULES, spread=2.0) == 8.0 + 1.25
+
+
+@given(
+    st.lists(st.floats(0.1, 60), max_size=8),
+    st.lists(st.floats(0.1, 60), max_size=20),
+    st.lists(st.tuples(st.floats(0.1, 60), st.integers(1, 3)), max_size=4),
+)
+def test_with_replicas_that_start_nobody_begins_later_than_was_said(
+    running_s: list[float], ahead_s: list[float], starts: list[tuple[float, int]]
+) -> None:
+    work = Work(50 * sum(running_s), len(running_s), len(running_s), tuple(sorted(running_s)))
+    own = Work(50 * sum(ahead_s), len(ahead_s), len(ahead_s))
+    starting = tuple(Expected(*each) for each in sorted(starts))
+    backlog = ModelBacklog(replace(EIGHT, per_replica=2), work, starting=starting)
+    said_s = wait_s("enterprise", own, 1, backlog, RULES)
+    new = [each.in_s for each in starting for _ in range(2 * each.replicas)]
+    free_at = sorted([*[0.0] * (8 - len(running_s)), *running_s, *new])
+    for each in ahead_s:
+        free_at = sorted([free_at[0] + each, *free_at[1:]])
+    assert said_s is not None
+    assert free_at[0] <= said_s * (1 + CLOSE) + CLOSE
+    without = wait_s("enterprise", own, 1, replace(backlog, starting=()), RULES)
+    assert without is not None
+    assert said_s <= without
 
 
 def test_without_a_worker_nobody_can_say() -> None:

@@ -22,14 +22,16 @@ async def test_decisions_are_shown_and_those_who_wait_hear_of_starts(valkey: Emb
     meter = DecisionMeter()
     now = utc_now().timestamp()
     meter.look({"tiny": Standing(1, frozenset({"r1"}), 0, 0)}, now)
-    meter.look({"tiny": Standing(0, frozenset(), 0, 0, serves_in_s=12.0)}, now + 1)
+    asleep = Standing(0, frozenset(), 0, 0, serves_in_s=12.0)
+    growing = Standing(3, frozenset({"r2"}), 0, 2, due=((now + 300.0, 2),))
+    meter.look({"tiny": asleep, "small": growing}, now + 1)
     meter.decided("tiny", {"base": 0.25}, "down", "demand", changed=True)
     control = ControlExposure(meter, MetricsSettings(redis_url=valkey.url))
     control.start()
 
     async def heard() -> bool:
         await starts.refresh()
-        return starts.of("tiny").in_s == 12.0
+        return starts.of("tiny").in_s == 12.0 and [each.replicas for each in starts.starting("small")] == [2]
 
     try:
         await eventually(heard)
