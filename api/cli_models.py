@@ -32,6 +32,7 @@ def add_model(
     name: Annotated[str | None, typer.Option(help="How it is asked for; default: the folder's or the hub's.")] = None,
     codec: Annotated[Path | None, typer.Option(help="audiocraft format: folder of the codec (encodec_32khz).")] = None,
     text_encoder: Annotated[Path | None, typer.Option(help="audiocraft format: folder of the text encoder.")] = None,
+    style_encoder: Annotated[Path | None, typer.Option(help="Style models: folder of MERT (MERT-v1-95M).")] = None,
     revision: Annotated[str | None, typer.Option(help="Hub: branch, tag or commit.")] = None,
     wanted: Annotated[str | None, typer.Option("--format", help="Hub: transformers or audiocraft.")] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights; default: what the checkpoint tells.")] = None,
@@ -45,15 +46,17 @@ def add_model(
     """
     from models.catalog import TINY, licence_of
     from models.catalog_file import Catalog, Entry, check_name
+    from models.checkpoint_files import CheckpointFiles
     from models.config import ModelConfig
-    from models.variants import recognise, what_is_missing
+    from models.variants import recognise
 
     if wanted is not None and wanted not in _FORMATS:
         raise usage_error(f"--format is one of {', '.join(_FORMATS)}, got {wanted!r}")
     chosen, catalog = check_name(name or Path(source).name.lower()), Catalog.load()
     if chosen == TINY:
         raise usage_error(f"{TINY!r} is the name of the model that comes with the repository: give --name")
-    files, commit = _files(source, codec, text_encoder, revision, wanted)
+    given = CheckpointFiles(Path(source), codec, text_encoder, style_encoder)
+    files, commit = _files(source, given, revision, wanted)
     here = catalog.entries.get(chosen)
     if here is not None and not replaces and catalog.place(here.path) != files.folder.absolute():
         raise usage_error(f"{chosen!r} is {here.source or here.path} already: give --name, or --replace to let it go")
@@ -68,6 +71,7 @@ def add_model(
         files=records,
         codec=None if files.codec is None else catalog.path_to(files.codec),
         text_encoder=None if files.text_encoder is None else catalog.path_to(files.text_encoder),
+        style_encoder=None if files.style_encoder is None else catalog.path_to(files.style_encoder),
         source=None if commit is None else source,
         revision=commit,
         variant=None if variant is None else variant.name,
@@ -80,11 +84,7 @@ def add_model(
         return
     told = f"{chosen}: {_kind(variant)}, {entry.format} format, {_megabytes(entry.size)}; licence: {entry.licence}."
     typer.echo(f"{told} {len(records)} files recorded in {catalog.file}.")
-    missing = what_is_missing(config)
-    if missing is None:
-        typer.echo(f"Try it: tutti models check {chosen}. Serve it: `checkpoint: {chosen}` in serve_config.yaml.")
-    else:
-        typer.echo(f"It can not be served by this version: it needs {missing}.")
+    typer.echo(f"Try it: tutti models check {chosen}. Serve it: `checkpoint: {chosen}` in serve_config.yaml.")
 
 
 @models.command("list")
@@ -120,7 +120,7 @@ def check_model(
     from models.errors import CheckpointError
     from models.variants import recognise
 
-    engine = EngineConfig(device=device, weights=weights, max_rows=2)
+    engine = EngineConfig(device=device, weights=weights)
     files, catalog = locate(model), Catalog.load()
     try:
         hashes = _verified(catalog, model, files)
@@ -141,27 +141,32 @@ def check_model(
     typer.echo("tensors: all there, each of the shape that the configuration calls for")
     speed = f"2 s in {trial.generation_s:.2f} s ({trial.real_time_factor:.1f}× real time)"
     sound = f"{trial.sample_rate} Hz, {trial.channels} channel(s), peak {trial.peak:.2f}, rms {trial.rms:.3f}"
-    given = "text and a melody" if trial.melody else "text"
+    given = " and a ".join(("text", *trial.heard))
     typer.echo(f"music: {speed} with {given} after {trial.load_s:.1f} s of loading; {sound}")
 
 
 def _files(
-    source: str, codec: Path | None, text_encoder: Path | None, revision: str | None, wanted: str | None
+    source: str, given: CheckpointFiles, revision: str | None, wanted: str | None
 ) -> tuple[CheckpointFiles, str | None]:
-    """Where the checkpoint lies, fetched if need be, and the hub's commit."""
-    from models.checkpoint_files import CheckpointFiles, Format
+    """Where the checkpoint lies, fetched if need be, and the hub's commit.
+
+    Args:
+        given: folders of its parts, as far as they were named.
+    """
+    from models.checkpoint_files import Format
 
     if Path(source).is_dir():
         if revision is not None or wanted is not None:
             raise usage_error("--revision and --format are for the hub, and this is a folder")
-        return CheckpointFiles(Path(source).absolute(), codec, text_encoder), None
+        return replace(given, folder=Path(source).absolute()), None
     from models.hub import Hub, is_hub_id, revision_of
 
     if not is_hub_id(source):
         raise usage_error(f"{source!r} is neither a folder nor an id of the hub (OWNER/NAME)")
     files = Hub().fetch(source, revision, None if wanted is None else Format(wanted))
-    given = replace(files, codec=codec or files.codec, text_encoder=text_encoder or files.text_encoder)
-    return given, revision_of(files.folder)
+    parts = {name: getattr(given, name) for name in ("codec", "text_encoder", "style_encoder")}
+    named = {name: folder for name, folder in parts.items() if folder is not None}
+    return replace(files, **named), revision_of(files.folder)
 
 
 def _verified(catalog: Catalog, model: str, files: CheckpointFiles) -> str:
@@ -206,13 +211,12 @@ def _built_in() -> Mapping[str, Any]:
 def _serves(files: CheckpointFiles) -> str:
     from models.config import ModelConfig
     from models.errors import CheckpointError
-    from models.variants import what_is_missing
 
     try:
-        missing = what_is_missing(ModelConfig.from_folder(files))
+        ModelConfig.from_folder(files)
     except CheckpointError as error:
         return f"no: {error}"
-    return "yes" if missing is None else f"no: it needs {missing}"
+    return "yes"
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from models.config import ModelConfig
 from models.config_file import read_json
 from models.encoder_presence import holds_encoder
 from models.errors import CheckpointError, ModelNotFoundError
+from models.style_config import StyleConfig
 from models.types import LONGEST_TRACK_S
-from models.variants import LICENCE, recognise, require_runnable
+from models.variants import LICENCE, recognise
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent / "tiny" / "checkpoint"
@@ -33,6 +34,7 @@ class ModelSpec:
         num_codebooks: K, over all channels.
         goes_on_from_audio: the checkpoint holds an encoder of audio.
         takes_melody: it can follow the tune of a sound.
+        style: how it hears what its music is to sound like; None: it can not.
     """
 
     id: str
@@ -46,6 +48,7 @@ class ModelSpec:
     num_codebooks: int
     goes_on_from_audio: bool = False
     takes_melody: bool = False
+    style: StyleConfig | None = None
 
 
 def locate(model: str | Path, beside: Path | None = None) -> CheckpointFiles:
@@ -82,11 +85,10 @@ def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> Mode
         id: how it is asked for; without one, "tiny" or the folder's name.
 
     Raises:
-        CheckpointError: naming the file or value that is broken, or what the model needs and can not be given.
+        CheckpointError: naming the file or value that is broken.
     """
     files = CheckpointFiles.of(place)
     config = ModelConfig.from_folder(files)
-    require_runnable(config)
     card = _card(files.folder)
     default_id = TINY if files.folder.resolve() == TINY_PATH else files.folder.resolve().name
     return ModelSpec(
@@ -101,6 +103,7 @@ def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> Mode
         num_codebooks=config.decoder.num_codebooks,
         goes_on_from_audio=holds_encoder(files),
         takes_melody=config.takes_melody,
+        style=config.style,
     )
 
 

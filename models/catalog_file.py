@@ -63,7 +63,8 @@ class Entry:
     """One model of the catalog.
 
     Attributes:
-        path, codec, text_encoder: as in `CheckpointFiles`; relative ones are taken from the catalog's folder.
+        path, codec, text_encoder, style_encoder: as in `CheckpointFiles`; relative ones are taken from the catalog's
+            folder.
         source: the hub's id that it was fetched from, if it was.
         revision: the hub's commit.
         variant: name of the published model, or None.
@@ -78,6 +79,7 @@ class Entry:
     files: Mapping[str, FileRecord]
     codec: str | None = None
     text_encoder: str | None = None
+    style_encoder: str | None = None
     source: str | None = None
     revision: str | None = None
     variant: str | None = None
@@ -141,8 +143,8 @@ class Catalog:
     def files_of(self, name: str) -> CheckpointFiles:
         """Where that model's checkpoint lies."""
         entry = self.entries[name]
-        codec, text = (None if path is None else self.place(path) for path in (entry.codec, entry.text_encoder))
-        return CheckpointFiles(self.place(entry.path), codec, text)
+        others = (entry.codec, entry.text_encoder, entry.style_encoder)
+        return CheckpointFiles(self.place(entry.path), *(None if each is None else self.place(each) for each in others))
 
     def place(self, path: str) -> Path:
         """Where a path of an entry is."""
@@ -154,7 +156,7 @@ class Catalog:
         return str(place.relative_to(folder)) if place.is_relative_to(folder) else str(place)
 
     def record(self, files: CheckpointFiles, progress: Progress | None = None) -> dict[str, FileRecord]:
-        """Read all files of a checkpoint, those of its codec and text encoder included."""
+        """Read all files of a checkpoint, those of its codec and encoders included."""
         found = [file for part in parts_of(files) for file in files_that_matter(*part)]
         return {self.path_to(file): FileRecord.of(file, progress) for file in found}
 

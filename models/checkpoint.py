@@ -1,7 +1,8 @@
 """Loads a checkpoint of either format and accounts for every tensor in it, under one naming: transformers'.
 
     transformers   config.json   model.safetensors (or model.safetensors.index.json and its shards)   tokenizer.json …
-    audiocraft     state_dict.bin   compression_state_dict.bin   and the text encoder's folder, mostly the codec's too
+    audiocraft     state_dict.bin   compression_state_dict.bin   and the text encoder's folder, mostly the codec's too,
+                   and of a style model MERT's
 
 The decoder's tensors and the text projection are checked here; those of the codec and of the text encoder by the
 parts that use them, when they are built.
@@ -10,7 +11,7 @@ parts that use them, when they are built.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -20,7 +21,6 @@ from models.checkpoint_files import CheckpointFiles, Format
 from models.checkpoint_tensors import SeenTensor, StoredTensors, check_tensors, look_into, refuse_left_over
 from models.config import ModelConfig
 from models.musicgen.weights import expected_shapes, melody_projection_shapes, projection_shapes
-from models.variants import require_runnable
 
 PARTS = ("decoder", "audio_encoder", "text_encoder", "enc_to_dec_proj", "audio_enc_to_dec_proj")
 
@@ -40,6 +40,8 @@ class Checkpoint:
         enc_to_dec_proj: ``weight`` [D, D_text] and ``bias`` [D], or None where the widths are equal.
         tokenizer: folder of the tokenizer, if it is not the same.
         audio_enc_to_dec_proj: ``weight`` [D, 12] and ``bias`` [D] of a melody model, else None.
+        style_state: of a style model, by audiocraft's names below ``self_wav.``.
+        style_encoder_state: of its MERT.
     """
 
     folder: Path
@@ -50,6 +52,8 @@ class Checkpoint:
     enc_to_dec_proj: Mapping[str, Tensor] | None
     tokenizer: Path | None = None
     audio_enc_to_dec_proj: Mapping[str, Tensor] | None = None
+    style_state: Mapping[str, Tensor] = field(default_factory=dict)
+    style_encoder_state: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -69,7 +73,6 @@ def load_checkpoint(path: str | Path | CheckpointFiles) -> Checkpoint:
         config, parts, tokenizer = look_at_audiocraft(files)
     else:
         config = ModelConfig.from_folder(files)
-        require_runnable(config)
         parts = _split(look_into(files.folder))
     decoder = {name: each for name, each in parts["decoder"].items() if name not in TOLERATED_DECODER}
     check_tensors("decoder", _seen(decoder), expected_shapes(config.decoder))
@@ -84,6 +87,8 @@ def load_checkpoint(path: str | Path | CheckpointFiles) -> Checkpoint:
         enc_to_dec_proj=StoredTensors(parts["enc_to_dec_proj"]) or None,
         tokenizer=tokenizer,
         audio_enc_to_dec_proj=StoredTensors(parts["audio_enc_to_dec_proj"]) or None,
+        style_state=StoredTensors(parts.get("style", {})),
+        style_encoder_state=StoredTensors(parts.get("style_encoder", {})),
     )
 
 

@@ -22,16 +22,20 @@ TOKENIZER = "tokenizer.json"
 EXTRACTOR = "preprocessor_config.json"  # how transformers hears a melody
 LANGUAGE_MODEL = "state_dict.bin"
 COMPRESSION_MODEL = "compression_state_dict.bin"
+TENSORS = "pytorch_model.bin"  # as MERT is published
 
 
 class Format(StrEnum):
     TRANSFORMERS = "transformers"
     AUDIOCRAFT = "audiocraft"
+    STYLE_ENCODER = "style encoder"
+    """Of no checkpoint, but of a part of one: transformers' names, maybe in a file of ``torch.save``."""
 
 
 PATTERNS = {
     Format.TRANSFORMERS: (CONFIG, "generation_config.json", EXTRACTOR, "model*.safetensors", INDEX, "tokenizer*.json"),
     Format.AUDIOCRAFT: (LANGUAGE_MODEL, COMPRESSION_MODEL),
+    Format.STYLE_ENCODER: (CONFIG, "model*.safetensors", INDEX, TENSORS),
 }
 """Names of the files that matter; everything else in a folder is neither downloaded nor hashed."""
 
@@ -43,11 +47,13 @@ class CheckpointFiles:
     Attributes:
         codec: folder of the codec, for the audiocraft format; None: looked for (`models.references`).
         text_encoder: folder of the text encoder, likewise.
+        style_encoder: folder of what hears a style (MERT), likewise.
     """
 
     folder: Path
     codec: Path | None = None
     text_encoder: Path | None = None
+    style_encoder: Path | None = None
 
     @classmethod
     def of(cls, place: str | Path | CheckpointFiles) -> CheckpointFiles:
@@ -93,7 +99,10 @@ def parts_of(files: CheckpointFiles) -> tuple[tuple[Path, Format], ...]:
 
     model = read_audiocraft(files)
     others = [folder for folder in (model.codec, model.text_encoder) if folder is not None]
-    return ((files.folder, Format.AUDIOCRAFT), *((folder, Format.TRANSFORMERS) for folder in others))
+    parts = [(files.folder, Format.AUDIOCRAFT), *((folder, Format.TRANSFORMERS) for folder in others)]
+    if model.style_encoder is not None:
+        parts.append((model.style_encoder, Format.STYLE_ENCODER))
+    return tuple(parts)
 
 
 def files_that_matter(folder: Path, format: Format) -> list[Path]:  # noqa: A002 the field's own name

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import CheckpointError
+from models.style_config import StyleConfig
 
 if TYPE_CHECKING:
     from models.checkpoint_files import CheckpointFiles
@@ -152,6 +153,7 @@ class ModelConfig:
 
     Attributes:
         conditioners: what it listens to: "text", and for some models "melody" or "style" before it.
+        style: how it hears one, if it does.
 
     Raises:
         CheckpointError: decoder and codec do not fit.
@@ -162,6 +164,7 @@ class ModelConfig:
     text: TextEncoderConfig
     max_duration_s: float = MAX_DURATION_S
     conditioners: tuple[str, ...] = ("text",)
+    style: StyleConfig | None = None
 
     def __post_init__(self) -> None:
         if self.codec.sampling_rate % self.codec.hop_length:
@@ -215,8 +218,14 @@ class ModelConfig:
 
     @property
     def longest_prefix(self) -> int:
-        """Most positions that come before a row's codes: a melody and the longest text, or none."""
+        """Most positions that come before a row's codes: a melody or style and the longest text, or none."""
+        if self.style is not None:
+            return self.style.longest + self.text.max_tokens
         return CHROMA_FRAMES + self.text.max_tokens if self.takes_melody else 0
+
+    @property
+    def takes_style(self) -> bool:
+        return "style" in self.conditioners
 
     @property
     def sample_rate(self) -> int:

@@ -26,7 +26,7 @@ from models.audiocraft.config import references
 from models.checkpoint_files import CONFIG, LANGUAGE_MODEL, PATTERNS, CheckpointFiles, Format, has_weights
 from models.errors import CheckpointError, TuttiError
 from models.hub_files import DamagedFileError, LargeFiles
-from models.references import CODEC, TEXT_ENCODER, Reference, find
+from models.references import CODEC, STYLE_ENCODER, TEXT_ENCODER, Reference, find
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -48,7 +48,7 @@ class Hub:
     cache: Path | None = None
 
     def fetch(self, hub_id: str, revision: str | None = None, wanted: Format | None = None) -> CheckpointFiles:
-        """A checkpoint, whole: an audiocraft one with the codec and the text encoder that it names.
+        """A checkpoint, whole: an audiocraft one with the codec, the text and the style encoder that it names.
 
         Args:
             revision: branch, tag or commit; None: main.
@@ -76,13 +76,14 @@ class Hub:
 
     def _with_references(self, folder: Path) -> CheckpointFiles:
         places = {reference.what: self._find_or_fetch(reference, folder) for reference in references(folder)}
-        return CheckpointFiles(folder, places.get(CODEC), places[TEXT_ENCODER])
+        return CheckpointFiles(folder, places.get(CODEC), places[TEXT_ENCODER], places.get(STYLE_ENCODER))
 
     def _find_or_fetch(self, reference: Reference, beside: Path) -> Path:
         try:
             return find(reference, beside, None)
         except CheckpointError:
-            return self._snapshot(reference.hub_ids[-1], None, PATTERNS[Format.TRANSFORMERS])
+            kind = Format.STYLE_ENCODER if reference.what == STYLE_ENCODER else Format.TRANSFORMERS
+            return self._snapshot(reference.hub_ids[-1], None, PATTERNS[kind])
 
     def _snapshot(self, hub_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
         try:

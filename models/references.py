@@ -1,4 +1,7 @@
-"""Finds what an audiocraft checkpoint only names: its codec and its text encoder. No torch, and no network, here."""
+"""Finds what an audiocraft checkpoint only names: its codec, its text encoder and what hears a style.
+
+No torch, and no network, here.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from models.checkpoint_files import CONFIG, TOKENIZER, has_weights
+from models.checkpoint_files import CONFIG, TENSORS, TOKENIZER, has_weights
 from models.errors import CheckpointError
 
-CODEC, TEXT_ENCODER = "codec", "text encoder"
+CODEC, TEXT_ENCODER, STYLE_ENCODER = "codec", "text encoder", "style encoder"
 
 # Models that moved on the hub: old checkpoints name them as they were.
 _ALSO = {name: f"google-t5/{name}" for name in ("t5-small", "t5-base", "t5-large", "t5-3b", "t5-11b")}
@@ -22,7 +25,7 @@ _ALSO = {name: f"google-t5/{name}" for name in ("t5-small", "t5-base", "t5-large
 class Reference:
     """
     Attributes:
-        what: `CODEC` or `TEXT_ENCODER`.
+        what: `CODEC`, `TEXT_ENCODER` or `STYLE_ENCODER`.
         name: its id on the hub.
         option: of the command line, by which its folder can be given.
     """
@@ -67,9 +70,13 @@ def _in_cache(reference: Reference) -> Path | None:
     for hub_id in filter(_is_hub_id, reference.hub_ids):
         found = try_to_load_from_cache(hub_id, CONFIG)
         folder = Path(found).parent if isinstance(found, str) else None
-        if folder and has_weights(folder) and (not needs_tokenizer or (folder / TOKENIZER).is_file()):
+        if folder and _is_whole(folder, reference) and (not needs_tokenizer or (folder / TOKENIZER).is_file()):
             return folder
     return None
+
+
+def _is_whole(folder: Path, reference: Reference) -> bool:
+    return has_weights(folder) or (reference.what == STYLE_ENCODER and (folder / TENSORS).is_file())
 
 
 def _nowhere(reference: Reference, beside: Path, places: list[Path]) -> str:

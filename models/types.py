@@ -15,6 +15,7 @@ from typing import Protocol
 
 from models.errors import InvalidRequestError
 from models.sound_prompts import AudioPrompt, CodePrompt, Tune
+from models.style_prompt import HeardStyle, StylePrompt
 from models.wire_form import WireForm
 
 # The prompts are said beside the rest: whoever speaks of requests finds all of it here.
@@ -23,6 +24,7 @@ __all__ = ["AudioChunk", "AudioPrompt", "CodePrompt", "GenerationRequest", "Gene
 MAX_PROMPT_CHARACTERS = 2000
 MAX_SEED = 2**63 - 1
 DEFAULT_EXTEND_STRIDE_S = 18.0
+DEFAULT_STYLE_BETA, MAX_GUIDANCE_BETA = 5.0, 10.0
 LONGEST_TRACK_S = 600.0
 """What an engine makes unless it is told otherwise: beyond a model's own window, window by window."""
 NO_SEPARATION, HTDEMUCS = "none", "htdemucs"
@@ -45,6 +47,8 @@ class SamplingParams(WireForm):
         top_k: keep the k most likely tokens, ties included; 0 keeps all.
         top_p: keep the smallest set whose mass before a token is <= top_p; if > 0, top_k is ignored.
         greedy: take the most likely token, whatever the temperature.
+        guidance_beta: of double guidance, 1 to 10: how much the text counts beside a melody or style, where 1 is as
+            much; None: 5 beside a style, 1 beside a melody, as audiocraft has it. Above 1 a request takes three rows.
 
     Raises:
         InvalidRequestError: naming the parameter that is out of range.
@@ -55,6 +59,7 @@ class SamplingParams(WireForm):
     top_k: int = 250
     top_p: float = 0.0
     greedy: bool = False
+    guidance_beta: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < _finite("guidance", self.guidance) <= 20:
@@ -65,6 +70,9 @@ class SamplingParams(WireForm):
             raise InvalidRequestError(f"top_k must be an integer >= 0, got {self.top_k!r}", param="top_k")
         if not 0 <= _finite("top_p", self.top_p) <= 1:
             raise InvalidRequestError(f"top_p must be in [0, 1], got {self.top_p}", param="top_p")
+        beta, most = self.guidance_beta, MAX_GUIDANCE_BETA
+        if beta is not None and not 1 <= _finite("guidance_beta", beta) <= most:
+            raise InvalidRequestError(f"guidance_beta must be in [1, {most:g}], got {beta}", param="guidance_beta")
 
     @property
     def is_greedy(self) -> bool:
@@ -88,6 +96,7 @@ class GenerationRequest(WireForm):
             the next one goes on from.
         melody: sound whose tune is followed, its chroma; beyond its end it begins anew. Only some models listen to one.
         melody_separation: what is taken out of it before: "none", or "htdemucs" where the engine has that.
+        style: sound that the music is to sound like. Only some models listen to one.
         resumes: codes of this very track from its beginning, as `AudioChunk.finished` has them: an attempt that was cut
             short is not made again, only its sound. It holds what the track ``continues``, too.
 
@@ -107,6 +116,7 @@ class GenerationRequest(WireForm):
     extend_stride_s: float = DEFAULT_EXTEND_STRIDE_S
     melody: AudioPrompt | Tune | None = None
     melody_separation: str = NO_SEPARATION
+    style: StylePrompt | HeardStyle | None = None
     resumes: CodePrompt | None = None
 
     def __post_init__(self) -> None:
@@ -124,19 +134,21 @@ class GenerationRequest(WireForm):
             raise InvalidRequestError(f"seed must be an integer in [0, 2**63), got {self.seed!r}", param="seed")
         if not isinstance(self.live, bool):
             raise InvalidRequestError(f"live must be true or false, got {self.live!r}", param="live")
-        if not isinstance(self.continues, CodePrompt | AudioPrompt | None):
-            raise InvalidRequestError("music to go on from must be codes or audio", param="continue")
-        self._check_resumes()
         if _finite("extend_stride", self.extend_stride_s) <= 0:
             raise InvalidRequestError(
                 f"extend_stride must be above 0 seconds, got {self.extend_stride_s}", param="extend_stride"
             )
-        if not isinstance(self.melody, AudioPrompt | Tune | None):
-            raise InvalidRequestError("a melody must be audio", param="melody")
+        self._check_sounds()
 
-    def _check_resumes(self) -> None:
+    def _check_sounds(self) -> None:
+        if not isinstance(self.continues, CodePrompt | AudioPrompt | None):
+            raise InvalidRequestError("music to go on from must be codes or audio", param="continue")
         if not isinstance(self.resumes, CodePrompt | None):
             raise InvalidRequestError("an attempt is resumed from codes", param="resumes")
+        if not isinstance(self.melody, AudioPrompt | Tune | None):
+            raise InvalidRequestError("a melody must be audio", param="melody")
+        if not isinstance(self.style, StylePrompt | HeardStyle | None):
+            raise InvalidRequestError("a style must be audio", param="style")
 
     @property
     def begins_with(self) -> CodePrompt | AudioPrompt | None:
@@ -145,8 +157,26 @@ class GenerationRequest(WireForm):
 
     @property
     def has_sound(self) -> bool:
-        """Whether it holds sound, to go on from or to follow, that is encoded before it is queued."""
-        return isinstance(self.continues, AudioPrompt) or isinstance(self.melody, AudioPrompt)
+        """Whether it holds sound, to go on from, to follow or to sound like, that is encoded before it is queued."""
+        return any(isinstance(each, AudioPrompt | StylePrompt) for each in (self.continues, self.melody, self.style))
+
+    @property
+    def guidance_beta(self) -> float:
+        """Of double guidance; 1 is none: a model that hears nothing beside the text has nothing to weigh it against."""
+        if not self.prompt or (self.melody is None and self.style is None) or self.sampling.guidance <= 1:
+            return 1.0
+        if self.sampling.guidance_beta is None:
+            return 1.0 if self.style is None else DEFAULT_STYLE_BETA
+        return self.sampling.guidance_beta
+
+    @property
+    def num_rows(self) -> int:
+        """Of a step that compute it: a row that hears all it listens to; with guidance a null row, which hears nothing,
+        to compare it with; with double guidance another that hears all but the text. They are never parted."""
+        hears = self.prompt != "" or self.melody is not None or self.style is not None
+        if not hears or self.sampling.guidance <= 1:
+            return 1
+        return 2 if self.guidance_beta == 1 else 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from models.checkpoint_files import Format
 from models.config import ModelConfig
-from models.errors import CheckpointError
 
 LICENCE = "CC-BY-NC-4.0"
 """Of the weights that Meta published: no commercial use."""
@@ -19,9 +18,6 @@ HUB_OWNER = "facebook"
 
 _CODES, _TEXT_WIDTH, _CODEBOOKS_PER_CHANNEL = 2048, 768, 4  # of all of them: EnCodec at 32 kHz, t5-base
 _CODEC = (32_000, (8, 5, 4, 4))
-
-_MISSING = {"style": "style conditioning"}
-"""What a model may listen to and the engine can not give it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +84,3 @@ def recognise(config: ModelConfig) -> Variant | None:
     Weights of the same shape may have been trained by somebody else: the licence is theirs to say.
     """
     return next((variant for variant in VARIANTS if variant.fits(config)), None)
-
-
-def what_is_missing(config: ModelConfig) -> str | None:
-    """What the engine lacks to run a model of that configuration; None: nothing."""
-    lacking = [_MISSING[name] for name in config.conditioners if name in _MISSING]
-    return " and ".join(lacking) or None
-
-
-def require_runnable(config: ModelConfig) -> None:
-    """
-    Raises:
-        CheckpointError: the model needs something that the engine can not do yet; it says what.
-    """
-    missing = what_is_missing(config)
-    if missing is None:
-        return
-    variant = recognise(config)
-    model = "this model" if variant is None else f"musicgen-{variant.name}"
-    raise CheckpointError(
-        f"{model} needs {missing}, which this version can not run: serve a model that takes text, or a melody and text"
-    )

@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-CODEC, TEXT_ENCODER = "encodec_32khz", "t5-base"
+CODEC, TEXT_ENCODER, STYLE_ENCODER = "encodec_32khz", "t5-base", "MERT-v1-95M"
 _NORMS = {"self_attn_layer_norm": "norm1", "encoder_attn_layer_norm": "norm_cross", "final_layer_norm": "norm2"}
 
 
@@ -136,8 +136,12 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     return wanted
 
 
-def listens_to(settings: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The same for a model with a melody ("chroma_stem") or a "style" before the text."""
+def listens_to(settings: dict[str, Any], kind: str, **changes: Any) -> dict[str, Any]:
+    """The same for a model with a melody ("chroma_stem") or a "style" before the text.
+
+    Args:
+        changes: of how it is listened to, where it is otherwise than published.
+    """
     wanted = copy.deepcopy(settings)
     wanted["fuser"] |= {"cross": [], "prepend": ["self_wav", "description"]}
     arguments: dict[str, dict[str, Any]] = {
@@ -148,9 +152,28 @@ def listens_to(settings: dict[str, Any], kind: str) -> dict[str, Any]:
             "match_len_on_eval": False,
             "eval_wavs": None,
         },
-        "style": {"num_codebooks_lm": "${transformer_lm.n_q}"},
+        "style": {
+            "model_name": "mert",
+            "transformer_scale": "default",
+            "encodec_checkpoint": "//pretrained/facebook/encodec_32khz",
+            "encodec_n_q": 3,
+            "length": 3.0,
+            "ds_factor": 15,
+            "n_q_out": 6,
+            "eval_q": 3,
+            "q_dropout": True,
+            "bins": 1024,
+            "varying_lengths": [1.5, 4.5],
+            "batch_norm": True,
+            "compute_mask": True,
+            "num_codebooks_lm": "${transformer_lm.n_q}",
+            "ds_rate_compression": 640,
+            "use_middle_of_segment": False,
+            "rvq_threshold_ema_dead_code": 0.1,
+        },
     }
-    wanted["conditioners"]["self_wav"] = {"model": kind, kind: {"sample_rate": "${sample_rate}", **arguments[kind]}}
+    listening = {"sample_rate": "${sample_rate}", **arguments[kind], **changes}
+    wanted["conditioners"]["self_wav"] = {"model": kind, kind: listening}
     return wanted
 
 

@@ -14,16 +14,19 @@ from pathlib import Path
 from models.audiocraft.archive import read_values
 from models.audiocraft.codec import read_codec
 from models.audiocraft.settings import Settings
+from models.audiocraft.style import read_style
 from models.checkpoint_files import COMPRESSION_MODEL, LANGUAGE_MODEL, CheckpointFiles
 from models.config import NUM_CHROMA, CodecConfig, DecoderConfig, ModelConfig
 from models.config_file import read_codec_config, read_text_config
 from models.errors import CheckpointError
-from models.references import CODEC, TEXT_ENCODER, Reference, find
+from models.references import CODEC, STYLE_ENCODER, TEXT_ENCODER, Reference, find
+from models.style_config import MERT
 
 TEXT = "description"
 """audiocraft's name for the text; "self_wav" is a melody or a style."""
 
 _WAV_CONDITIONERS = {"chroma_stem": "melody", "style": "style"}
+_STYLE_REFERENCE = Reference(STYLE_ENCODER, MERT, "--style-encoder")
 
 # What a melody must be heard as; audiocraft itself repeats a short one when it loads a model, whatever the file says.
 _CHROMA: Mapping[str, object] = {"n_chroma": NUM_CHROMA, "radix2_exp": 14, "argmax": True}
@@ -62,11 +65,13 @@ class AudiocraftModel:
     Attributes:
         codec: folder of the codec; None: its weights are in ``compression_state_dict.bin`` itself.
         text_encoder: folder of the text encoder and its tokenizer.
+        style_encoder: folder of what hears a style; None: the model takes none.
     """
 
     config: ModelConfig
     codec: Path | None
     text_encoder: Path
+    style_encoder: Path | None = None
 
 
 def read_audiocraft(files: CheckpointFiles) -> AudiocraftModel:
@@ -81,10 +86,14 @@ def read_audiocraft(files: CheckpointFiles) -> AudiocraftModel:
     text = read_text_config(text_folder)
     conditioners = _conditioners(settings)
     decoder = _decoder(settings, text.hidden_size, cross_attention=len(conditioners) == 1)
-    config = ModelConfig(decoder, codec, text, conditioners=conditioners)
+    style_folder, style = None, None
+    if "style" in conditioners:
+        style_folder = find(_STYLE_REFERENCE, files.folder, files.style_encoder)
+        style = read_style(settings, codec.sampling_rate, style_folder)
+    config = ModelConfig(decoder, codec, text, conditioners=conditioners, style=style)
     if config.takes_melody:
         _check_chroma(settings, config)
-    return AudiocraftModel(config, codec_folder, text_folder)
+    return AudiocraftModel(config, codec_folder, text_folder, style_folder)
 
 
 def references(folder: Path) -> tuple[Reference, ...]:
@@ -93,9 +102,14 @@ def references(folder: Path) -> tuple[Reference, ...]:
     Raises:
         CheckpointError: naming the file or setting.
     """
-    text = _text_reference(Settings.of(folder / LANGUAGE_MODEL))
+    settings = Settings.of(folder / LANGUAGE_MODEL)
+    named = [_text_reference(settings)]
     pretrained = read_values(folder / COMPRESSION_MODEL).get("pretrained")
-    return (text,) if pretrained is None else (text, _codec_reference(folder, pretrained))
+    if pretrained is not None:
+        named.append(_codec_reference(folder, pretrained))
+    if settings.get("conditioners.self_wav.model") == "style":
+        named.append(_STYLE_REFERENCE)
+    return tuple(named)
 
 
 def _decoder(settings: Settings, text_hidden_size: int, cross_attention: bool) -> DecoderConfig:

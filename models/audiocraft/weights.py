@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.audiocraft import style
 from models.audiocraft.config import read_audiocraft
 from models.audiocraft.names import MELODY_PROJECTION, PROJECTION, TOLERATED, codec_name, language_model_name
-from models.checkpoint_files import COMPRESSION_MODEL, LANGUAGE_MODEL, CheckpointFiles
+from models.checkpoint_files import COMPRESSION_MODEL, LANGUAGE_MODEL, TENSORS, CheckpointFiles, has_weights
 from models.checkpoint_tensors import SeenTensor, check_tensors, look_into
 from models.config import DecoderConfig, ModelConfig
 from models.errors import CheckpointError
 from models.musicgen.weights import expected_shapes, melody_projection_shapes, projection_shapes
-from models.variants import require_runnable
 
 Parts = dict[str, dict[str, SeenTensor]]
 
@@ -38,7 +38,6 @@ def look_at_audiocraft(files: CheckpointFiles) -> tuple[ModelConfig, Parts, Path
             ``best_state`` that is missing, left over or misshapen.
     """
     model = read_audiocraft(files)
-    require_runnable(model.config)
     state = _accounted(files.folder / LANGUAGE_MODEL, model.config)
     if model.codec is None:
         codec = {codec_name(name): _seen(each) for name, each in _state(files.folder / COMPRESSION_MODEL).items()}
@@ -48,21 +47,47 @@ def look_at_audiocraft(files: CheckpointFiles) -> tuple[ModelConfig, Parts, Path
     parts = {
         "decoder": _decoder(state, model.config.decoder),
         "enc_to_dec_proj": _below(PROJECTION, state),
-        "audio_enc_to_dec_proj": _below(MELODY_PROJECTION, state),
+        "audio_enc_to_dec_proj": _below(MELODY_PROJECTION, state) if model.config.takes_melody else {},
         "audio_encoder": codec,
         "text_encoder": {name: each for name, each in text.items() if name.startswith(_TEXT_PARTS)},
     }
+    if model.style_encoder is not None:
+        parts["style"] = {
+            name.removeprefix(style.PREFIX): _seen(each)
+            for name, each in state.items()
+            if name.startswith(style.PREFIX)
+        }
+        parts["style_encoder"] = _style_encoder(model.style_encoder)
     return model.config, parts, model.text_encoder
 
 
 def _accounted(file: Path, config: ModelConfig) -> dict[str, Tensor]:
     """``best_state``, in which nothing is missing and nothing left over."""
-    state = {name: each for name, each in _state(file).items() if not (config.takes_melody and name in TOLERATED)}
+    state = {name: each for name, each in _state(file).items() if not _is_tolerated(name, config)}
     shapes = _their_shapes(config.decoder)
+    if config.style is not None:
+        wanted = config.style.shapes(config.decoder.hidden_size)
+        shapes |= {f"{style.PREFIX}{name}": shape for name, shape in wanted.items()}
     shapes |= {f"{PROJECTION}.{part}": shape for part, shape in projection_shapes(config.decoder).items()}
     shapes |= {f"{MELODY_PROJECTION}.{part}": shape for part, shape in melody_projection_shapes(config).items()}
     check_tensors("best_state", state, shapes)
     return state
+
+
+def _is_tolerated(name: str, config: ModelConfig) -> bool:
+    if config.takes_melody:
+        return name in TOLERATED
+    return config.style is not None and style.TOLERATED.fullmatch(name) is not None
+
+
+def _style_encoder(folder: Path) -> dict[str, SeenTensor]:
+    """Those of MERT, which is published as a file of ``torch.save`` that holds tensors alone."""
+    if has_weights(folder):
+        return look_into(folder)
+    state = _loaded(folder / TENSORS)
+    if not isinstance(state, Mapping) or not all(isinstance(each, Tensor) for each in state.values()):
+        raise CheckpointError(f"{folder / TENSORS} holds more than tensors by their names")
+    return {name: _seen(each) for name, each in state.items()}
 
 
 def _decoder(state: Mapping[str, Tensor], config: DecoderConfig) -> dict[str, SeenTensor]:
@@ -89,15 +114,20 @@ def _their_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 def _state(file: Path) -> Mapping[str, Tensor]:
     """``best_state`` of a file that audiocraft exported."""
-    try:
-        package: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{file} can not be loaded as tensors and plain values alone: {reason}") from error
-    state = package.get("best_state")
+    state = _loaded(file).get("best_state")
     if not isinstance(state, Mapping) or not all(isinstance(each, Tensor) for each in state.values()):
         raise CheckpointError(f"{file} has no best_state of tensors: export the model with audiocraft.utils.export")
     return state
+
+
+def _loaded(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing") from None
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{file} can not be loaded as tensors and plain values alone: {reason}") from error
 
 
 def _seen(tensor: Tensor) -> SeenTensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.config import CHROMA_FRAMES
+from models.types import GenerationRequest, Tune
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -42,6 +43,15 @@ class MelodyConditioner:
             return self._classes[:1].expand(CHROMA_FRAMES, -1)
         assert len(tune) == CHROMA_FRAMES, f"a melody of {len(tune)} pitch classes: this is a bug"
         return self._classes[torch.tensor(list(tune), device=self._classes.device)]
+
+    def positions(self, request: GenerationRequest) -> int:
+        """That come before the text of each of its rows, whether it has a melody or not."""
+        return CHROMA_FRAMES
+
+    def rows(self, request: GenerationRequest, window: int) -> tuple[Tensor, Tensor]:
+        """What a row that listens to it hears in that window, and what a null row does; float32 [235, D] each."""
+        assert isinstance(request.melody, Tune | None), "a melody's sound is heard first: this is a bug"
+        return self.embed(None if request.melody is None else request.melody.windows[window]), self.embed(None)
 
     @property
     def nbytes(self) -> int:

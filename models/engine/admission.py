@@ -8,6 +8,7 @@ from models.engine.sequence import Row, Sequence
 from models.engine.windows import windows_of
 from models.engine_config import EngineConfig
 from models.errors import InvalidRequestError
+from models.style_prompt import HeardStyle
 from models.types import AudioPrompt, CodePrompt, GenerationRequest
 
 
@@ -23,6 +24,7 @@ def sequence_of(
         InvalidRequestError: naming the parameter that this model or this engine can not honour.
     """
     _check_melody(request, model)
+    _check_style(request, model)
     frames = _frames(request, model, config)
     known = _known_frames(request, frames, model)
     windows = windows_of(frames, known, model.max_frames, _stride(request, frames, model))
@@ -41,6 +43,30 @@ def _check_melody(request: GenerationRequest, model: ModelConfig) -> None:
             f"the melody has {request.melody.sample_rate} samples a second, this model takes {model.sample_rate}: "
             "resample it",
             param="melody",
+        )
+
+
+def _check_style(request: GenerationRequest, model: ModelConfig) -> None:
+    style = request.style
+    if request.sampling.guidance_beta is not None and request.melody is None and style is None:
+        raise InvalidRequestError(
+            "guidance_beta weighs the text against a melody or style, and there is none: leave it out", "guidance_beta"
+        )
+    if style is None:
+        return
+    if model.style is None:
+        raise InvalidRequestError("this model can not take a style: leave it out, or ask a style model", "style")
+    if isinstance(style, HeardStyle):
+        return
+    if style.audio.sample_rate != model.sample_rate:
+        raise InvalidRequestError(
+            f"the style has {style.audio.sample_rate} samples a second, this model takes {model.sample_rate}: "
+            "resample it",
+            param="style",
+        )
+    if style.streams is not None and style.streams > model.style.streams:
+        raise InvalidRequestError(
+            f"style_streams is {style.streams}, this model has {model.style.streams}", param="style_streams"
         )
 
 

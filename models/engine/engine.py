@@ -27,6 +27,7 @@ from models.engine.sequence import Sequence
 from models.engine.stage_times import StageTimes, Stopwatch
 from models.engine.stats import EngineStats, StatsCollector
 from models.engine.step import EngineOutput, StepPlan, StepResult
+from models.engine.styles import StyleReader
 from models.engine_config import EngineConfig
 from models.errors import EngineDeadError, EngineOverloadedError, InvalidRequestError, TuttiError
 from models.musicgen.rows import RowHandle
@@ -63,7 +64,8 @@ class Engine:
             fill_rows=config.prefill_rows,
         )
         self._prompts, self._melodies = model.prompts, MelodyReader(model.config)
-        self._text, self._melody = model.text, model.melody
+        self._styles = StyleReader(model.config, model.style)
+        self._text, self._sound = model.text, model.sound
         self._runner = runner_for(model, config, self._cache, self._stats)
         self._lookahead = model.codec.lookahead_frames
         self._audio = AudioStage(model.codec, model.config, config, self._runner, self._runner.lag)
@@ -89,15 +91,16 @@ class Engine:
         self._sequence(request)
 
     def encoded(self, request: GenerationRequest) -> GenerationRequest:
-        """The request with codes and a tune in place of sound, as `add` takes it; itself if it has none. Any thread may
-        ask, and another than the one that steps should: it may take a second.
+        """The request with codes, a tune and a style in place of sound, as `add` takes it; itself if it has none. Any
+        thread may ask, and another than the one that steps should: it may take a second.
 
         Raises:
-            InvalidRequestError: this model can not go on from that sound, or can not follow it.
+            InvalidRequestError: this model can not go on from that sound, follow it or sound like it.
             CheckpointError: the encoder's weights are broken.
         """
         request = self._prompts.encoded(request)
-        return self._melodies.heard(request, self._sequence(request).windows)
+        windows = self._sequence(request).windows
+        return self._styles.heard(self._melodies.heard(request, windows), windows)
 
     def add(self, request: GenerationRequest, times: StageTimes | None = None) -> None:
         """Put a request in the line; one with sound is `encoded` before.
@@ -189,7 +192,7 @@ class Engine:
     # --------------------------------------------------------------------------------------------------- inside
 
     def _sequence(self, request: GenerationRequest) -> Sequence[RowHandle]:
-        prefix = prefix_positions(request, self._text, self._melody)
+        prefix = prefix_positions(request, self._text, self._sound)
         sequence: Sequence[RowHandle] = sequence_of(request, self.model, self.config, self._runner.lag, prefix)
         if not self._scheduler.can_ever_run(sequence):
             raise InvalidRequestError(

@@ -12,6 +12,7 @@ import torch
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoint_files import CheckpointFiles
 from models.conditioning.melody import MelodyConditioner
+from models.conditioning.style import StyleConditioner
 from models.conditioning.text import TextConditioner
 from models.config import ModelConfig
 from models.encodec.decoder import EncodecDecoder
@@ -47,7 +48,7 @@ class LoadedModel:
     """A model in memory. It holds no state of any request, so engines may share it.
 
     Attributes:
-        melody: of a model that listens to one; None of any other.
+        melody, style: of a model that listens to one; None of any other.
     """
 
     config: ModelConfig
@@ -56,6 +57,12 @@ class LoadedModel:
     codec: Codec
     prompts: PromptEncoder
     melody: MelodyConditioner | None = None
+    style: StyleConditioner | None = None
+
+    @property
+    def sound(self) -> MelodyConditioner | StyleConditioner | None:
+        """What it hears before the text."""
+        return self.melody or self.style
 
 
 def load_model(
@@ -110,7 +117,8 @@ def _build(
     prompts = PromptEncoder(checkpoint.config, checkpoint.codec_state)
     told("text")
     melody = MelodyConditioner.from_checkpoint(checkpoint, config.device)
-    return LoadedModel(checkpoint.config, decoder, text, codec, prompts, melody)
+    style = StyleConditioner.from_checkpoint(checkpoint, config.device)
+    return LoadedModel(checkpoint.config, decoder, text, codec, prompts, melody, style)
 
 
 def _text(checkpoint: Checkpoint, config: EngineConfig) -> TextConditioner:
@@ -136,10 +144,11 @@ def build_static_decoder(checkpoint: Checkpoint, config: EngineConfig) -> Static
 def build_decoder(checkpoint: Checkpoint, config: EngineConfig) -> StepDecoder:
     """The transformer for ordinary steps: on a CPU our own kernel where it runs, otherwise torch; the same weights.
 
-    A melody model has no other: captured steps compute no prefix, so on a GPU it is slower than models of text alone.
+    A melody or style model has no other: captured steps compute no prefix, so on a GPU it is slower than models of text
+    alone.
     """
     if config.graph:
-        logger.warning("this model takes melodies: its steps are not captured, settings of captured steps say nothing")
+        logger.warning("this model hears more than text: its steps are not captured, their settings say nothing")
     if config.device == "cpu":
         reason = why_unsupported(checkpoint.config.decoder) or library.why_unavailable()
         if reason is None:

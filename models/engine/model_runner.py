@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.conditioning.melody import MelodyConditioner
 from models.conditioning.text import TextConditioner
-from models.engine.prefixes import Prefixes
+from models.engine.prefixes import Prefixes, SoundConditioner
 from models.engine.random_numbers import window_seed
 from models.engine.runner import Runner, Running, not_finite
 from models.engine.sampler import SamplingBatch, sample
@@ -31,8 +30,9 @@ from models.musicgen.rows import RowCache, RowHandle
 class _Batch:
     """The layout of one set of requests, kept until a request joins or leaves.
 
-    B requests and R rows: rows 0 … B−1 are the conditioned rows in the order of the requests, then come the null
-    rows of the guided ones. Only ``positions`` and ``row_positions`` move, by one each step.
+    B requests and R rows: rows 0 … B−1 are the conditioned rows in the order of the requests, then come the other
+    rows of each of the guided ones: null, and wordless with double guidance. Only ``positions`` and ``row_positions``
+    move, by one each step.
     """
 
     composition: int
@@ -66,7 +66,7 @@ class ModelRunner(Runner):
         decoder: one that computes a step for whichever rows it is given.
         max_slots: most requests that hold rows.
         max_steps: of the longest window, what comes before its codes included.
-        melody: of a model without cross-attention.
+        sound: what hears melodies or styles, of a model without cross-attention.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class ModelRunner(Runner):
         max_slots: int,
         max_steps: int,
         device: torch.device | str,
-        melody: MelodyConditioner | None = None,
+        sound: SoundConditioner | None = None,
     ) -> None:
         super().__init__(decoder, text, cache, stats)
         self._step_decoder = decoder
         self._device = device
         self._special = self.config.special_token
-        self._prefixes = None if melody is None else Prefixes(decoder, text, melody)
+        self._prefixes = None if sound is None else Prefixes(decoder, text, sound)
         self._behind = torch.tensor(self.config.delays, dtype=torch.int64, device=device) + 1  # [K]
         shape = (max_slots, max_steps + 1, self.config.num_codebooks)
         self._history = torch.full(shape, self._special, dtype=torch.int64, device=device)
@@ -191,12 +191,17 @@ class ModelRunner(Runner):
                 result.failures[sequence.request_id] = not_finite(sequence.step + 1)
 
     def _lay_out(self, sequences: list[Running], composition: int) -> _Batch:
-        guided = [index for index, sequence in enumerate(sequences) if sequence.num_rows == 2]
-        null_rows = list(range(len(sequences)))
-        for row, index in enumerate(guided, start=len(sequences)):
-            null_rows[index] = row
-        owners = [*sequences, *(sequences[index] for index in guided)]  # of each row
-        handles = [sequence.rows[0] for sequence in sequences] + [sequences[index].rows[1] for index in guided]
+        handles = [sequence.rows[0] for sequence in sequences]
+        owners, null_rows = list(sequences), list(range(len(sequences)))
+        wordless: dict[int, tuple[int, float]] = {}
+        for index, sequence in enumerate(sequences):
+            assert len(sequence.rows) == sequence.num_rows, f"{sequence.request_id} lost a row: this is a bug"
+            if sequence.num_rows > 1:
+                null_rows[index] = len(handles)
+            if sequence.num_rows > 2:
+                wordless[index] = len(handles) + 1, sequence.request.guidance_beta
+            handles += sequence.rows[1:]
+            owners += [sequence] * (sequence.num_rows - 1)
 
         known = [sequence.window.known for sequence in sequences]
         return _Batch(
@@ -214,6 +219,7 @@ class ModelRunner(Runner):
                 [sequence.request.sampling for sequence in sequences],
                 [window_seed(sequence.request.seed, sequence.window.start) for sequence in sequences],
                 null_rows,
+                wordless,
                 num_codebooks=self.config.num_codebooks,
                 vocab_size=self.config.vocab_size,
                 device=self._device,

@@ -80,4 +80,4 @@ class Places(Generic[Row]):
         assert self.free_rows >= 0, "more rows than a step has"
         for each in self.held.values():
             assert each.state in (State.RUNNING, State.PAUSED), f"{each.request_id} holds rows without being started"
-            assert len(each.rows) == each.num_rows, f"{each.request_id} lost a row of its pair"
+            assert len(each.rows) == each.num_rows, f"{each.request_id} lost a row"

@@ -1,47 +1,60 @@
-"""What comes before the codes where a model has no cross-attention: a melody and a text, as embeddings.
+"""What comes before the codes where a model has no cross-attention: a melody or style and a text, as embeddings.
 
-positions of a row   |melody · 235|text · L|codes of a window ·················|
-conditioned row       its tune      its text
-null row              null melody   zeros                                        as many of them
+positions of a row   |melody · 235, or style|text · L|codes of a window ·················|
+conditioned row       its own                its own
+null row              the null one           zeros                                        as many of them
+wordless row          its own                zeros                                        as many: of double guidance
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from models.conditioning.melody import MelodyConditioner
 from models.conditioning.text import TextConditioner
-from models.config import CHROMA_FRAMES
 from models.engine.sequence import Sequence
 from models.musicgen.interface import Decoder
 from models.musicgen.rows import RowHandle
-from models.types import GenerationRequest, Tune
+from models.types import GenerationRequest
 
 _NO_TEXT = 1  # position: audiocraft tokenises "" to its end, and makes zeros of that
 
 
-def prefix_positions(request: GenerationRequest, text: TextConditioner, melody: MelodyConditioner | None) -> int:
+class SoundConditioner(Protocol):
+    """What hears a melody or a style."""
+
+    def positions(self, request: GenerationRequest) -> int:
+        """That its sound takes, or the null one; known before the sound is heard."""
+        ...
+
+    def rows(self, request: GenerationRequest, window: int) -> tuple[Tensor, Tensor]:
+        """Embeddings of its sound in that window and of the null one, float32 [positions, D] each."""
+        ...
+
+
+def prefix_positions(request: GenerationRequest, text: TextConditioner, sound: SoundConditioner | None) -> int:
     """Positions that come before the codes of each of its rows.
 
     Args:
-        melody: of the model; None: nothing comes before.
+        sound: of the model; None: nothing comes before.
 
     Raises:
         InvalidRequestError: the prompt has no token at all.
     """
-    if melody is None:
+    if sound is None:
         return 0
-    return CHROMA_FRAMES + (text.num_tokens(request.prompt) if request.prompt else _NO_TEXT)
+    return sound.positions(request) + (text.num_tokens(request.prompt) if request.prompt else _NO_TEXT)
 
 
 class Prefixes:
     """Those that are not worked through yet, by their requests."""
 
-    def __init__(self, decoder: Decoder, text: TextConditioner, melody: MelodyConditioner) -> None:
+    def __init__(self, decoder: Decoder, text: TextConditioner, sound: SoundConditioner) -> None:
         self._decoder = decoder
         self._text = text
-        self._melody = melody
+        self._sound = sound
         self._rows: dict[str, list[Tensor]] = {}  # float32 [prefix, D] of each row
 
     def lay_out(self, sequence: Sequence[RowHandle]) -> None:
@@ -51,15 +64,14 @@ class Prefixes:
             InvalidRequestError: the prompt can not be encoded.
         """
         request = sequence.request
-        assert isinstance(request.melody, Tune | None), "a melody's sound is heard first: this is a bug"
-        tune = None if request.melody is None else request.melody.windows[sequence.window_index]
-        silent = self._melody.embed(None)
-        no_text = silent.new_zeros(sequence.prefix - CHROMA_FRAMES, silent.shape[1])
+        heard, silent = self._sound.rows(request, sequence.window_index)
+        no_text = silent.new_zeros(sequence.prefix - len(silent), silent.shape[1])
         text = no_text
         if request.prompt:
             text = self._decoder.project_text(self._text.encode(request.prompt)).float()
+        assert len(heard) == len(silent), "a sound has another length than at the door: this is a bug"
         assert len(text) == len(no_text), "a text has another length than at the door: this is a bug"
-        rows = [torch.cat([self._melody.embed(tune), text]), torch.cat([silent, no_text])]
+        rows = [torch.cat([heard, text]), torch.cat([silent, no_text]), torch.cat([heard, no_text])]
         self._rows[sequence.request_id] = rows[: sequence.num_rows]
 
     def take(self, sequence: Sequence[RowHandle], share: int) -> list[Tensor]:

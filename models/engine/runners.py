@@ -39,5 +39,5 @@ def runner_for(model: LoadedModel, config: EngineConfig, cache: RowCache, stats:
         max_slots=config.max_rows,
         max_steps=max_steps,
         device=config.device,
-        melody=model.melody,
+        sound=model.sound,
     )

@@ -7,7 +7,7 @@ progress, no cache and no audio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,30 @@ class _Subset:
 
 
 @dataclass(frozen=True, slots=True)
+class _Double:
+    """The requests with double guidance.
+
+    Attributes:
+        rows: int64 ``[b]``, which they are.
+        wordless: int64 ``[b]``, the logit rows that hear all but their texts.
+        beta: float32 ``[b, 1, 1]``.
+    """
+
+    rows: Tensor
+    wordless: Tensor
+    beta: Tensor
+
+    @classmethod
+    def build(cls, wordless: Mapping[int, tuple[int, float]], device: torch.device | str) -> _Double:
+        rows, betas = zip(*wordless.values(), strict=True)
+        return cls(
+            torch.tensor(list(wordless), dtype=torch.int64, device=device),
+            torch.tensor(rows, dtype=torch.int64, device=device),
+            torch.tensor(betas, dtype=torch.float32, device=device)[:, None, None],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingBatch:
     """Parameters of B requests as tensors; the layout of their logit rows is ``null_rows``'s.
 
@@ -38,6 +62,7 @@ class SamplingBatch:
         null_rows: int64 ``[B]``: which logit row holds the unconditioned logits of request b; b itself if unguided.
             Row b of the logits is the conditioned row of request b.
         guidance: float32 ``[B, 1, 1]``; 1 if unguided, which leaves the logits as they are.
+        double: of the requests with double guidance, if there are any.
         temperature: float32 ``[B, 1, 1]``, above 0.
         greedy: bool ``[B, 1, 1]``, or None if no request is greedy.
         all_greedy: nothing has to be drawn.
@@ -46,6 +71,7 @@ class SamplingBatch:
     seeds: Tensor  # int64 [B]
     null_rows: Tensor
     guidance: Tensor
+    double: _Double | None
     temperature: Tensor
     greedy: Tensor | None
     all_greedy: bool
@@ -60,12 +86,17 @@ class SamplingBatch:
         params: Sequence[SamplingParams],
         seeds: Sequence[int],
         null_rows: Sequence[int],
+        wordless: Mapping[int, tuple[int, float]] | None = None,
         *,
         num_codebooks: int,
         vocab_size: int,
         device: torch.device | str = "cpu",
     ) -> SamplingBatch:
-        """Lay the parameters of B requests out; ``null_rows[b] == b`` says that request b has no null row."""
+        """Lay the parameters of B requests out; ``null_rows[b] == b`` says that request b has no null row.
+
+        Args:
+            wordless: request → the logit row that hears all but its text, and beta; of those with double guidance.
+        """
 
         def column(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
@@ -76,6 +107,7 @@ class SamplingBatch:
             seeds=torch.tensor(seeds, dtype=torch.int64, device=device),
             null_rows=torch.tensor(null_rows, dtype=torch.int64, device=device),
             guidance=column([p.guidance if guided else 1.0 for p, guided in zip(params, is_guided, strict=True)]),
+            double=_Double.build(wordless, device) if wordless else None,
             temperature=column([1.0 if p.is_greedy else max(p.temperature, _SMALLEST_TEMPERATURE) for p in params]),
             greedy=torch.tensor(greedy, device=device)[:, None, None] if any(greedy) else None,
             all_greedy=all(greedy),
@@ -111,7 +143,7 @@ def sample(logits: Tensor, steps: Tensor, batch: SamplingBatch) -> tuple[Tensor,
     """Draw one code per request and codebook.
 
     Args:
-        logits: float32 ``[R, K, V]``; rows 0 … B−1 are conditioned, the others the null rows of guided requests.
+        logits: float32 ``[R, K, V]``; rows 0 … B−1 are conditioned, the others the null and wordless rows.
         steps: int64 ``[B]``, the step that is being sampled (the counter of the random numbers).
         batch: the parameters.
 
@@ -133,10 +165,18 @@ def sample(logits: Tensor, steps: Tensor, batch: SamplingBatch) -> tuple[Tensor,
 
 
 def guide(logits: Tensor, batch: SamplingBatch) -> Tensor:
-    """Classifier-free guidance: ``[R, K, V]`` to ``[B, K, V]``."""
+    """Classifier-free guidance: ``[R, K, V]`` to ``[B, K, V]``.
+
+    With a wordless row it is double guidance (Rouard et al., 2024, section 4.3), null + guidance · (wordless + beta ·
+    (conditioned − wordless) − null): beta says how much the text counts beside the style.
+    """
     conditioned = logits[: len(batch.seeds)]
     if len(logits) == len(conditioned):
         return conditioned
+    if batch.double is not None:
+        wordless = logits[batch.double.wordless]
+        pushed = wordless + (conditioned[batch.double.rows] - wordless) * batch.double.beta
+        conditioned = conditioned.index_copy(0, batch.double.rows, pushed)
     null = logits[batch.null_rows]
     return null + (conditioned - null) * batch.guidance
 

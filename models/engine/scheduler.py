@@ -1,6 +1,6 @@
 """Who takes part in the next step. Plain Python on plain numbers: no tensors, no clock but the time passed in.
 
-A request is one atomic slot of 1 or 2 rows. It waits in line (first come, first served, nobody overtakes), joins when
+A request is one atomic slot of 1 to 3 rows. It waits in line (first come, first served, nobody overtakes), joins when
 its rows and all the KV positions it will ever need are free, and keeps them until it is done. Since lengths are known
 at the door, there is nothing to evict or to guess. When not everybody can be in the step and in time for the
 listeners, some pause in place: they keep all they hold and go on later where they were (see ``pacing``). Tokens depend
@@ -225,6 +225,7 @@ class Scheduler(Generic[Row]):
         composition = plan.composition + (sampling != self._sampling)
         self._sampling = sampling
         rows = self._fill_rows if self._pacer is None else self._pacer.room_to_fill(self._fill_rows, sampling)
+        rows = max([rows, *(each.num_rows for each in filling)])  # a position of each row, or it would never get on
         self._shared_steps += bool(filling)
         unheard_first = self._shared_steps % round(1 / UNHEARD_SHARE) == 0
         self._plan = StepPlan(plan.running, plan.joined, composition, shares(filling, rows, unheard_first))

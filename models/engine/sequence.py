@@ -44,7 +44,8 @@ class Sequence(Generic[Row]):
         prefix: positions of each row that come before the music of every window.
         step: steps of its window that are filled or sampled, and at the end the ``lag`` ones that it waits.
         slot: where its codes are kept while it runs, -1 otherwise.
-        rows: reserved rows, ``[conditioned]`` or ``[conditioned, null]``; empty unless it runs or is paused.
+        rows: reserved rows, ``[conditioned]``, ``[conditioned, null]`` or, for double guidance, ``[conditioned, null,
+            wordless]``; empty unless it runs or is paused.
         listener: who hears it while it is made; None: nobody, it may be made whenever there is time.
         unpaid_steps: steps it was paused for, less those it has been paid for by running since.
         windows: of the track; by default one in which nothing is known.
@@ -88,12 +89,13 @@ class Sequence(Generic[Row]):
     @property
     def is_conditioned(self) -> bool:
         """Whether there is anything to listen to: "" is the null condition."""
-        return self.request.prompt != "" or self.request.melody is not None
+        request = self.request
+        return request.prompt != "" or request.melody is not None or request.style is not None
 
     @property
     def num_rows(self) -> int:
-        """2 with guidance, which compares the conditioned row with a null row; the pair is never split."""
-        return 2 if self.is_conditioned and self.request.sampling.guidance > 1 else 1
+        """2 with guidance, 3 with double guidance, never parted: see `GenerationRequest.num_rows`."""
+        return self.request.num_rows
 
     @property
     def window(self) -> Window:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,12 @@ from models.config import ModelConfig
 from models.engine.async_engine import AsyncEngine
 from models.engine_config import EngineConfig
 from models.errors import CheckpointError
+from models.style_prompt import StylePrompt
 from models.types import AudioChunk, AudioPrompt, GenerationRequest
 
 TRIAL_S = 2.0
 PROMPT = "calm piano"
+_ROWS = 3  # of a guided request with a text and a style; none has more
 _SILENCE = 1e-4  # of full scale; −80 dB
 
 
@@ -29,7 +31,7 @@ class Trial:
         generation_s: for ``TRIAL_S`` of music, alone in the engine.
         real_time_factor: seconds of music per second.
         peak, rms: of the samples, full scale is 1.
-        melody: it followed one, as its model can.
+        heard: what it was given besides the text, as its model can: a melody, a style.
     """
 
     load_s: float
@@ -39,7 +41,7 @@ class Trial:
     rms: float
     sample_rate: int
     channels: int
-    melody: bool
+    heard: tuple[str, ...]
 
 
 def try_out(files: CheckpointFiles, config: EngineConfig | None = None) -> Trial:
@@ -50,13 +52,11 @@ def try_out(files: CheckpointFiles, config: EngineConfig | None = None) -> Trial
             or silence.
     """
     shape, began_at = ModelConfig.from_folder(files), time.perf_counter()
-    engine = AsyncEngine.from_path(files, config or EngineConfig(max_rows=2))
+    config = config or EngineConfig()
+    engine = AsyncEngine.from_path(files, replace(config, max_rows=_ROWS))
     loaded_at = time.perf_counter()
     try:
-        request = GenerationRequest(
-            "trial", PROMPT, TRIAL_S, melody=scale(shape.sample_rate) if shape.takes_melody else None
-        )
-        chunks = asyncio.run(_collect(engine, request))
+        chunks = asyncio.run(_collect(engine, _request(shape)))
     finally:
         engine.shutdown()
     generation_s = time.perf_counter() - loaded_at
@@ -72,7 +72,18 @@ def try_out(files: CheckpointFiles, config: EngineConfig | None = None) -> Trial
         rms=rms,
         sample_rate=first.sample_rate,
         channels=first.channels,
-        melody=shape.takes_melody,
+        heard=tuple(name for name in shape.conditioners if name != "text"),
+    )
+
+
+def _request(shape: ModelConfig) -> GenerationRequest:
+    heard = scale(shape.sample_rate)
+    return GenerationRequest(
+        "trial",
+        PROMPT,
+        TRIAL_S,
+        melody=heard if shape.takes_melody else None,
+        style=StylePrompt(heard) if shape.takes_style else None,
     )
 
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from api.cli import main
 from deployments.platform import load_config
@@ -14,7 +15,7 @@ from deployments.settings import ModelArgs
 from models.catalog_file import CATALOG_VARIABLE, Catalog
 from models.errors import CheckpointError
 from models.variants import VARIANTS
-from tests.audiocraft_files import CODEC, TEXT_ENCODER, export
+from tests.audiocraft_files import CODEC, STYLE_ENCODER, TEXT_ENCODER, export
 from tests.deployments.conftest import ConfigWriter
 from tests.models.test_variants import write
 
@@ -60,8 +61,12 @@ def test_a_name_that_nobody_added_is_said(exported: Path, write_config: ConfigWr
         load_config(write_config(checkpoint=Path("polka")))
 
 
-def test_what_a_model_needs_and_can_not_be_given_is_said(write_config: ConfigWriter, tmp_path: Path) -> None:
+def test_what_a_model_needs_and_is_not_there_is_said(
+    write_config: ConfigWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     style = next(variant for variant in VARIANTS if variant.name == "style")
     write(tmp_path, style, style.formats[0])
-    with pytest.raises(CheckpointError, match="musicgen-style needs style conditioning, which this version can not"):
+    shutil.rmtree(tmp_path / STYLE_ENCODER)
+    with pytest.raises(CheckpointError, match="only names its style encoder, 'm-a-p/MERT-v1-95M'"):
         load_config(write_config(checkpoint=tmp_path))

@@ -23,11 +23,10 @@ from models.audiocraft.archive import read_values
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoint_files import CheckpointFiles
 from models.conditioning.text import TextConditioner
-from models.config import ModelConfig
 from models.encodec.decoder import EncodecDecoder
 from models.errors import CheckpointError
 from models.musicgen.decoder import MusicGenDecoder
-from tests.audiocraft_files import CODEC, TEXT_ENCODER, codec_settings, compression_file, export, listens_to, save
+from tests.audiocraft_files import CODEC, TEXT_ENCODER, codec_settings, compression_file, export, save
 from tests.factories import make_checkpoint
 
 SHAPE: dict[str, Any] = {"hidden": 32, "layers": 2, "heads": 4, "ffn": 64, "text_hidden": 16, "ratios": (4, 2)}
@@ -226,12 +225,6 @@ def test_a_codec_setting_that_is_not_supported_is_named(
     place(settings, path, value)
     save({"best_state": {}, "xp.cfg": yaml.safe_dump(settings)}, compression_file(folder))
     assert complaint in refusal(folder)
-
-
-def test_what_the_engine_can_not_do_yet_is_said(folder: Path, edit: Edit) -> None:
-    edit(lambda package: package.update({"xp.cfg": listens_to(package["xp.cfg"], "style")}))
-    assert ModelConfig.from_folder(folder).conditioners == ("style", "text")
-    assert "needs style conditioning, which this version can not run" in refusal(folder)
 
 
 # ------------------------------------------------------------------------------------- what the files only point to
