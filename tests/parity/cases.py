@@ -25,6 +25,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "narrow": {"hidden": 24, "layers": 3, "heads": 2, "ffn": 60, "seed": 2, **CODEC, "pad_mode": "constant"},
     "stereo": {"hidden": 64, "layers": 2, "heads": 1, "ffn": 256, "seed": 3, "stereo": True, **CODEC},
     "melody": {"hidden": 64, "layers": 2, "heads": 2, "ffn": 128, "seed": 32, **MELODY},
+    "style": {"hidden": 64, "layers": 2, "heads": 2, "ffn": 128, "seed": 7, **CODEC, "ratios": (8, 5, 4, 4)},
     "stereo-melody": {"hidden": 24, "layers": 2, "heads": 2, "ffn": 60, "seed": 5, "stereo": True, **MELODY},
 }
 
@@ -39,6 +40,8 @@ class Track:
         known: frames of codes it goes on from.
         heard: frames of sound it goes on from, through the codec's encoder; the last is a part of one.
         melody: name of the sound whose tune it follows.
+        style: name of the sound that it is to sound like, as long as an excerpt: nothing is drawn.
+        beta: of double guidance.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Track:
     known: int = 0
     heard: int = 0
     melody: str | None = None
+    style: str | None = None
+    beta: float = 1.0
 
     @property
     def duration_s(self) -> float:
@@ -78,7 +83,21 @@ MELODY_TRACKS = (
 )
 
 
+STYLE_TRACKS = (
+    Track("text and style", 30, style="style", beta=5.0),
+    Track("both count alike", 24, style="style"),
+    Track("strongly guided", 20, style="other style", beta=2.5, guidance=4.0),
+    Track("style", 22, prompt=None, style="other style"),
+    Track("text", 21),
+    Track("neither", 15, prompt=None),
+    Track("unguided", 18, guidance=1.0, style="style"),
+    Track("from codes", 26, known=9, style="other style", beta=3.0),
+)
+
+
 def tracks_of(model: str) -> tuple[Track, ...]:
+    if model == "style":
+        return STYLE_TRACKS
     return MELODY_TRACKS if SHAPES[model].get("melody") else TRACKS
 
 
@@ -118,12 +137,13 @@ def step_logits() -> NDArray[np.float32]:
 # -------------------------------------------------------------------------------------------------------------- melody
 
 SOUNDS = {"short": 0.3, "odd": 0.771, "long": 4.0, "longest": 31.4}
+STYLES = {"style": 3.0, "other style": 2.1}
 """Seconds; the first is shorter than the chroma's window, the last longer than what a model hears of one."""
 
 
 def sound(name: str) -> NDArray[np.float32]:
     """``[samples]``: three notes one after the other, each with overtones and a little noise."""
-    samples = int(SOUNDS[name] * RATE)
+    samples = int({**SOUNDS, **STYLES}[name] * RATE)
     times, noise = np.arange(samples) / RATE, np.random.default_rng(samples).normal(0, 0.01, samples)
     note = 220.0 * 2 ** (np.array([0, 4, 9])[np.arange(samples) * 3 // samples] / 12)
     tones = sum(np.sin(2 * math.pi * note * times * overtone) / overtone for overtone in (1, 2, 3))

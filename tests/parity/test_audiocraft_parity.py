@@ -32,6 +32,7 @@ from models.engine.sampler import SamplingBatch, guide, truncated_probabilities
 from models.engine_config import EngineConfig
 from models.errors import CheckpointError
 from models.musicgen.decoder import MusicGenDecoder
+from models.style_prompt import StylePrompt
 from models.types import AudioPrompt, CodePrompt, GenerationRequest, SamplingParams
 from models.variants import VARIANTS, Variant
 from tests.audiocraft_files import CODEC, TEXT_ENCODER, export, save
@@ -40,6 +41,7 @@ from tests.models.engine_support import Tracks, drive
 from tests.models.test_variants import write
 from tests.parity import cases
 from tests.parity.cases import Track
+from tests.style_files import make_style
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[2]
@@ -62,7 +64,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoints, each in a folder of its name."""
     root = tmp_path_factory.mktemp("parity")
     for name, shape in cases.SHAPES.items():
-        export(make_checkpoint(root / f"{name} of transformers", **shape), root / name, codec_inside=True)
+        if name == "style":
+            make_style(root / name, **shape)
+        else:
+            export(make_checkpoint(root / f"{name} of transformers", **shape), root / name, codec_inside=True)
         write_tokenizer(root / name / TEXT_ENCODER)
     for variant in PUBLISHED:
         (root / cases.PUBLISHED / variant.name).mkdir(parents=True)
@@ -127,14 +132,18 @@ def request(track: Track, model: ModelConfig) -> GenerationRequest:
         samples = np.ascontiguousarray(cases.heard_sound(track, channels).T)
         continues = AudioPrompt(samples.astype("<f4").tobytes(), channels, model.sample_rate)
     melody = AudioPrompt(cases.sound(track.melody).astype("<f4").tobytes(), 1, cases.RATE) if track.melody else None
+    style = None
+    if track.style:
+        style = StylePrompt(AudioPrompt(cases.sound(track.style).astype("<f4").tobytes(), 1, cases.RATE))
     return GenerationRequest(
         track.name,
         track.prompt or "",
         track.duration_s,
-        sampling=SamplingParams(guidance=track.guidance, greedy=True),
+        sampling=SamplingParams(guidance=track.guidance, greedy=True, guidance_beta=track.beta if style else None),
         continues=continues,
         extend_stride_s=cases.STRIDE_S,
         melody=melody,
+        style=style,
     )
 
 

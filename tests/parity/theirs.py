@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers import audiocraft_import
-from tests.parity import cases
+from tests.parity import cases, style
 from tests.parity.cases import Track
 
 NEVER_CALLED = ("av", "flashy", "num2words", "spacy")
@@ -89,7 +89,17 @@ def load(folder: Path) -> Any:
     os.chdir(folder)  # where transformers finds t5-base
     width = json.loads(Path("t5-base/config.json").read_text())["d_model"]
     _of("modules.conditioners").T5Conditioner.MODELS_DIMS["t5-base"] = width
-    model = _of("models.musicgen").MusicGen.get_pretrained(str(folder), device="cpu")
+    builders = _of("models.builders")
+    build = builders.get_conditioner_provider
+    if folder.name == "style":
+
+        def build(output_dim: int, _: object) -> Any:
+            return style.provider(folder, output_dim, cases.RATE)
+
+    with _replaced(builders, "get_conditioner_provider", build):
+        model = _of("models.musicgen").MusicGen.get_pretrained(str(folder), device="cpu")
+    if folder.name == "style":
+        model.lm.condition_provider.conditioners["self_wav"]._use_masking = True  # what is none, is zeros
     model.max_duration = cases.WINDOW_S
     return model
 
@@ -122,12 +132,14 @@ def _generated(model: Any, wanted: Track) -> tuple[Tensor, Tensor]:
     if wanted.heard:
         sound = torch.from_numpy(cases.heard_sound(wanted, model.audio_channels))
         return _both(model.generate_continuation(sound, model.sample_rate, [wanted.prompt], return_tokens=True))
-    melodies = [torch.from_numpy(cases.sound(wanted.melody))[None]] if wanted.melody else None
-    if melodies and not wanted.known:
+    heard = wanted.melody or wanted.style
+    melodies = [torch.from_numpy(cases.sound(heard))[None]] if heard else None
+    if wanted.melody and not wanted.known:
         return _both(model.generate_with_chroma([wanted.prompt], melodies, cases.RATE, return_tokens=True))
     attributes, _ = model._prepare_tokens_and_attributes([wanted.prompt], None, melodies)
     known = torch.from_numpy(cases.known_codes(wanted, model.lm.num_codebooks))[None] if wanted.known else None
-    codes = model._generate_tokens(attributes, known)
+    with style.doubly_guided(model, wanted.beta):
+        codes = model._generate_tokens(attributes, known)
     return model.generate_audio(codes), codes
 
 
