@@ -10,9 +10,10 @@ import pytest
 from benchmarks.serve_load.processor import ProcessorTime, name_of
 
 BUSY_S = 0.4
-# Uses so much of a core, says so, and stays until it is told to end.
+# When it is told to, it uses so much of a core, says so, and stays until it is told to end.
 BUSY = f"""
 import subprocess, sys, time
+sys.stdin.readline()
 while time.process_time() < {BUSY_S}: pass
 print("done", flush=True)
 sys.stdin.read()
@@ -28,6 +29,8 @@ def test_what_children_of_children_use_is_counted_and_what_was_used_before_is_no
         assert process.stdin is not None
         assert process.stdout is not None
         with ProcessorTime() as during:
+            process.stdin.write("begin\n")
+            process.stdin.flush()
             assert process.stdout.readline() == "done\n"
         with ProcessorTime() as after:
             pass

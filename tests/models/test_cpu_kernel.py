@@ -134,12 +134,20 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TUTTI_KERNEL_CACHE", str(tmp_path))
+    """By a compiler that only counts; the real one made what the tests above multiplied with."""
+    compiler, calls, kernels = tmp_path / "count++", tmp_path / "calls", tmp_path / "kernels"
+    compiler.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exit 0\n'
+        f'echo compiled >> {calls}\nwhile [ "$1" != -o ]; do shift; done\necho kernel > "$2"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("TUTTI_KERNEL_CACHE", str(kernels))
     made = build("portable")
-    stamp = made.stat().st_mtime_ns
+    assert made.read_text() == "kernel\n"
     assert build("portable") == made
-    assert made.stat().st_mtime_ns == stamp
-    assert list(tmp_path.iterdir()) == [made]
+    assert calls.read_text() == "compiled\n"
+    assert list(kernels.iterdir()) == [made]
 
 
 def test_one_openmp_runtime_serves_torch_and_the_kernel() -> None:
