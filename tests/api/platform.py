@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,15 +161,20 @@ async def _ended(running: asyncio.Task[None], stop: Callable[[], Awaitable[None]
 
 def generous_tiers(folder: Path) -> Path:
     """The tiers as they are, but nobody asks too often: what tests look at is something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "tiers.yaml"
+    file.write_text(_generous(), encoding="utf-8")
+    return file
+
+
+@cache
+def _generous() -> str:
     tiers = yaml.safe_load(_TIERS.read_text(encoding="utf-8"))
     for tier in tiers["tiers"].values():
         tier["requests_per_minute"] = 1_000_000
     for rate in tiers["rates"].values():
         rate["limit"] = 1_000_000
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "tiers.yaml"
-    file.write_text(yaml.safe_dump(tiers, sort_keys=False), encoding="utf-8")
-    return file
+    return str(yaml.safe_dump(tiers, sort_keys=False))
 
 
 async def get(app: FastAPI, path: str, host: str = "localhost") -> httpx2.Response:

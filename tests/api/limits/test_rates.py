@@ -161,15 +161,14 @@ async def test_hits_of_one_moment_are_one_command(make: Callable[[], Rates], cac
 
 
 async def test_a_held_up_event_loop_does_not_make_the_cache_look_gone(
-    make: Callable[[], Rates], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Rates], caplog: pytest.LogCaptureFixture
 ) -> None:
     rates = make()
     await rates.hit("upload", "connected")
-    monkeypatch.setattr(shared_counters, "PATIENCE_S", 0.05)
     hitting = asyncio.ensure_future(rates.hit("upload", "one"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    time.sleep(0.2)  # noqa: ASYNC251 - the loop is held up, that is what is tested
+    time.sleep(1.5 * shared_counters.PATIENCE_S)  # noqa: ASYNC251 - the loop is held up, that is what is tested
     await hitting
     assert not rates.degraded
     assert caplog.records == []
@@ -192,14 +191,14 @@ async def test_the_window_slides(cache: Cache) -> None:
     await cache.redis.set(now, 1, px=75_000)
     window = await counters.hit("name", 4, 60)
     assert (window.allowed, window.previous, window.current) == (True, 8, 2)
-    assert window.previous_ttl_s == pytest.approx(15, abs=1)
-    assert window.current_ttl_s == pytest.approx(75, abs=1)
+    assert 10 < window.previous_ttl_s <= 15
+    assert 70 < window.current_ttl_s <= 75
     assert not (await counters.hit("name", 3, 60)).allowed
     # This window is over: it is the one before now.
     await cache.redis.delete(before)
     await cache.redis.set(now, 6, px=45_000)
     window = await counters.hit("name", 100, 60)
     assert (window.previous, window.current) == (6, 1)
-    assert window.previous_ttl_s == pytest.approx(45, abs=1)
-    assert window.current_ttl_s == pytest.approx(105, abs=1)
+    assert 40 < window.previous_ttl_s <= 45
+    assert 100 < window.current_ttl_s <= 105
     await counters.close()
