@@ -3,7 +3,7 @@
 import { ask, askJson } from "./client.js";
 import { $ } from "./dom.js";
 import { Export } from "./export.js";
-import { showProblem } from "./problems.js";
+import { showNotice, showProblem } from "./problems.js";
 
 export class Acts {
   /** @param {Form} form @param {Maker} maker */
@@ -29,6 +29,10 @@ export class Acts {
     try {
       const { parameters } = made.view ?? (await askJson(`generate/${made.id}`));
       this.form.fill(parameters, track.seed, (id) => this.nameOfSound(id));
+      if (parameters.model !== this.form.model.id) {
+        const text = `It was made by ${parameters.model}; ${this.form.model.id} will make something else of it.`;
+        showNotice("Its model is not served any more", text);
+      }
     } catch (error) {
       showProblem(error, { title: "Its parameters could not be read", again: () => this.again(made, track) });
     }

@@ -59,8 +59,10 @@ async function loadAccount() {
   try {
     form.limit((await askJson("user/usage")).tier);
   } catch (error) {
-    showProblem(error, { title: "Your account could not be looked at", again: loadAccount });
-    return;
+    if (error.status !== 403) { // a key may be for making music only
+      showProblem(error, { title: "Your account could not be looked at", again: loadAccount });
+      return;
+    }
   }
   await library.load();
   maker.goOn();

@@ -6,6 +6,7 @@ import { $, clock } from "./dom.js";
 import { SourceField, USES } from "./sources.js";
 
 const NUMBERS = ["guidance", "temperature", "top_k", "top_p"];
+const BESIDE_SOUND = ["guidance_beta", "style_excerpt", "style_streams"];
 const SLIDER_STEPS = 1000;
 const FORMATS = {
   wav: "WAV, 16 bits", wav24: "WAV, 24 bits", wav32f: "WAV, float", flac: "FLAC, 16 bits", flac24: "FLAC, 24 bits",
@@ -24,6 +25,7 @@ export class Form {
     this.tier = null;
     const fields = Object.keys(USES).map((use) => [use, new SourceField(use, onUploadProblem)]);
     this.sources = Object.fromEntries(fields);
+    for (const [, field] of fields) field.onChange = () => this.showBeside();
     $("sources").append(...fields.map(([, field]) => field.element));
     $("model").addEventListener("change", () => this.showModel());
     $("duration").addEventListener("input", () => this.showDuration());
@@ -94,6 +96,17 @@ export class Form {
       any ||= able.length > 0;
     }
     $("sources").hidden = !any;
+    this.showBeside();
+  }
+
+  /** What says how a sound is heard is there where a style can be, and on while there is a sound. */
+  showBeside() {
+    const takesStyle = this.models.some((model) => model.takes.style);
+    for (const name of BESIDE_SOUND) {
+      const place = $(name).closest("[data-beside]");
+      place.hidden = !takesStyle;
+      $(name).disabled = !place.dataset.beside.split(" ").some((use) => this.sources[use].value !== null);
+    }
   }
 
   showFormats(model) {
@@ -145,8 +158,8 @@ export class Form {
       if ($(name).value !== "") body[name] = Number($(name).value);
     }
     if (Number($("num_tracks").value) > 1) body.num_tracks = Number($("num_tracks").value);
-    if (!$("extend_stride").disabled && $("extend_stride").value !== "") {
-      body.extend_stride = Number($("extend_stride").value);
+    for (const name of ["extend_stride", ...BESIDE_SOUND]) {
+      if (!$(name).disabled && $(name).value !== "") body[name] = Number($(name).value);
     }
     if ($("greedy").checked) body.greedy = true;
     const seed = $("seed").value.trim();
@@ -170,7 +183,7 @@ export class Form {
       $(name).value = parameters[name] === usual ? "" : parameters[name];
     }
     $("greedy").checked = parameters.greedy;
-    $("extend_stride").value = parameters.extend_stride ?? "";
+    for (const name of ["extend_stride", ...BESIDE_SOUND]) $(name).value = parameters[name] ?? "";
     if (parameters.format !== "pcm") $("format").value = parameters.format; // a stream's own
     for (const [use, field] of Object.entries(this.sources)) {
       if (parameters[use]) field.choose(parameters[use], nameOf(parameters[use]));
@@ -188,10 +201,11 @@ export class Form {
       $("model").value = (able.find((model) => model.health.ready) ?? able[0]).id;
     }
     this.sources[use].choose(track.id, text);
-    if (use === "continuation" && track.duration >= Number($("duration").value)) {
-      $("duration").value = Math.min(this.model.max_duration, Math.ceil(2 * track.duration));
-    }
     this.showModel();
+    if (use === "continuation" && track.duration >= Number($("duration").value)) {
+      $("duration").value = Math.min($("duration").max, Math.ceil(2 * track.duration));
+      this.showDuration();
+    }
     if ($("prompt").value === "") $("prompt").value = track.prompt;
     $("prompt").focus();
   }

@@ -81,9 +81,18 @@ export class Library {
     try {
       return await askJson(`audio?${query}`);
     } catch (error) {
-      this.onProblem(error, "Your tracks could not be listed");
+      if (error.status === 403) this.lock(error.message);
+      else this.onProblem(error, "Your tracks could not be listed");
       return null;
     }
+  }
+
+  /** A key may be for making music only. */
+  lock(reason) {
+    $("library").hidden = false;
+    $("search").hidden = true;
+    $("library-empty").hidden = false;
+    $("library-empty").textContent = reason;
   }
 
   show(page) {

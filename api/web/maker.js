@@ -9,6 +9,7 @@ import { Cut } from "./stream.js";
 
 const DEFAULT_RATE = 32000;
 const ACCEPTED_LOOK_MS = 500; // a stream that has not begun by then waits: the list shows how long
+const MARK_LOOKS_MS = [0, 300, 1000];
 
 export class Maker {
   /** @param {Form} form */
@@ -137,10 +138,15 @@ function described(made, track) {
   return { id: made.id, position: track.position, seed: track.seed, model: made.model, aside, loudness: track.loudness_lufs };
 }
 
-/** A stream that was not answered yet has no name here, but it carries a mark. */
+/** A stream that was not answered yet has no name here, but it carries a mark. It may not be written down yet, either. */
 async function findMarked(mark) {
-  const page = await askJson("audio?limit=10");
-  return page.data.find((track) => track.metadata.page === mark)?.generation_id;
+  for (const wait_ms of MARK_LOOKS_MS) {
+    await new Promise((resolve) => setTimeout(resolve, wait_ms));
+    const page = await askJson("audio?limit=10");
+    const found = page.data.find((track) => track.metadata.page === mark);
+    if (found) return found.generation_id;
+  }
+  return null;
 }
 
 /** Without randomUUID, which a page has over HTTPS and on its own machine only. */

@@ -10,17 +10,18 @@ let timer = null;
  * Say at a field what is wrong with it.
  *
  * @param {Element} root to look in
- * @returns {Element|null} the field, or null if there is none of that name
+ * @returns {Element|null} what to focus, or null if there is no field of that name
  */
 export function markField(root, name, message) {
   const where = root.querySelector(`[data-error-for="${CSS.escape(name ?? "")}"]`);
   const field = where && root.querySelector(`[aria-describedby~="${where.id}"]`);
-  if (!field || field.closest("[hidden]")) return null;
+  if (!field || where.parentElement.closest("[hidden]")) return null;
   field.setAttribute("aria-invalid", "true");
   where.textContent = message;
   where.hidden = false;
   if (field.closest("details")) field.closest("details").open = true;
-  return field;
+  // Of a sound that is chosen already, what can be done is to remove it.
+  return field.offsetParent === null ? where.parentElement.querySelector("button") : field;
 }
 
 export function clearErrors(root = document) {

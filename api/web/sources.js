@@ -35,6 +35,7 @@ export class SourceField {
     this.lack = null; // why the chosen model can not take it
     this.id = null; // of the upload or track
     this.control = null; // of the upload under way
+    this.onChange = () => {};
     this.element = copyOf("source-template");
     this.element.setAttribute("aria-label", this.words.label);
     part(this.element, "label").textContent = this.words.label;
@@ -149,6 +150,7 @@ export class SourceField {
     part(element, "progress").hidden = !this.isUploading;
     part(element, "progress").setAttribute("aria-label", `Uploading ${has ? this.text : ""}`);
     part(element, "hint").textContent = lack === null ? this.words.hint : has ? `${lack} It is left out.` : lack;
+    this.onChange();
   }
 
   say(text) {

@@ -201,9 +201,9 @@ function draw(svg, { minima, maxima, bins }) {
   const bar = (i) => {
     const top = Math.max(QUIETEST, maxima[i] / loudest);
     const bottom = Math.min(-QUIETEST, minima[i] / loudest);
-    return `M${i + 0.5} ${(-0.92 * top).toFixed(3)}V${(-0.92 * bottom).toFixed(3)}`;
+    return `M${i + 0.5} ${(1 - 0.92 * top).toFixed(3)}V${(1 - 0.92 * bottom).toFixed(3)}`;
   };
-  svg.setAttribute("viewBox", `0 -1 ${bins} 2`);
+  svg.setAttribute("viewBox", `0 0 ${bins} 2`);
   const path = Array.from({ length: bins }, (_, i) => bar(i)).join("");
   for (const each of svg.querySelectorAll("path")) each.setAttribute("d", path);
 }

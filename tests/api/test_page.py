@@ -116,6 +116,15 @@ async def test_stop_frees_the_rows_and_keeps_what_came(page: Page, generator: Fa
     assert await page.text("#status") == "1.0 s arrived."
     assert (await downloaded(page, tmp_path)).stat().st_size == 44 + 2 * SAMPLE_RATE
     assert not await page.evaluate("document.getElementById('generate').disabled")
+    generator.hold(0)
+    generator.was_closed.clear()
+    await page.click("#generate")
+    async with asyncio.timeout(10):
+        await generator.reached[0].wait()
+    await page.click("#stop")  # before there is a note, or an answer
+    async with asyncio.timeout(10):
+        await generator.was_closed.wait()
+    assert await page.text("#status") == "Stopped before the first note."
 
 
 @pytest.mark.browser
