@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import hypothesis
@@ -13,6 +14,9 @@ from tests.together import PLATFORMS, TogetherScheduling, unit_of
 
 # Before anything imports Triton, which decides then how its kernels run: on a CPU, in its interpreter.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# Where bytecode is not kept, each of the hundred processes that tests start compiles all that it imports: seconds each.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 hypothesis.settings.register_profile("tutti", deadline=None)
 hypothesis.settings.load_profile("tutti")
 

@@ -129,13 +129,26 @@ def sqlite_database_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite+aiosqlite:///{tmp_path / 'tutti.db'}"
 
 
+@pytest.fixture(scope="session")
+def postgres_spares() -> list[str]:
+    """Names of databases that tests have left, emptied."""
+    return []
+
+
 @pytest.fixture
-def postgresql_database_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
-    """A PostgreSQL database of this test's own with the schema in it."""
-    name = new_id("test")
-    postgres.run(f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+def postgresql_database_url(
+    postgres: PostgresServer, postgres_template: str, postgres_spares: list[str]
+) -> Iterator[str]:
+    """A PostgreSQL database of this test's own with the schema in it, and no row."""
+    if not postgres_spares:
+        postgres_spares.append(new_id("test"))
+        postgres.run(f"CREATE DATABASE {postgres_spares[0]} TEMPLATE {postgres_template}")
+    name = postgres_spares.pop()
     yield postgres.url(name)
-    postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
+    if postgres.is_emptied(name):
+        postgres_spares.append(name)
+    else:  # the test has taken a table away
+        postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
