@@ -46,6 +46,12 @@ def test_nothing_is_asked_of_a_third_party() -> None:
         assert not re.search(r"https?:|//[a-z]+\.[a-z]|@import|url\(", text), name
 
 
+def test_every_module_is_fetched_at_once_and_not_one_after_the_other() -> None:
+    page = (WEB_FOLDER / "index.html").read_text(encoding="utf-8")
+    modules = {name for name in FILES if name.endswith(".js")}
+    assert set(re.findall(r'"modulepreload" href="web/([^"]+)"', page)) == modules - {"app.js"}
+
+
 def test_every_field_has_a_label_and_every_button_a_name() -> None:
     page = (WEB_FOLDER / "index.html").read_text(encoding="utf-8")
     fields = re.findall(r'<(?:input|select|textarea)[^>]*id="([^"]+)"', page)
