@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import cursor as cursors
 from api.errors import ApiError, ErrorCode
-from api.generations import outbox
+from api.generations import referring
 from api.generations.view import TERMINAL, State
 from api.store.schema import tracks
 
@@ -81,7 +81,7 @@ async def remove(conn: AsyncConnection, account_id: str, track_id: str, now: dat
         raise ApiError(ErrorCode.TRACK_BUSY)
     await conn.execute(delete(tracks).where(tracks.c.id == row.id))
     if row.object_key is not None:
-        await outbox.put(conn, outbox.OBJECT_DELETE, {"object_key": row.object_key}, now)
+        await referring.delete_object(conn, account_id, row.id, row.object_key, now)
 
 
 async def _find(conn: AsyncConnection, query: Select[Any], account_id: str, track_id: str) -> Row[Any]:

@@ -44,10 +44,16 @@ class Entry:
     attempts: int
 
 
-async def put(conn: AsyncConnection, kind: str, payload: Mapping[str, Any], now: datetime) -> None:
-    """Leave work behind, in the transaction that makes it necessary."""
+async def put(
+    conn: AsyncConnection, kind: str, payload: Mapping[str, Any], now: datetime, due: datetime | None = None
+) -> None:
+    """Leave work behind, in the transaction that makes it necessary.
+
+    Args:
+        due: when it may be done; left out: now.
+    """
     await conn.execute(
-        insert(outbox).values(kind=kind, payload=dict(payload), created_at=now, available_at=now, attempts=0)
+        insert(outbox).values(kind=kind, payload=dict(payload), created_at=now, available_at=due or now, attempts=0)
     )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.clock import Clock
 from api.errors import ApiError, ErrorCode
-from api.generations import outbox
+from api.generations import outbox, referring
 from api.ids import new_id
 from api.limits import idempotency
 from api.settings import Settings
@@ -116,7 +116,8 @@ class Uploads:
         now = self._clock()
         async with self._db.begin() as conn:
             row = await find(conn, account_id, upload_id, now)
-            await _drop(conn, row, now)
+            await conn.execute(delete(uploads).where(uploads.c.id == row.id))
+            await referring.delete_object(conn, account_id, row.id, row.object_key, now)
 
     async def purge(self) -> int:
         """Remove what has expired; returns how many there were. For whoever sweeps; any number may do so at once."""
@@ -124,8 +125,9 @@ class Uploads:
         expired = select(uploads).where(uploads.c.expires_at <= now).limit(_PURGE_BATCH)
         async with self._db.begin() as conn:
             rows = (await conn.execute(expired.with_for_update(skip_locked=True))).all()
-            for row in rows:
-                await _drop(conn, row, now)
+            for row in rows:  # nothing needs them: ``keep`` saw to it
+                await conn.execute(delete(uploads).where(uploads.c.id == row.id))
+                await outbox.put(conn, outbox.OBJECT_DELETE, {"object_key": row.object_key}, now)
         return len(rows)
 
     def close(self) -> None:
@@ -166,8 +168,3 @@ async def keep(conn: AsyncConnection, upload_ids: Sequence[str], until: datetime
     """Let them stay at least so long: what was accepted needs them."""
     wanted = uploads.c.id.in_(upload_ids), uploads.c.expires_at < until
     await conn.execute(update(uploads).where(*wanted).values(expires_at=until))
-
-
-async def _drop(conn: AsyncConnection, row: Row[Any], now: datetime) -> None:
-    await conn.execute(delete(uploads).where(uploads.c.id == row.id))
-    await outbox.put(conn, outbox.OBJECT_DELETE, {"object_key": row.object_key}, now)
