@@ -20,13 +20,31 @@ ROLES = {"ingress", "worker", "engine", "controller"}
 
 
 def listed(http: httpx2.Client) -> dict[str, str]:
-    """Role → address, of the replicas that are there; one that was killed stays on the list for half a minute."""
-    found = {}
+    """Role → address, of the replicas that are there; one that was killed stays on the list for half a minute.
+
+    Nothing while there are two of a kind: one of them was replaced, and leaves.
+    """
+    found: dict[str, str] = {}
     for each in http.get("/metrics/targets").json():
         (address,) = each["targets"]
         with suppress(httpx2.ConnectError):
             httpx2.get(f"http://{address}/metrics", trust_env=False, timeout=PATIENCE_S)
+            if each["labels"]["role"] in found:
+                return {}
             found[each["labels"]["role"]] = address
+    return found
+
+
+def everybody(http: httpx2.Client) -> dict[str, str]:
+    """Role → address, once there is one of each."""
+    found: dict[str, str] = {}
+
+    def are_there() -> bool:
+        nonlocal found
+        found = listed(http)
+        return found.keys() == ROLES
+
+    until(are_there)
     return found
 
 
@@ -54,8 +72,7 @@ def at_rest(read: Callable[[], float]) -> float:
 
 
 def test_each_process_shows_its_own(http: httpx2.Client) -> None:
-    until(lambda: listed(http).keys() == ROLES)
-    where = listed(http)
+    where = everybody(http)
     ingress, worker, engine = (where[role] for role in ("ingress", "worker", "engine"))
     done = {"tier": "enterprise", "outcome": "completed"}
     made_s = at_rest(lambda: total(engine, "tutti_engine_audio_generated_seconds_total"))
@@ -78,8 +95,7 @@ def test_each_process_shows_its_own(http: httpx2.Client) -> None:
 
 
 def test_what_is_shown_is_in_the_catalogue(http: httpx2.Client) -> None:
-    until(lambda: listed(http).keys() == ROLES)
-    for address in listed(http).values():
+    for address in everybody(http).values():
         text = httpx2.get(f"http://{address}/metrics", trust_env=False, timeout=PATIENCE_S).text
         series = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
         ours = {name for name in series if name.startswith("tutti_")}
