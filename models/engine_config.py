@@ -48,7 +48,8 @@ class EngineConfig:
         max_queue: requests that may wait.
         longest_s: seconds of the longest track; what is longer than the model's window is made window by window.
         prefill_rows: most rows of a step that may work through music that is known already (what a track goes on from,
-            the overlap of two windows), one position each: how much longer such a step may take for everybody else.
+            the overlap of two windows, a melody), one position each: how much longer such a step may take for everybody
+            else. Where rows may pause it is less if a listener's real time would suffer.
         first_chunk_s: seconds of audio in the first chunk.
         chunk_growth: each chunk is this many times longer than the one before ...
         max_chunk_s: ... up to this many seconds.
@@ -79,7 +80,7 @@ class EngineConfig:
     kv_positions: int | None = None
     max_queue: int = 64
     longest_s: float = LONGEST_TRACK_S
-    prefill_rows: int = 16
+    prefill_rows: int = 64
     first_chunk_s: float = 0.2
     chunk_growth: float = 2.0
     max_chunk_s: float = 1.0

@@ -65,7 +65,7 @@ async def test_an_earlier_track_is_what_the_replica_goes_on_from(
     assert (one.continues.channels, one.continues.sample_rate) == (1, SAMPLE_RATE)
     np.testing.assert_array_equal(np.frombuffer(one.continues.pcm, "<f4")[:, None], sine(4, SAMPLE_RATE // 2))
     view = await app.state.services.generations.snapshot(answer.json()["id"])
-    assert view.cost_steps == 2 * (33 + 50 - 25 + 3)  # a melody's prefix and what is known, eight positions at a time
+    assert view.cost_steps == 2 * (9 + 50 - 25 + 3)  # a melody's prefix and what is known, 32 positions at a time
 
 
 async def test_an_upload_comes_at_the_models_rate(client: httpx2.AsyncClient, generator: FakeGenerator) -> None:
@@ -157,7 +157,7 @@ async def test_a_stride_counts_with_the_steps_it_costs(
         steps.append(view.cost_steps)
     generator.gates[0].set()
     # Windows of 30, 30, 24 s, and of 30 s every 5 until one ends at 60.
-    assert steps == [3000 + 3 * 3 + 30 + 2 * 105, 3000 + 7 * 3 + 30 + 6 * 186]
+    assert steps == [3000 + 3 * 3 + 8 + 2 * 27, 3000 + 7 * 3 + 8 + 6 * 47]
 
 
 REFUSALS: list[tuple[dict[str, Any], int, str, str | None]] = [

@@ -9,6 +9,7 @@ import pytest
 from api.generations.steps import SHORTEST_STRIDE_S, steps_of
 from models.engine.sequence import Sequence
 from models.engine.windows import windows_of
+from models.engine_config import EngineConfig
 from models.types import GenerationRequest, SamplingParams
 from tests.api.fakes import spec
 
@@ -20,7 +21,7 @@ def taken(duration_s: float, known: int, stride_s: float, sampling: SamplingPara
     """Steps of a track that is alone in an engine, by the engine's own account."""
     frames, request = int(duration_s * 50), GenerationRequest("r", "x", duration_s, sampling=sampling)
     sequence = Sequence[int](request, frames, 3, windows=windows_of(frames, known, 1500, int(stride_s * 50)))
-    sequence.fill_share = 16 // sequence.num_rows
+    sequence.fill_share = EngineConfig().prefill_rows // sequence.num_rows
     return sequence.remaining_steps
 
 
@@ -48,5 +49,5 @@ def test_no_stride_makes_a_track_twice_as_long() -> None:
 
 def test_a_model_that_listens_to_melodies_has_more_to_work_through() -> None:
     listening = replace(TINY, takes_melody=True)
-    assert steps_of(1.0, listening, GUIDED) == 53 + 30  # 235 positions, eight at a time
-    assert steps_of(1.0, listening, PLAIN) == 53 + 15
+    assert steps_of(1.0, listening, GUIDED) == 53 + 8  # 235 positions, 32 at a time
+    assert steps_of(1.0, listening, PLAIN) == 53 + 4
