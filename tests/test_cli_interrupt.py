@@ -25,6 +25,7 @@ from tests.served import Served, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 Where = Literal["request", "answer", "audio"]
+START_TIMEOUT_S = 120.0  # of a process that imports, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_whoever_interrupts_leaves_nothing_running(valkey: EmbeddedValkey, where
     door = StuckDoor(where)
     with serving(valkey, tmp_path, generator, door) as served:
         with start_client(served.url, tmp_path / "out.wav", served.key) as client:
-            assert door.is_stuck.wait(TIMEOUT_S)
+            assert door.is_stuck.wait(START_TIMEOUT_S)
             client.send_signal(signal.SIGINT)
             _, said = client.communicate(timeout=TIMEOUT_S)
         assert client.returncode == ExitCode.INTERRUPTED
@@ -124,13 +125,13 @@ def test_a_server_that_is_gone_cannot_be_told(tmp_path: Path) -> None:
 
     def never_answering(_: Any) -> None:
         asked.set()
-        waiting.wait(TIMEOUT_S)
+        waiting.wait(START_TIMEOUT_S)
 
     with (
         answering(sending(b""), accept=[never_answering, refusing(500)]) as canned,
         start_client(canned.url, tmp_path / "out.wav") as client,
     ):
-        assert asked.wait(TIMEOUT_S)
+        assert asked.wait(START_TIMEOUT_S)
         client.send_signal(signal.SIGINT)
         _, said = client.communicate(timeout=TIMEOUT_S)
         waiting.set()

@@ -31,6 +31,7 @@ def test_two_workers_keep_the_tests_of_a_file_together() -> None:
     """In a run of its own, as `make pytest` calls it."""
     files = [f"tests/autoscaling/test_{name}.py" for name in ("arrivals", "cost", "packing")]
     options = ["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "-v", "-p", "no:cacheprovider"]
+    options += ["-p", "no:schemathesis"]  # which takes longer to import than these tests to run
     command = [sys.executable, "-m", "pytest", *options, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
