@@ -143,7 +143,7 @@ def _at_once(
     if options.cold:
         for each in (folder, cache):
             forget(each)
-    had = any(cache.iterdir())
+    before = set(cache.iterdir())
     with tempfile.TemporaryDirectory() as empty, ExitStack() as running:
         environment = os.environ | {"TUTTI_LOG_LEVEL": "warning", "TUTTI_WEIGHT_CACHE": str(cache)}
         environment |= {"TUTTI_KERNEL_CACHE": empty} if options.compile else {}
@@ -162,9 +162,9 @@ def _at_once(
         memory = [memory_of(process.pid) for process in processes]  # of each while all run
         for process in processes:
             process.communicate()
-    before = "mapped" if had else "packed, kept and mapped"
+    found_there = "mapped" if set(cache.iterdir()) == before else "packed, kept and mapped"
     return [
-        each | {"weights": before if each["mapped"] else "packed by each start", "memory": held}
+        each | {"weights": found_there if each["mapped"] else "packed by each start", "memory": held}
         for each, held in zip(found, memory, strict=True)
     ]
 
@@ -212,10 +212,10 @@ def start(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     replica = MusicGenerator("cold-start", asked["folder"], dict(asked["engine"]))
     whole_s = time.monotonic() - asked["asked_at"]
     stages = dict(replica.start.stages) | {"process": called_at - asked["asked_at"]}
-    read = _read_bytes()
+    processor_s, read = time.process_time(), _read_bytes()
     first_audio_s = [asyncio.run(_first_audio(replica, str(index))) for index in range(_TRACKS)]
     rest_s = whole_s - sum(stages.values())
-    found = {"stages": stages | {"rest": rest_s}, "whole_s": whole_s, "read_bytes": read}
+    found = {"stages": stages | {"rest": rest_s}, "whole_s": whole_s, "processor_s": processor_s, "read_bytes": read}
     mapped = any(line.endswith(SUFFIX) for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines())
     return found | {"first_audio_s": first_audio_s, "mapped": mapped}, replica
 

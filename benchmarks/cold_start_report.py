@@ -20,6 +20,7 @@ def summary(starts: Sequence[Mapping[str, Any]], budget_s: float) -> dict[str, A
         "starts": len(starts),
         "weights_are": starts[0]["weights"],
         "whole_s": {"median": statistics.median(wholes), "min": min(wholes), "max": max(wholes)},
+        "processor_s": statistics.median(each["processor_s"] for each in starts),
         "stages_s": stages,
         "first_audio_s": [statistics.median(times) for times in zip(*heard, strict=True)],
         "read_bytes": statistics.median(each["read_bytes"] for each in starts),
@@ -35,6 +36,7 @@ def ratios(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return {
         f"{each['cache']} / off": {
             "whole": round(each["whole_s"]["median"] / off["whole_s"]["median"], 3),
+            "processor": round(each["processor_s"] / off["processor_s"], 3),
             "private_memory": round(each["memory_bytes"]["private"] / off["memory_bytes"]["private"], 3),
             "share_of_memory": round(each["memory_bytes"]["share"] / off["memory_bytes"]["share"], 3),
         }
@@ -67,6 +69,6 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         f"{result['model']}, {result['weights']}, medians: {', '.join(conditions)}",
         *told,
         f"  {'whole':10} {whole['median']:7.2f} s  {spread}, {within} the budget of {result['budget_s']:g} s",
-        f"  first audio afterwards {first}, of the next track {second}",
+        f"  first audio afterwards {first}, of the next track {second}; start: {result['processor_s']:.2f} processor s",
         f"  memory: {held['resident']} resident, {held['share']} with shared pages divided, {held['private']} private",
     ]

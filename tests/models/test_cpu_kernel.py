@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models.kernels.cpu import build as building
+from models.kernels.cpu import packing
 from models.kernels.cpu.build import KernelUnavailableError, build, chosen_variant
 from models.kernels.cpu.library import Kernel, kernel
 from models.kernels.cpu.packing import FORMATS, pack, quantise
@@ -81,6 +82,17 @@ def test_extremes_and_empty_groups_survive(name: str) -> None:
     torch.testing.assert_close(
         compiled.multiply(pack(weight, name, compiled.path), x), x @ made.T, rtol=TOLERANCE, atol=TOLERANCE
     )
+
+
+def test_int8_is_laid_out_some_rows_at_a_time_as_it_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = weight_of(112, 128)
+    whole = pack(weight, "int8", "avx512_bf16")
+    monkeypatch.setattr(packing, "_AT_ONCE", 48 * 128)
+    for made in (whole, pack(weight, "int8", "avx512_bf16")):
+        coded = made.data.view(7, 32, 4, 2, 4, 2).permute(0, 2, 4, 1, 3, 5).reshape(112, 128)
+        levels = (coded & 127).to(torch.int8) * torch.where(coded > 127, -1, 1).to(torch.int8)
+        assert torch.equal(levels, quantise(weight, "int8").levels)
+        assert torch.equal(made.scales, quantise(weight, "int8").scales[:, 0])
 
 
 def test_finer_formats_are_closer() -> None:
