@@ -23,8 +23,8 @@ STREAM_PATH = "/api/v1/generate/stream"
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-START_TIMEOUT_S = 120
-STOP_TIMEOUT_S = 60
+START_TIMEOUT_S = 240
+STOP_TIMEOUT_S = 120
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Itera
     # one nothing is taken away for up to 80 s. The last arrival asks for a replica for a minute, and the break-even
     # keeps that one longer than the crowd keeps two.
     application["autoscaling_policy"]["policy_kwargs"]["models"]["tiny"].update(
-        streams=2, stream_rate=3.75, cold_start_s=5, beta=0, break_even_s=40
+        streams=2, stream_rate=3.75, cold_start_s=5, beta=0, break_even_s=25
     )
     path.write_text(yaml.safe_dump(config))
     with running(folder, path) as started:

@@ -23,7 +23,7 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "TUTTI_DATA_DIR": str(cwd / "data")},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=300,
         check=False,
     )
 
