@@ -2,7 +2,9 @@
 // request's id, and with the seconds to wait counted down.
 
 import { Refused, Unreachable } from "./client.js";
-import { $, copy } from "./dom.js";
+import { $, clock, copy } from "./dom.js";
+
+const LONG_WAIT_S = 90; // said in minutes
 
 let timer = null;
 
@@ -56,6 +58,8 @@ function showRefusal({ status, error, retryAfter }, title, again) {
   marked.find(Boolean)?.focus();
   const elsewhere = found.filter((_, i) => marked[i] === null).map(({ param, message }) => named(param, message));
   const atFields = elsewhere.length === 0;
+  const reset = error.details?.reset_at;
+  if (reset) elsewhere.push(`That is at ${new Date(reset).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}.`);
   showNotice(atFields ? "Mend what is marked and try again" : title, elsewhere.join(" "), {
     code: [error.code, status || null].filter(Boolean).join(" · "),
     requestId: error.request_id,
@@ -98,15 +102,19 @@ export function closeNotice() {
 function countDown(wait_s, text) {
   const button = $("notice-again");
   const until = performance.now() + 1000 * wait_s;
-  $("notice-text").textContent = `${text} Try again in ${wait_s} s.`;
+  $("notice-text").textContent = `${text} Try again in ${inWords(wait_s)}.`;
   const show = () => {
     const left_s = Math.ceil((until - performance.now()) / 1000);
     button.disabled = left_s > 0;
-    button.textContent = left_s > 0 ? `Try again in ${left_s} s` : "Try again";
+    button.textContent = left_s > 0 ? `Try again in ${inWords(left_s)}` : "Try again";
     if (left_s <= 0) clearInterval(timer);
   };
   timer = setInterval(show, 250);
   show();
+}
+
+function inWords(seconds) {
+  return seconds < LONG_WAIT_S ? `${seconds} s` : clock(seconds);
 }
 
 $("notice-close").addEventListener("click", closeNotice);
