@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,19 +30,31 @@ SETTINGS: dict[str, Any] = {
     "t_hidden_scale": 1.0,
 }
 
+
+def is_installed() -> bool:
+    return find_spec("demucs") is not None or (FOLDER / ".installed").is_file()
+
+
 installed = pytest.mark.skipif(
-    find_spec("demucs") is None and not (FOLDER / ".installed").is_file(),
-    reason="Demucs is not installed: `make pytest` fetches it from a package index",
+    not is_installed(), reason="Demucs is not installed: `make pytest` fetches it from a package index"
 )
 
 
-@pytest.fixture
-def extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def importable() -> Iterator[None]:
     """Demucs can be imported."""
-    monkeypatch.syspath_prepend(FOLDER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        yield
 
 
-def write_weights(file: Path, seed: int = 0, **header: str) -> Path:
+@pytest.fixture
+def extra() -> Iterator[None]:
+    with importable():
+        yield
+
+
+def write_weights(file: Path, header: Mapping[str, str] | None = None, seed: int = 0) -> Path:
     """As Demucs' author publishes them.
 
     Args:
@@ -52,7 +66,7 @@ def write_weights(file: Path, seed: int = 0, **header: str) -> Path:
         torch.manual_seed(seed)
         network = HTDemucs(**SETTINGS)
     said = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": json.dumps(SETTINGS, default=_json)}
-    save_file({name: each.half() for name, each in network.state_dict().items()}, file, {**said, **header})
+    save_file({name: each.half() for name, each in network.state_dict().items()}, file, {**said, **(header or {})})
     return file
 
 

@@ -117,4 +117,5 @@ class Separator:
             callback=look,
         )
         left = sources[0, self._kept].sum(0).mean(0)
-        return resample_frac(left, self._rate, sample_rate).contiguous()
+        back: Tensor = resample_frac(left, self._rate, sample_rate)
+        return back.contiguous()

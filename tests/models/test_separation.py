@@ -229,7 +229,7 @@ BROKEN: list[tuple[dict[str, str], str]] = [
     ({"kwargs": '{"sources": ["piano"], "samplerate": 44100, "audio_channels": 2}'}, "vocals and other are needed"),
     (
         {"kwargs": '{"sources": ["vocals", "other"], "samplerate": 44100, "audio_channels": 2}'},
-        "not what its header says",
+        r"separator\..* has shape",
     ),
     ({"kwargs": '{"sources": ["vocals", "other"], "samplerate": 44100, "audio_channels": 2, "x": 1}'}, "argument 'x'"),
 ]
@@ -241,7 +241,7 @@ def test_weights_that_are_not_htdemucs_are_refused(
     header: dict[str, str], says: str, extra: None, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match=says):
-        Separator.load(write_weights(tmp_path / "x.safetensors", **header))
+        Separator.load(write_weights(tmp_path / "x.safetensors", header))
 
 
 @installed

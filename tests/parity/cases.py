@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ANSWERS, PUBLISHED = "answers.pt", "published"
-"""A file and a folder of configurations, below the folder that both know."""
+ANSWERS, PUBLISHED, SEPARATOR = "answers.pt", "published", "separator.safetensors"
+"""A file, a folder of configurations, and Demucs' weights if it is installed, below the folder that both know."""
 WINDOW_S, STRIDE_S = 40.01 / 50, 24.01 / 50
 """Of the long form: 40 frames every 24, so that tracks of two and three windows are soon made."""
 
@@ -139,6 +139,8 @@ def step_logits() -> NDArray[np.float32]:
 SOUNDS = {"short": 0.3, "odd": 0.771, "long": 4.0, "longest": 31.4}
 STYLES = {"style": 3.0, "other style": 2.1}
 """Seconds; the first is shorter than the chroma's window, the last longer than what a model hears of one."""
+SEPARATED = ("short", "odd")
+"""Those that both have Demucs take drums and bass out of."""
 
 
 def sound(name: str) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from benchmarks.peers import audiocraft_import
 from models.checkpoint import load_checkpoint
 from models.checkpoint_files import LANGUAGE_MODEL, Format
 from models.conditioning.chroma import FRAMES, tune
+from models.conditioning.separation import Separator
 from models.conditioning.text import TextConditioner
 from models.config import ModelConfig
 from models.engine.engine import Engine
@@ -35,6 +36,7 @@ from models.musicgen.decoder import MusicGenDecoder
 from models.style_prompt import StylePrompt
 from models.types import AudioPrompt, CodePrompt, GenerationRequest, SamplingParams
 from models.variants import VARIANTS, Variant
+from tests import separation
 from tests.audiocraft_files import CODEC, TEXT_ENCODER, export, save
 from tests.factories import make_checkpoint
 from tests.models.engine_support import Tracks, drive
@@ -69,6 +71,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             export(make_checkpoint(root / f"{name} of transformers", **shape), root / name, codec_inside=True)
         write_tokenizer(root / name / TEXT_ENCODER)
+    if separation.is_installed():
+        with separation.importable():
+            separation.write_weights(root / cases.SEPARATOR)
     for variant in PUBLISHED:
         (root / cases.PUBLISHED / variant.name).mkdir(parents=True)
         write(root / cases.PUBLISHED / variant.name, variant, Format.AUDIOCRAFT)
@@ -205,6 +210,20 @@ def test_the_tune_that_is_heard_is_audiocrafts(name: str, theirs: Answers) -> No
     heard = tune(torch.from_numpy(cases.sound(name)), cases.RATE).numpy()
     np.testing.assert_array_equal(heard, np.resize(wanted, FRAMES))
     assert name == "short" or len(np.unique(wanted)) > 2
+
+
+@separation.installed
+@pytest.mark.parametrize("name", cases.SEPARATED)
+def test_what_is_left_without_drums_and_bass_is_audiocrafts(name: str, folder: Path, theirs: Answers) -> None:
+    """By the same network: the rates it works at, what of it is kept, how segments are joined, and the tune of that."""
+    wanted = theirs["separated"][name]
+    with separation.importable():
+        separator = Separator.load(folder / cases.SEPARATOR)
+        left = separator.melody_of(torch.from_numpy(cases.sound(name)), cases.RATE, lambda: False)
+    assert float(wanted["left"].abs().max()) > 1e-3
+    torch.testing.assert_close(left, wanted["left"], atol=1e-6, rtol=1e-4)
+    classes = wanted["chroma"].argmax(-1).numpy()
+    np.testing.assert_array_equal(tune(left, cases.RATE).numpy(), np.resize(classes, FRAMES))
 
 
 @pytest.mark.parametrize("variant", PUBLISHED, ids=lambda variant: variant.name)

@@ -1,6 +1,7 @@
 """audiocraft's own answers, by audiocraft's own code: run as a program, for what it imports must not reach other tests.
 
-Only what it imports and never calls here is stood in for; Demucs, which it calls, hands back the mix it is given.
+Only what it imports and never calls here is stood in for; Demucs, which it calls, hands back the mix it is given, but
+where it is asked what Demucs leaves.
 
     python -m tests.parity.theirs FOLDER        reads the checkpoints below it, writes FOLDER/answers.pt
 """
@@ -11,6 +12,7 @@ import contextlib
 import importlib
 import json
 import os
+import random
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers import audiocraft_import
+from tests import separation
 from tests.parity import cases, style
 from tests.parity.cases import Track
 
@@ -208,6 +211,27 @@ def chroma() -> dict[str, Tensor]:
     return {name: extractor(torch.from_numpy(cases.sound(name))[None, None])[0] for name in cases.SOUNDS}
 
 
+def separated(weights: Path) -> dict[str, dict[str, Tensor]]:
+    """What its melody conditioner hears: of each sound what is ``left``, float32 [N], and its ``chroma``, [frames, 12].
+
+    By Demucs itself and its own loader. Of the random shifts that it allows, each is the one that shifts by nothing.
+    """
+    sys.path.append(str(separation.FOLDER))
+    for name in ("demucs", "demucs.apply", "demucs.audio"):
+        del sys.modules[name]
+    _module("lameenc")  # writes MP3s
+    network = importlib.import_module("demucs.hf").load_safetensors_model(weights)
+    conditioner = _of("modules.conditioners").ChromaStemConditioner
+    with _replaced(importlib.import_module("demucs.pretrained"), "get_model", lambda _: network):
+        made = conditioner(4, cases.RATE, n_chroma=12, radix2_exp=14, duration=1.0, argmax=True)
+    answers = {}
+    with _replaced(random, "randint", lambda _, largest: largest):
+        for name in cases.SEPARATED:
+            left = made._get_stemmed_wav(torch.from_numpy(cases.sound(name))[None, None], cases.RATE)
+            answers[name] = {"left": left[0, 0], "chroma": made._extract_chroma(left)[0]}
+    return answers
+
+
 # ------------------------------------------------------------------------------------------------ the published models
 
 
@@ -245,6 +269,8 @@ def main(folder: Path) -> None:
             "chroma": chroma(),
             "shapes": {each.name: shapes(each / "state_dict.bin") for each in (folder / cases.PUBLISHED).iterdir()},
         }
+        if (folder / cases.SEPARATOR).is_file():  # the last: Demucs stays imported
+            answers["separated"] = separated(folder / cases.SEPARATOR)
     torch.save(answers, folder / cases.ANSWERS)
 
 
