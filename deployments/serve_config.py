@@ -35,13 +35,16 @@ def load_config(path: Path | str = DEFAULT_CONFIG) -> ServeDeploySchema:
     prepare_environment()
     path = Path(path)
     try:
-        return _parse(path.read_text())
+        config = _parse(path.read_text())
     except OSError as error:
         raise PlatformError(f"cannot read the Serve config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PlatformError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
         raise PlatformError(f"{path}: {_first_complaint(error)}") from error
+    if not config.applications:
+        raise PlatformError(f"{path}: applications: there is none, so nothing would be served; see {DEFAULT_CONFIG}")
+    return config
 
 
 def _parse(text: str) -> ServeDeploySchema:

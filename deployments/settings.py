@@ -7,6 +7,7 @@ No torch in this module: it runs in the ingress, in Serve's build task and in th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -65,6 +66,7 @@ class ModelArgs(BaseModel):
         Raises:
             ValueError: naming the engine option that is unknown or out of range.
         """
+        _refuse_unknown("engine", self.engine, (field.name for field in fields(EngineConfig)))
         try:
             return EngineConfig(**self.engine)
         except (TypeError, TuttiError) as error:

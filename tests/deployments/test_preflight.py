@@ -86,6 +86,9 @@ def test_a_grace_shorter_than_the_longest_stream_is_refused(write_config: Config
         load_config(path)
 
 
+TYPO = "{m: {enabled: false, engine: {max_rowz: 16}}}"
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -93,6 +96,8 @@ def test_a_grace_shorter_than_the_longest_stream_is_refused(write_config: Config
         ("applications: 3", "applications"),
         ("", "valid dictionary"),
         ("http_options: {port: many}\napplications: []", "http_options.port"),
+        ("applications: []", "applications: there is none"),
+        (f"applications: [{{import_path: a:b, args: {{models: {TYPO}}}}}]", "engine has no option 'max_rowz'"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
