@@ -69,7 +69,7 @@ def test_the_streamer_is_heard_before_the_end_and_gives_all(weights: Weights) ->
     made = Streamer(weights, torch.float32).make(streams)
     assert made.frames == (100, 30)
     assert 100 > PIECE_S * weights.config.frame_rate > 30
-    assert made.first_audio_s[0] < made.first_audio_s[1] == pytest.approx(made.wall_s, rel=0.2)
+    assert 0 < made.first_audio_s[0] < made.first_audio_s[1] <= made.wall_s
 
 
 def test_the_streamer_raises_what_generate_raises(weights: Weights) -> None:
