@@ -36,10 +36,12 @@ class ServerMaker:
         url: address of the server.
         model: a model id there; None takes the server's default.
         key: an API key; None: the server knows this machine.
+        melody_separation: what is to be taken out of a melody; None leaves it to the server.
         transport: how bytes travel; None is the network.
 
     Attributes:
         model: the id that the server says it used, once it has accepted.
+        melody_separation: what it says it takes out of the melody then; None: there is none, or it does not say.
 
     Raises:
         CliError: the key can not be one; it is not repeated.
@@ -51,9 +53,11 @@ class ServerMaker:
         model: str | None,
         *,
         key: str | None = None,
+        melody_separation: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.model = model
+        self.melody_separation = melody_separation
         self._link = Link(url, key, transport)
         self._client = self._link.client
 
@@ -66,7 +70,10 @@ class ServerMaker:
         """
         async with self._client:
             sounds = await self._sounds(order)
-            generation_id = await self._create({**_body(order, self.model), **sounds}, order.request.request_id)
+            body = {**_body(order, self.model), **sounds}
+            if self.melody_separation is not None:
+                body["melody_separation"] = self.melody_separation
+            generation_id = await self._create(body, order.request.request_id)
             readers = [WavReader() for _ in range(order.num_tracks)]
             try:
                 yield [self._listen(generation_id, position, reader) for position, reader in enumerate(readers)]
@@ -124,7 +131,8 @@ class ServerMaker:
         try:
             made = response.json()
             generation_id, model = str(made["id"]), str(made["parameters"]["model"])
-        except (ValueError, KeyError, TypeError) as error:
+            self.melody_separation = (made.get("melody") or {}).get("source_separation")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise bad_answer("it names no generation") from error
         if not _GENERATION_ID.fullmatch(generation_id):
             raise bad_answer("it names no generation")

@@ -17,6 +17,7 @@ import typer
 from api.cli_client import ServerMaker
 from api.cli_order import OPTIONS, Order
 from api.cli_output import print_json, stderr, usage_error
+from api.cli_separation import Separation, told
 from api.cli_sounds import choose, read_prompt, read_sound
 from api.cli_tracks import Made, Target, write
 from models.errors import InvalidRequestError
@@ -59,6 +60,10 @@ def generate(
         ),
     ] = None,
     melody: Annotated[str | None, typer.Option(OPTIONS["melody"], help="Follow the tune of this audio.")] = None,
+    melody_separation: Annotated[
+        str | None, typer.Option(help="Out of it first: none or htdemucs (drums, bass); default: as the server does.")
+    ] = None,
+    separator: Annotated[Path | None, typer.Option(help="Weights of htdemucs, for the engine in this process.")] = None,
     style: Annotated[str | None, typer.Option(OPTIONS["style"], help="Sound like this audio.")] = None,
     extend_stride: Annotated[
         float | None,
@@ -86,11 +91,12 @@ def generate(
         extend_stride_s=DEFAULT_EXTEND_STRIDE_S if extend_stride is None else extend_stride,
     )
     given = choose({"melody": melody, "continuation": continue_, "style": style}, has_server=url is not None)
+    separation = Separation.of(melody_separation, separator, given, has_server=url is not None)
     order = Order(request, num_tracks, extend_stride, given)
     made = (
-        _make_here(order, model or "tiny", targets)
+        _make_here(order, model or "tiny", targets, separation)
         if url is None
-        else _make_there(order, ServerMaker(url, model, key=key), targets)
+        else _make_there(order, ServerMaker(url, model, key=key, melody_separation=separation.wanted), targets)
     )
     if json:
         print_json(asdict(made))
@@ -114,7 +120,7 @@ class _EngineMaker:
         yield [cast("AsyncGenerator[AudioChunk]", self._engine.generate(request)) for request in requests]
 
 
-def _make_here(order: Order, model: str, targets: Sequence[Target]) -> Made:
+def _make_here(order: Order, model: str, targets: Sequence[Target], separation: Separation) -> Made:
     """Run the engine in this process; torch is loaded here and not before."""
     from models.catalog import describe, locate
     from models.engine_config import EngineConfig
@@ -122,24 +128,24 @@ def _make_here(order: Order, model: str, targets: Sequence[Target]) -> Made:
     files = locate(model)
     spec = describe(files)
     _check(order, spec)
-    order = _with_sounds(order, spec)
+    order = separation.here(_with_sounds(order, spec))
     config = EngineConfig(max_rows=2 * order.num_tracks, return_codes=targets[0].tokens is not None)
     started = time.perf_counter()
     with stderr.status(f"Loading {model} …"):
         from models.engine.async_engine import AsyncEngine
 
-        engine = AsyncEngine.from_path(files, config)
+        engine = AsyncEngine.from_path(files, separation.set_up(config))
     load_s = time.perf_counter() - started
     try:
         written = asyncio.run(write(_EngineMaker(engine), order, targets, spec.num_codebooks))
     finally:
         engine.shutdown()
-    return written.report(order, targets, model, load_s)
+    return replace(written.report(order, targets, model, load_s), melody_separation=separation.heard(order))
 
 
 def _make_there(order: Order, server: ServerMaker, targets: Sequence[Target]) -> Made:
     written = asyncio.run(write(server, order, targets))
-    return written.report(order, targets, server.model, 0.0)
+    return replace(written.report(order, targets, server.model, 0.0), melody_separation=server.melody_separation)
 
 
 def _check(order: Order, spec: ModelSpec) -> None:
@@ -182,4 +188,4 @@ def _tell(made: Made) -> None:
     else:
         what = f"{made.path} … {made.tracks[-1].path}: {len(made.tracks)} tracks of {made.seconds:g} s"
         seeds = f"seeds {made.seed} … {made.tracks[-1].seed}"
-    stderr.print(f"{what} in {speed}, {start}, {seeds}", markup=False)
+    stderr.print(f"{what} in {speed}, {start}, {seeds}{told(made.melody_separation)}", markup=False)

@@ -67,6 +67,7 @@ class Made:
         real_time_factor: seconds of music, of all tracks, per second of waiting.
         time_to_first_audio_s: of the track that was first.
         load_s: loading the model; 0 with ``--url``.
+        melody_separation: what was taken out of the melody before, "none" or "htdemucs"; None: there is none.
     """
 
     path: str
@@ -82,6 +83,7 @@ class Made:
     load_s: float
     tracks: tuple[MadeTrack, ...]
     tokens_path: str | None = None
+    melody_separation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def diagnose(config: Path, host: str, port: int) -> list[Finding]:
 def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding]]:
     from api.doctor_kernel import check_cpu_kernel
     from api.doctor_port import check_port
+    from api.doctor_separation import check_separation
     from api.doctor_weights import check_weight_cache
 
     yield check_python
@@ -67,6 +68,7 @@ def _checks(config: Path, host: str, port: int) -> Iterator[Callable[[], Finding
     yield partial(check_settings, os.environ)
     yield partial(check_ray_environment, os.environ)
     yield partial(check_config, config)
+    yield partial(check_separation, config)
     yield partial(check_port, host, port)
     yield from _store_checks()
     yield partial(check_disk, REPOSITORY)

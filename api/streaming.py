@@ -144,6 +144,7 @@ class AudioResponse(LiveResponse):
             "X-Sample-Rate": str(Rendition(self._format).output_rate(header.sample_rate)),
             "X-Channels": str(header.channels),
             "X-Audio-Duration": f"{header.duration_s:.6f}",
+            **({"X-Melody-Separation": view.melody_separation} if view.melody_separation is not None else {}),
             **self._more_headers,
         }
         if encoder.content_length is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from deployments.settings import AppArgs, ModelArgs
@@ -12,6 +13,8 @@ from models.catalog import ModelSpec, describe, locate
 from models.checkpoint_files import CheckpointFiles, Format, parts_of
 from models.config import MAX_DURATION_S
 from models.errors import CheckpointError, ModelNotFoundError
+from models.separator_file import SeparatorFile
+from models.types import HTDEMUCS, NO_SEPARATION
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -43,12 +46,24 @@ def _describe(model_id: str, model: ModelArgs) -> ModelSpec:
             if kind is Format.TRANSFORMERS:  # the other format's files were looked into to describe the model
                 _check_weights(folder)
         _check_drain(model)
+        spec = replace(spec, separation=_separation(model, spec))
     except (CheckpointError, ModelNotFoundError) as error:
         raise CheckpointError(
             f"model {model_id!r} is switched on, but cannot be served from {model.checkpoint!r}: {error}. "
             f"Mend the checkpoint, or set enabled: false for {model_id} in the Serve config."
         ) from error
     return spec
+
+
+def _separation(model: ModelArgs, spec: ModelSpec) -> str:
+    """What the replicas take out of melodies; their extra and its weights are looked at here, before they start."""
+    separator = model.engine_config().separator
+    if separator is None:
+        return NO_SEPARATION
+    if not spec.takes_melody:
+        raise CheckpointError("separator is set in its engine, but it can not follow a melody: leave separator out")
+    SeparatorFile.open(separator)
+    return HTDEMUCS
 
 
 def _check_drain(model: ModelArgs) -> None:

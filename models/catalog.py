@@ -12,7 +12,7 @@ from models.config_file import read_json
 from models.encoder_presence import holds_encoder
 from models.errors import CheckpointError, ModelNotFoundError
 from models.style_config import StyleConfig
-from models.types import LONGEST_TRACK_S
+from models.types import LONGEST_TRACK_S, NO_SEPARATION
 from models.variants import LICENCE, recognise
 
 TINY = "tiny"
@@ -34,6 +34,7 @@ class ModelSpec:
         num_codebooks: K, over all channels.
         goes_on_from_audio: the checkpoint holds an encoder of audio.
         takes_melody: it can follow the tune of a sound.
+        separation: what is taken out of melodies before, unless a request says otherwise; "none" or "htdemucs".
         style: how it hears what its music is to sound like; None: it can not.
     """
 
@@ -48,6 +49,7 @@ class ModelSpec:
     num_codebooks: int
     goes_on_from_audio: bool = False
     takes_melody: bool = False
+    separation: str = NO_SEPARATION
     style: StyleConfig | None = None
 
 

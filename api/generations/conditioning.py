@@ -33,9 +33,6 @@ MELODY: Final = "melody"
 STYLE: Final = "style"
 LONGEST_MELODY_S = 120.0
 """A replica is sent the melody with each track: 15 MB of samples."""
-SOURCE_SEPARATION = "none"
-"""How voices are taken out of a melody before its tune is looked for. The published models were trained on what Demucs
-leaves of a mixture; here they hear all of it, and results say so."""
 _MELODY_MARGIN_S = 31.0  # the last window may begin just before the end, and a spectrum's frames reach a little further
 _ATTEMPTS = timedelta(hours=1)  # the time in the hands of workers who fail is added to what it may wait
 _KEPT_IN = {CONTINUATION: "source", MELODY: "melody_source"}
@@ -127,7 +124,6 @@ async def accept(
         reference = await resolve(conn, account_id, wanted[MELODY], now)
         source = replace(_of(reference, spec), used_samples=_melody_samples(reference, duration_s))
         kept |= _kept(MELODY, reference, source)
-        kept["source_separation"] = SOURCE_SEPARATION
     return Accepted(kept, known)
 
 

@@ -119,6 +119,7 @@ class Execution:
             live=view.mode == "stream",
             continues=self._sounds.continues,
             extend_stride_s=DEFAULT_EXTEND_STRIDE_S if view.extend_stride_s is None else view.extend_stride_s,
+            melody_separation=view.melody_separation or "none",
             melody=self._sounds.melody,
         )
         pcm, validity = bytearray(), Validity()

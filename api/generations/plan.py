@@ -19,6 +19,7 @@ from api.seeds import track_seed
 from api.tracing import entry_traceparent
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError, ModelNotFoundError
+from models.types import NO_SEPARATION
 
 # A chosen seed is short enough for a browser's number type and for a person to type again.
 _MINTED_SEEDS = 2**32
@@ -54,7 +55,10 @@ class Plan:
 
     def with_audio(self, accepted: conditioning.Accepted) -> Plan:
         """With what was found behind the ids in its wish."""
-        return replace(self, wish=replace(self.wish, conditioning=accepted.kept), known_frames=accepted.known_frames)
+        kept = dict(accepted.kept)
+        if conditioning.MELODY in kept:
+            kept["source_separation"] = self.wish.melody_separation or self.spec.separation
+        return replace(self, wish=replace(self.wish, conditioning=kept), known_frames=accepted.known_frames)
 
     @property
     def audio_s(self) -> float:
@@ -75,6 +79,7 @@ def make_plan(wish: CreateGeneration, tier: Tier, models: Mapping[str, ModelSpec
     spec = models[model_id]
     if wish.conditioning:
         conditioning.check(wish.conditioning, spec)
+    _check_separation(wish, spec)
     if wish.num_tracks > tier.max_tracks:
         raise InvalidRequestError(f"num_tracks must be at most {tier.max_tracks} in the {tier.name} tier", "num_tracks")
     duration_s = _duration_s(wish.duration_s, spec, tier)
@@ -141,6 +146,20 @@ def rows_of(
         for position in range(wish.num_tracks)
     ]
     return row, tracks
+
+
+def _check_separation(wish: CreateGeneration, spec: ModelSpec) -> None:
+    param = "melody_separation"
+    if wish.melody_separation is None:
+        return
+    if not wish.conditioning or conditioning.MELODY not in wish.conditioning:
+        raise InvalidRequestError("melody_separation says how a melody is heard, and there is none", param)
+    if wish.melody_separation not in (NO_SEPARATION, spec.separation):
+        raise InvalidRequestError(
+            f"{spec.id} hears melodies as they are: {wish.melody_separation} is not set up for it on this server, so "
+            "leave melody_separation out",
+            param,
+        )
 
 
 def _check_stride(asked: float | None, duration_s: float, spec: ModelSpec) -> None:

@@ -47,6 +47,7 @@ class CreateGeneration:
         seed: of track 0; None: one is minted. Track i has seed + i, modulo 2**63.
         format: of the links handed out.
         extend_stride_s: seconds by which each window of a track longer than one moves on; None: the default.
+        melody_separation: what is taken out of the melody before its tune is looked for; None: as the model is set up.
         conditioning: melody, continuation, by id; None: text only.
     """
 
@@ -59,6 +60,7 @@ class CreateGeneration:
     format: str = "wav"
     extend_stride_s: float | None = None
     conditioning: Mapping[str, Any] | None = None
+    melody_separation: str | None = None
     campaign_id: str | None = None
     client_id: str | None = None
     brief_id: str | None = None
@@ -166,6 +168,12 @@ class GenerationView:
     @property
     def is_terminal(self) -> bool:
         return self.state.is_terminal
+
+    @property
+    def melody_separation(self) -> str | None:
+        """What is taken out of its melody before its tune is looked for; None: it has none."""
+        kept: str | None = (self.conditioning or {}).get("source_separation")
+        return kept
 
     def with_progress(self, queue_position: int | None, eta_s: float | None) -> Self:
         return replace(self, queue_position=queue_position, eta_s=eta_s)

@@ -37,6 +37,7 @@ _HEADERS = {
     "X-Sample-Rate": ("integer", "Hz"),
     "X-Channels": ("integer", "1 mono, 2 stereo (interleaved)"),
     "X-Audio-Duration": ("number", "Seconds of audio that will come"),
+    "X-Melody-Separation": ("string", "With a melody: what was taken out of it before, none or htdemucs"),
     "X-Request-ID": ("string", "Names this request in the server's log"),
     "Idempotent-Replayed": ("string", "true: this is the audio of an earlier call with the same Idempotency-Key"),
     "Content-Length": ("integer", "wav and pcm only, exact from the first byte: fewer bytes mean a cut connection"),

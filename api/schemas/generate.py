@@ -141,6 +141,11 @@ class MusicBody(BaseModel):
         description=f"A track or upload of yours, at most {LONGEST_MELODY_S:g} s, whose tune is followed; beyond its "
         "end it begins anew",
     )
+    melody_separation: Literal["none", "htdemucs"] | None = Field(
+        default=None,
+        description="What is taken out of the melody before its tune is looked for: nothing, or drums and bass by "
+        "Demucs' htdemucs, where the server has that; left out: as the model is set up there (GET /api/v1/models)",
+    )
     style: _Audio | None = Field(
         default=None, description="A track or upload of yours that the new tracks are to sound like"
     )
@@ -172,6 +177,7 @@ class MusicBody(BaseModel):
             format=audio_format,
             extend_stride_s=self.extend_stride,
             conditioning=conditioning or None,
+            melody_separation=self.melody_separation,
             campaign_id=self.campaign_id,
             client_id=self.client_id,
             brief_id=self.brief_id,

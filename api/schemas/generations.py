@@ -33,14 +33,17 @@ class Parameters(BaseModel):
     extend_stride: float | None = Field(default=None, description="As asked for; null: the default, or one window")
     continuation: str | None = Field(default=None, description="The track or upload that they go on from")
     melody: str | None = Field(default=None, description="The track or upload whose tune they follow")
+    melody_separation: Literal["none", "htdemucs"] | None = Field(
+        default=None, description="What was taken out of the melody before; null: there is none"
+    )
 
 
 class MelodyHeard(BaseModel):
     """What was made of the melody."""
 
     duration: float = Field(description="Seconds of it, from its beginning, that can be heard in a track")
-    source_separation: Literal["none"] = Field(
-        description="How voices were taken out of it before its tune was looked for; none: they were not"
+    source_separation: Literal["none", "htdemucs"] = Field(
+        description="What was taken out of it before its tune was looked for: nothing, or drums and bass by Demucs"
     )
 
 
@@ -151,7 +154,7 @@ def _error(view: GenerationView) -> GenerationError | None:
 
 def _parameters(view: GenerationView) -> Parameters:
     named: dict[str, Any] = {"model": view.model_id, "duration": view.duration_s}
-    kept = {name: getattr(view, name) for name in ("prompt", "num_tracks", "seed", "format")}
+    kept = {name: getattr(view, name) for name in ("prompt", "num_tracks", "seed", "format", "melody_separation")}
     named |= {"extend_stride": view.extend_stride_s}
     asked = view.conditioning or {}
     audio = {name: asked.get(name) for name in ("continuation", "melody")}
@@ -160,9 +163,9 @@ def _parameters(view: GenerationView) -> Parameters:
 
 def _melody(view: GenerationView) -> MelodyHeard | None:
     heard_s = melody_heard_s(view.conditioning)
-    if view.conditioning is None or heard_s is None:
+    if heard_s is None:
         return None
-    return MelodyHeard(duration=round(heard_s, 3), source_separation=view.conditioning["source_separation"])
+    return filled(MelodyHeard, view, duration=round(heard_s, 3), source_separation=view.melody_separation)
 
 
 def _track(track: TrackView, link: str) -> GenerationTrack:

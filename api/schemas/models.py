@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -63,6 +63,10 @@ class Model(BaseModel):
     frame_rate: float = Field(description="Token frames per second; durations are rounded down to whole frames")
     num_codebooks: int
     takes: ModelTakes
+    melody_separation: Literal["none", "htdemucs"] | None = Field(
+        default=None,
+        description="What is taken out of a melody first, unless a request says `none`; null: it takes no melody",
+    )
     extend_stride: ExtendStride | None = Field(description="null: its tracks are never made window by window")
     formats: list[str] = Field(description="What `format` may be")
     parameters: dict[str, Any] = Field(description="Sampling parameters with their ranges and defaults")
@@ -87,6 +91,7 @@ def describe(model_id: str, spec: ModelSpec, tiers: Iterable[Tier], state: Model
         frame_rate=spec.frame_rate,
         num_codebooks=spec.num_codebooks,
         takes=ModelTakes(continuation=spec.goes_on_from_audio, melody=spec.takes_melody, style=False),
+        melody_separation=_separation(spec),
         extend_stride=_extend_stride(spec),
         formats=list(FORMATS),
         parameters=_sampling_parameters(),
@@ -104,6 +109,10 @@ def describe(model_id: str, spec: ModelSpec, tiers: Iterable[Tier], state: Model
             replicas=state.replicas,
         ),
     )
+
+
+def _separation(spec: ModelSpec) -> Any:
+    return spec.separation if spec.takes_melody else None
 
 
 def _extend_stride(spec: ModelSpec) -> ExtendStride | None:
