@@ -62,7 +62,7 @@ def read_sound(use: Use, path: Path, sample_rate: int) -> AudioPrompt:
     """
     # Late: a server needs none of it.
     from api.errors import ApiError
-    from api.formats.resample import Resampler
+    from api.formats.resample import resampled
     from api.uploads.decode import DecodeError, Limits, decode
     from api.uploads.decoder import refusal
     from api.uploads.probe import probe
@@ -75,9 +75,7 @@ def read_sound(use: Use, path: Path, sample_rate: int) -> AudioPrompt:
         raise _unreadable(use, path, error.message) from error
     except DecodeError as error:
         raise _unreadable(use, path, refusal(str(error), LONGEST_TRACK_S).message) from error
-    if rate != sample_rate:
-        resampler = Resampler(rate, sample_rate, samples.shape[1], len(samples))
-        samples = np.concatenate((resampler.push(samples), resampler.finish()))
+    samples = resampled(samples, rate, sample_rate)
     return AudioPrompt(np.ascontiguousarray(samples, dtype="<f4").tobytes(), samples.shape[1], sample_rate)
 
 

@@ -13,6 +13,14 @@ def resampled_length(total_samples: int, from_hz: int, to_hz: int) -> int:
     return (2 * total_samples * to_hz + from_hz) // (2 * from_hz)
 
 
+def resampled(samples: FloatSamples, from_hz: int, to_hz: int) -> FloatSamples:
+    """All of it at once, ``[n, channels]``; itself where the rates are one."""
+    if from_hz == to_hz:
+        return samples
+    resampler = Resampler(from_hz, to_hz, samples.shape[1], len(samples))
+    return np.concatenate((resampler.push(samples), resampler.finish()))
+
+
 class Resampler:
     """soxr at its very high quality. The output does not depend on how the input is cut.
 

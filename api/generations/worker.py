@@ -22,11 +22,12 @@ from api.generations.housekeeping import Housekeeping
 from api.generations.patience import Patience, until
 from api.generations.places import ReadyPlaces
 from api.generations.run import Run
+from api.generations.sounds import SoundReader
 from api.generations.starts import Starts
 from api.generations.states import Change, Lease
+from api.generations.telling import Telling
 from api.generations.throughput import Throughput
 from api.generations.timing import Timing
-from api.generations.view import State
 from api.ids import new_id
 from api.limits.tiers import Tiers
 from api.logs import correlation
@@ -38,7 +39,6 @@ from api.tasks import stop
 from api.telemetry.work import WorkCounts
 from api.tracing import OpenSpan, Tracing
 from autoscaling.fairness import Places, Shares, Slots
-from models.errors import TuttiError
 
 
 class Worker:
@@ -74,20 +74,20 @@ class Worker:
     ) -> None:
         self.id = new_id("wrk")
         self._db, self._bus, self._feed, self._audio = db, bus, feed, audio
+        self._sounds = SoundReader(audio)
         self._backends, self._slots = dict(backends), dict(slots)
         self._places = ReadyPlaces(slots, per_replica or {}, self._backends)
         self._clock, self._log = clock, log.bind(worker=self.id)
         self._timing = timing or Timing()
-        self._on_end = on_end
         self._tracing = tracing or Tracing()
-        self._counts = counts
+        self._telling = Telling(bus, feed, self._log, on_end, counts)
         rules = tiers.rules
         self._shares = {model_id: Shares(rules) for model_id in slots}
         self._throughput = Throughput(slots, starts.served_s if starts is not None else None, per_replica)
         self._runs: dict[Run, None] = {}  # in the order in which they began
         self._attending: dict[asyncio.Task[None], Run] = {}
         self._patience = Patience(self._timing.lease_s, self._log)
-        self._housekeeping = Housekeeping(db, rules, clock, self._swept, self._log)
+        self._housekeeping = Housekeeping(db, rules, clock, self._telling.changed, self._log)
         self._heartbeat = Heartbeat(db, self.id, self._runs, self._throughput, clock, self._timing, self._patience)
         self._look = asyncio.Event()
         self._stopping = False
@@ -162,7 +162,7 @@ class Worker:
 
     def _begin(self, lease: Lease, lease_until: float) -> None:
         backend = self._backends[lease.view.model_id]
-        execution = Execution(lease, backend, self._feed, self._audio, self._throughput, self._clock)
+        execution = Execution(lease, backend, self._feed, self._audio, self._throughput, self._clock, self._sounds)
         view = lease.view
         ids = {"request_id": view.request_id, "generation_id": view.id, "account_id": view.account_id}
         spent = self._traced(lease)
@@ -195,7 +195,7 @@ class Worker:
         try:
             view = run.lease.view
             await asyncio.gather(run.until_done(), self._feed.state_changed(view.id, view.version))
-            self._log_end(run)
+            self._telling.log_end(run)
             change = await self._settle(run)
         finally:
             await run.abandon()
@@ -203,10 +203,7 @@ class Worker:
             spent.end(None if error is None else type(error).__name__, outcome=run.reason or "ended")
             self._runs.pop(run)
             self._look.set()
-        if self._counts is not None:
-            self._counts.settled(run, change)
-        if change is not None:
-            await self._tell(change)
+        await self._telling.settled(run, change)
 
     def _attended(self, attending: asyncio.Task[None]) -> None:
         run = self._attending.pop(attending)
@@ -226,31 +223,6 @@ class Worker:
             if not written:
                 await asyncio.sleep(self._timing.retry_s)
         return change if written else None
-
-    def _log_end(self, run: Run) -> None:
-        error, view = run.error, run.lease.view
-        log = self._log.bind(generation_id=view.id, request_id=view.request_id, attempt=run.lease.attempt)
-        if run.reason is not None:
-            log.info("attempt_stopped", reason=run.reason)
-        elif isinstance(error, TuttiError):
-            log.warning("attempt_failed", error=str(error), kind=type(error).__name__)
-        elif error is not None:
-            log.error("attempt_failed", exc_info=error)
-
-    async def _swept(self, change: Change) -> None:
-        if self._counts is not None:
-            self._counts.changed(change)
-        await self._tell(change)
-
-    async def _tell(self, change: Change) -> None:
-        """What was committed is told to whoever listens; all of them would find out by themselves."""
-        await self._feed.state_changed(change.generation_id, change.version)
-        if change.state.is_terminal:
-            await self._feed.finish(change.generation_id)
-            self._on_end()
-        elif change.state == State.QUEUED:
-            await self._bus.publish(doorbells.JOBS, b"")
-        self._log.info("generation_state", generation_id=change.generation_id, state=change.state.value)
 
     async def _listen(self, channel: str, event: asyncio.Event) -> None:
         async with self._bus.subscribe(channel) as subscription:

@@ -28,6 +28,11 @@ def track_key(cache: Cache, generation_id: str, position: int) -> str:
     return cache.key("feed", generation_id, position)
 
 
+def codes_key(cache: Cache, generation_id: str, position: int) -> str:
+    """Of what `finished` keeps."""
+    return cache.key("feed", generation_id, position, "codes")
+
+
 def entry_id(index: int) -> str:
     return f"{index + 1}-0"
 

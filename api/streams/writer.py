@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from api.cache.bus import Bus
 from api.cache.client import Cache
 from api.streams import keys
+from api.streams.finished import FinishedCodes
 from api.streams.pieces import Piece, Slicer
 from api.tasks import stop
 from models.errors import ReplicaLostError
@@ -50,11 +51,16 @@ return have
 
 
 class FeedWriter:
-    """Makes the writers of a process's tracks and rings for changes of state."""
+    """Makes the writers of a process's tracks and rings for changes of state.
+
+    Attributes:
+        finished: codes of tracks that are being made.
+    """
 
     def __init__(self, cache: Cache, bus: Bus) -> None:
         self._cache = cache
         self._bus = bus
+        self.finished = FinishedCodes(cache)
         self._append: AsyncScript = cache.redis.register_script(_APPEND)
 
     @asynccontextmanager
@@ -87,6 +93,7 @@ class FeedWriter:
             async with self._cache.redis.pipeline(transaction=False) as pipe:
                 for position in range(keys.MAX_TRACKS):
                     pipe.expire(keys.track_key(self._cache, generation_id, position), keys.FINISHED_TTL_S)
+                    pipe.delete(keys.codes_key(self._cache, generation_id, position))
                 await pipe.execute()
         except (RedisError, OSError):
             return

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from api.formats.base import FloatSamples
-from api.formats.resample import Resampler
+from api.formats.resample import resampled
 
 MEMORY_BYTES = 768 * 2**20
 CPU_S = 20
@@ -89,10 +89,7 @@ def _read(file: soundfile.SoundFile, max_duration_s: float) -> FloatSamples:
 
 
 def _at_most_48_khz(samples: FloatSamples, rate: int) -> FloatSamples:
-    if rate <= MAX_RATE:
-        return samples
-    converter = Resampler(rate, MAX_RATE, samples.shape[1], len(samples))
-    return np.concatenate((converter.push(samples), converter.finish()))
+    return resampled(samples, rate, min(rate, MAX_RATE))
 
 
 def confine() -> None:

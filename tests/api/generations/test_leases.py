@@ -17,7 +17,8 @@ from api.auth.principal import Principal
 from api.errors import ApiError
 from api.generations import leases, states
 from api.generations.books import _STANDING
-from api.generations.leases import _NEXT_OF_TIER, acquire, extend, first_tenants, may_lease, overdue
+from api.generations.leases import acquire, extend, may_lease, overdue
+from api.generations.turns import _NEXT_OF_TIER, first_tenants
 from api.generations.view import GenerationView, State
 from api.store.schema import accounts, generations
 from autoscaling.fairness import Places, Shares, Slots, Tenant, Waiting, choose
