@@ -1,4 +1,4 @@
-"""Audio that a generation refers to, from the ids in a call to the sound that a replica takes.
+"""Audio that a generation refers to, from the ids in a call to where it lies.
 
 ``continuation`` is music that it goes on from, ``melody`` music whose tune it follows. Where it lies is written down
 when the call is accepted, so whoever makes the generation asks no table for it.
@@ -6,61 +6,26 @@ when the call is accepted, so whoever makes the generation asks no table for it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.formats.base import FloatSamples
-from api.formats.resample import Resampler, resampled_length
+from api.formats.resample import resampled_length
+from api.generations.sounds import CONTINUATION, KEPT_IN, MELODY, Source, source_of
 from api.generations.steps import WINDOW_S, frames_of
-from api.storage.audio import AudioLibrary
-from api.storage.errors import ObjectMissingError, SealBrokenError
 from api.uploads import service as uploads
-from api.uploads.decode import INAUDIBLE
 from api.uploads.reference import Reference, Use, refuse, resolve
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError
-from models.types import AudioPrompt, CodePrompt
 
-CONTINUATION: Final = "continuation"
-MELODY: Final = "melody"
 STYLE: Final = "style"
 LONGEST_MELODY_S = 120.0
 """A replica is sent the melody with each track: 15 MB of samples."""
 _MELODY_MARGIN_S = 31.0  # the last window may begin just before the end, and a spectrum's frames reach a little further
 _ATTEMPTS = timedelta(hours=1)  # the time in the hands of workers who fail is added to what it may wait
-_KEPT_IN = {CONTINUATION: "source", MELODY: "melody_source"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Stored audio, and how the model takes it; an ``AudioRow``.
-
-    Attributes:
-        wanted_rate: Hz.
-        used_samples: from its beginning, at its own rate; None: all.
-        num_codebooks, frames: of its codes, if the same model made it; 0: another did, or nobody.
-    """
-
-    account_id: str
-    object_key: str
-    channels: int
-    sample_rate: int
-    total_samples: int
-    wanted_rate: int
-    used_samples: int | None = None
-    num_codebooks: int = 0
-    frames: int = 0
-
-    @property
-    def heard_samples(self) -> int:
-        return self.total_samples if self.used_samples is None else self.used_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +38,6 @@ class Accepted:
 
     kept: Mapping[str, Any]
     known_frames: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sounds:
-    """What a replica is given beside the words."""
-
-    continues: CodePrompt | AudioPrompt | None = None
-    melody: AudioPrompt | None = None
 
 
 def check(wanted: Mapping[str, str], spec: ModelSpec) -> None:
@@ -134,21 +91,9 @@ async def keep(conn: AsyncConnection, conditioning: Mapping[str, Any] | None, un
         await uploads.keep(conn, found, until + _ATTEMPTS)
 
 
-async def sounds(conditioning: Mapping[str, Any] | None, library: AudioLibrary) -> Sounds:
-    """What a replica is given, at the model's rate.
-
-    Raises:
-        InvalidRequestError: it was deleted since.
-        StorageError: it can not be read now.
-    """
-    known, tune = _source(conditioning, CONTINUATION), _source(conditioning, MELODY)
-    codes = None if known is None else await _codes(known, library)
-    return Sounds(codes or await _sound(known, library, CONTINUATION), await _sound(tune, library, MELODY))
-
-
 def melody_heard_s(conditioning: Mapping[str, Any] | None) -> float | None:
     """Seconds of the melody that a generation listens to; None: it has none."""
-    source = _source(conditioning, MELODY)
+    source = source_of(conditioning, MELODY)
     return None if source is None else source.heard_samples / source.sample_rate
 
 
@@ -181,8 +126,8 @@ def _melody_samples(reference: Reference, duration_s: float) -> int:
     return min(reference.total_samples, int((duration_s + _MELODY_MARGIN_S) * reference.sample_rate))
 
 
-def _of(reference: Reference, spec: ModelSpec) -> _Source:
-    return _Source(
+def _of(reference: Reference, spec: ModelSpec) -> Source:
+    return Source(
         reference.account_id,
         reference.object_key,
         reference.channels,
@@ -192,55 +137,5 @@ def _of(reference: Reference, spec: ModelSpec) -> _Source:
     )
 
 
-def _kept(use: str, reference: Reference, source: _Source) -> Mapping[str, Any]:
-    return {use: reference.id, _KEPT_IN[use]: asdict(source)}
-
-
-def _source(conditioning: Mapping[str, Any] | None, use: str) -> _Source | None:
-    return _Source(**conditioning[_KEPT_IN[use]]) if conditioning and use in conditioning else None
-
-
-def packed(codes: bytes) -> bytes:
-    """Codes of a track as they are stored: little-endian uint16 ``[K, frames]``.
-
-    Args:
-        codes: as in ``AudioChunk``.
-    """
-    return np.frombuffer(codes, "<i8").astype("<u2").tobytes()
-
-
-async def _codes(source: _Source, library: AudioLibrary) -> CodePrompt | None:
-    """What it was decoded from: a track that goes on from this begins as it does, which sound that is encoded again
-    does not. None: nobody stored it, or as something else."""
-    if not source.num_codebooks:
-        return None
-    stored = None
-    with suppress(SealBrokenError):  # the sound is there
-        stored = await library.codes(source.account_id, source.object_key)
-    if stored is None or len(stored) != 2 * source.num_codebooks * source.frames:
-        return None
-    return CodePrompt(np.frombuffer(stored, "<u2").astype("<i8").tobytes(), source.num_codebooks)
-
-
-async def _sound(source: _Source | None, library: AudioLibrary, use: str) -> AudioPrompt | None:
-    if source is None:
-        return None
-    try:
-        samples = await library.read(
-            source, 0, source.total_samples if source.used_samples is None else source.used_samples
-        )
-    except ObjectMissingError as error:
-        what = "audio to go on from" if use == CONTINUATION else use
-        raise InvalidRequestError(f"the {what} was deleted", use) from error
-    return await asyncio.to_thread(_prompt, samples, source, in_mono=use == MELODY)  # a tune has no sides
-
-
-def _prompt(samples: FloatSamples, source: _Source, *, in_mono: bool) -> AudioPrompt:
-    if in_mono:
-        samples = samples.mean(axis=1, keepdims=True)
-        if np.abs(samples).max() < INAUDIBLE:
-            raise InvalidRequestError("the melody's two channels cancel out: send one of them", MELODY)
-    if source.sample_rate != source.wanted_rate:
-        resampler = Resampler(source.sample_rate, source.wanted_rate, samples.shape[1], len(samples))
-        samples = np.concatenate((resampler.push(samples), resampler.finish()))
-    return AudioPrompt(np.ascontiguousarray(samples, dtype="<f4").tobytes(), samples.shape[1], source.wanted_rate)
+def _kept(use: str, reference: Reference, source: Source) -> Mapping[str, Any]:
+    return {use: reference.id, KEPT_IN[use]: asdict(source)}

@@ -13,8 +13,9 @@ import numpy as np
 
 from api.backend import Backend
 from api.clock import Clock
-from api.generations.conditioning import Sounds, packed, sounds
+from api.generations.sounds import SoundReader, Sounds, packed
 from api.generations.states import Lease
+from api.generations.steps import WINDOW_S
 from api.generations.throughput import Throughput
 from api.generations.view import TrackView
 from api.storage.audio import AudioLibrary
@@ -23,7 +24,7 @@ from api.tasks import stop
 from api.telemetry.validity import Validity
 from api.tracing import TRACEPARENT, current_traceparent, span
 from models.errors import GenerationFailedError, ReplicaLostError, TuttiError
-from models.types import DEFAULT_EXTEND_STRIDE_S, AudioChunk, GenerationRequest
+from models.types import DEFAULT_EXTEND_STRIDE_S, AudioChunk, CodePrompt, GenerationRequest
 
 
 class Execution:
@@ -45,6 +46,7 @@ class Execution:
         audio: AudioLibrary,
         throughput: Throughput,
         clock: Clock,
+        sounds: SoundReader | None = None,
     ) -> None:
         self.lease = lease
         self._backend = backend
@@ -52,7 +54,10 @@ class Execution:
         self._audio = audio
         self._throughput = throughput
         self._clock = clock
+        self._reader = sounds or SoundReader(audio)
         self._sounds = Sounds()
+        self._unheard = lease.view.num_tracks  # that have not been handed over
+        self._resumed_s = 0.0
         self._samples_made = 0
         self._samples_due = 0
         self.first_audio_at: datetime | None = None
@@ -68,9 +73,10 @@ class Execution:
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of music per second of work."""
+        """Seconds of music per second of work; without what an attempt before had made."""
         view = self.lease.view
-        return round(view.duration_s * view.num_tracks / max(self.elapsed_s, 1e-6), 3)
+        made_s = view.duration_s * view.num_tracks - self._resumed_s
+        return round(made_s / max(self.elapsed_s, 1e-6), 3)
 
     async def make(self) -> None:
         """Make and store all tracks.
@@ -79,7 +85,7 @@ class Execution:
             TuttiError: of the track that failed first; the others are stopped.
         """
         loop = asyncio.get_running_loop()
-        self._sounds = await sounds(self.lease.view.conditioning, self._audio)
+        self._sounds = await self._reader.read(self.lease.view.conditioning)
         began = loop.time()
         made = await self._make_all()
         self.elapsed_s = loop.time() - began
@@ -108,8 +114,34 @@ class Execution:
 
     async def _make_traced(self, track: TrackView) -> tuple[TrackView, bytearray, AudioChunk]:
         view, loop = self.lease.view, asyncio.get_running_loop()
+        is_long = view.duration_s > WINDOW_S
+        resumes = await self._feed.finished.of(view.id, track.position) if is_long else None
         began = loop.time()
-        request = GenerationRequest(
+        pcm, validity = bytearray(), Validity()
+        last: AudioChunk | None = None
+        # Nothing here holds the request: it may have 15 MB of sound.
+        verb = cast("AsyncGenerator[AudioChunk]", self._backend.generate(self._request(track, resumes)))
+        async with self._feed.track(view.id, track.position) as writer, aclosing(verb) as chunks:
+            async for chunk in chunks:
+                self._write(writer, chunk, validity)
+                pcm += chunk.pcm
+                if chunk.finished is not None:
+                    await self._feed.finished.keep(view.id, track.position, chunk.finished)
+                if last is None:
+                    self._let_go()
+                last = chunk
+                self._note(chunk)
+            if last is not None and resumes is None:  # a resumed one says nothing about how fast others go
+                self._throughput.finished(view.model_id, view.cost_steps // view.num_tracks, loop.time() - began)
+        assert last is not None, "the writer raises for a track without an end"
+        if resumes is not None and last.codes is not None:
+            self._resumed_s += view.duration_s * len(resumes.codes) / len(last.codes)
+        self.valid &= validity.holds(last.total_samples * last.channels)
+        return track, pcm, last
+
+    def _request(self, track: TrackView, resumes: CodePrompt | None) -> GenerationRequest:
+        view, sounds = self.lease.view, self._sounds
+        return GenerationRequest(
             request_id=f"{track.id}.{self.lease.fence}",
             prompt=view.prompt,
             duration_s=view.duration_s,
@@ -117,25 +149,18 @@ class Execution:
             sampling=view.sampling,
             trace=self._trace(),
             live=view.mode == "stream",
-            continues=self._sounds.continues,
+            continues=sounds.continues if resumes is None else None,
             extend_stride_s=DEFAULT_EXTEND_STRIDE_S if view.extend_stride_s is None else view.extend_stride_s,
             melody_separation=view.melody_separation or "none",
-            melody=self._sounds.melody,
+            melody=sounds.melody,
+            resumes=resumes,
         )
-        pcm, validity = bytearray(), Validity()
-        last: AudioChunk | None = None
-        verb = cast("AsyncGenerator[AudioChunk]", self._backend.generate(request))
-        async with self._feed.track(view.id, track.position) as writer, aclosing(verb) as chunks:
-            async for chunk in chunks:
-                self._write(writer, chunk, validity)
-                pcm += chunk.pcm
-                last = chunk
-                self._note(chunk)
-            if last is not None:
-                self._throughput.finished(view.model_id, view.cost_steps // view.num_tracks, loop.time() - began)
-        assert last is not None, "the writer raises for a track without an end"
-        self.valid &= validity.holds(last.total_samples * last.channels)
-        return track, pcm, last
+
+    def _let_go(self) -> None:
+        """A track has begun: when all have, nobody needs the sound here any more."""
+        self._unheard -= 1
+        if self._unheard == 0:
+            self._sounds = Sounds()
 
     def _write(self, writer: TrackWriter, chunk: AudioChunk, validity: Validity) -> None:
         try:
