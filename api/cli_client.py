@@ -212,6 +212,6 @@ def _body(order: Order, model: str | None) -> dict[str, Any]:
         body["model"] = model
     if order.num_tracks > 1:
         body["num_tracks"] = order.num_tracks
-    if order.extend_stride_s is not None:
-        body["extend_stride"] = order.extend_stride_s
+    said = {"extend_stride": order.extend_stride_s, "guidance_beta": sampling.guidance_beta, **order.style_heard}
+    body |= {name: value for name, value in said.items() if value is not None}
     return body

@@ -21,7 +21,15 @@ from api.cli_separation import Separation, told
 from api.cli_sounds import choose, read_prompt, read_sound
 from api.cli_tracks import Made, Target, write
 from models.errors import InvalidRequestError
-from models.types import DEFAULT_EXTEND_STRIDE_S, AudioChunk, GenerationRequest, Generator, SamplingParams
+from models.style_prompt import StylePrompt
+from models.types import (
+    DEFAULT_EXTEND_STRIDE_S,
+    DEFAULT_STYLE_BETA,
+    AudioChunk,
+    GenerationRequest,
+    Generator,
+    SamplingParams,
+)
 
 if TYPE_CHECKING:
     from models.catalog import ModelSpec
@@ -65,6 +73,14 @@ def generate(
     ] = None,
     separator: Annotated[Path | None, typer.Option(help="Weights of htdemucs, for the engine in this process.")] = None,
     style: Annotated[str | None, typer.Option(OPTIONS["style"], help="Sound like this audio.")] = None,
+    guidance_beta: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Beside a melody or style: how much the prompt counts; default {DEFAULT_STYLE_BETA:g} or 1."
+        ),
+    ] = None,
+    style_excerpt: Annotated[float | None, typer.Option(help="Seconds of the style that are heard; default 3.")] = None,
+    style_streams: Annotated[int | None, typer.Option(help="1 to 6: how much of them is heard; default 3.")] = None,
     extend_stride: Annotated[
         float | None,
         typer.Option(help=f"Beyond 30 s: seconds from one window to the next; default {DEFAULT_EXTEND_STRIDE_S:g}."),
@@ -87,12 +103,12 @@ def generate(
         prompt=prompt,
         duration_s=duration,
         seed=secrets.randbelow(2**32) if seed is None else seed,
-        sampling=SamplingParams(guidance, temperature, top_k, top_p, greedy),
+        sampling=SamplingParams(guidance, temperature, top_k, top_p, greedy, guidance_beta),
         extend_stride_s=DEFAULT_EXTEND_STRIDE_S if extend_stride is None else extend_stride,
     )
     given = choose({"melody": melody, "continuation": continue_, "style": style}, has_server=url is not None)
     separation = Separation.of(melody_separation, separator, given, has_server=url is not None)
-    order = Order(request, num_tracks, extend_stride, given)
+    order = Order(request, num_tracks, extend_stride, given, style_excerpt, style_streams)
     made = (
         _make_here(order, model or "tiny", targets, separation)
         if url is None
@@ -129,7 +145,8 @@ def _make_here(order: Order, model: str, targets: Sequence[Target], separation: 
     spec = describe(files)
     _check(order, spec)
     order = separation.here(_with_sounds(order, spec))
-    config = EngineConfig(max_rows=2 * order.num_tracks, return_codes=targets[0].tokens is not None)
+    rows = max(2, order.request.num_rows) * order.num_tracks
+    config = EngineConfig(max_rows=rows, return_codes=targets[0].tokens is not None)
     started = time.perf_counter()
     with stderr.status(f"Loading {model} …"):
         from models.engine.async_engine import AsyncEngine
@@ -161,21 +178,36 @@ def _check(order: Order, spec: ModelSpec) -> None:
         raise InvalidRequestError(
             f"--extend-stride is for tracks longer than {WINDOW_S:g} s: leave it out", param="extend_stride"
         )
-    if "style" in order.sounds:
-        raise InvalidRequestError(f"{spec.id} can not take a style: leave --style out", param="style")
+    _check_style(order, spec)
     if "melody" in order.sounds and not spec.takes_melody:
         raise InvalidRequestError(
             f"{spec.id} can not follow a melody: leave --melody out, or choose a melody model", param="melody"
         )
 
 
+def _check_style(order: Order, spec: ModelSpec) -> None:
+    if "style" in order.sounds and spec.style is None:
+        raise InvalidRequestError(
+            f"{spec.id} can not take a style: leave --style out, or choose a style model", param="style"
+        )
+    if "style" not in order.sounds and (order.style_excerpt, order.style_streams) != (None, None):
+        raise InvalidRequestError("there is no --style: leave out how it is heard", param="style")
+    if order.request.sampling.guidance_beta is not None and not order.sounds.keys() & {"melody", "style"}:
+        raise InvalidRequestError(
+            "there is no --melody and no --style to weigh the prompt against: leave --guidance-beta out",
+            param="guidance_beta",
+        )
+
+
 def _with_sounds(order: Order, spec: ModelSpec) -> Order:
     """With the files that it names, read."""
-    melody, continued = (order.sounds.get(use) for use in ("melody", "continuation"))
+    melody, continued, style = (order.sounds.get(use) for use in ("melody", "continuation", "style"))
+    like = read_sound("style", style, spec.sample_rate) if isinstance(style, Path) else None
     request = replace(
         order.request,
         melody=read_sound("melody", melody, spec.sample_rate) if isinstance(melody, Path) else None,
         continues=read_prompt(continued, spec.sample_rate) if isinstance(continued, Path) else None,
+        style=None if like is None else StylePrompt(like, order.style_excerpt, order.style_streams),
     )
     return replace(order, request=request)
 

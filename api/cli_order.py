@@ -30,12 +30,20 @@ class Order:
         num_tracks: variations of it, which differ in their seeds.
         extend_stride_s: None: nothing was said of it.
         sounds: audio that it refers to.
+        style_excerpt, style_streams: how a style is heard; None: nothing was said of it.
     """
 
     request: GenerationRequest
     num_tracks: int = 1
     extend_stride_s: float | None = None
     sounds: Mapping[Use, Path | AudioId] = field(default_factory=dict)
+    style_excerpt: float | None = None
+    style_streams: int | None = None
+
+    @property
+    def style_heard(self) -> Mapping[str, float | int | None]:
+        """As a server is told of it."""
+        return {"style_excerpt": self.style_excerpt, "style_streams": self.style_streams}
 
     @property
     def seeds(self) -> tuple[int, ...]:

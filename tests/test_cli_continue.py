@@ -12,6 +12,7 @@ import soundfile
 from api.cli import main
 from api.cli_output import ExitCode
 from tests.factories import make_checkpoint
+from tests.style_files import make_style
 
 Capture = pytest.CaptureFixture[str]
 
@@ -59,6 +60,16 @@ def test_a_tune_is_followed(tmp_path: Path) -> None:
     assert not np.array_equal(low, free)
 
 
+def test_what_it_is_to_sound_like(tmp_path: Path) -> None:
+    checkpoint = make_style(tmp_path / "checkpoint")
+    soundfile.write(tmp_path / "like.wav", np.random.default_rng(0).uniform(-0.5, 0.5, (14_400, 2)), 8_000)
+    like = ("--duration", "0.3", "--style", str(tmp_path / "like.wav"), "--style-excerpt", "1.6")
+    assert generate(checkpoint, tmp_path / "double.flac", *like) == ExitCode.OK
+    assert generate(checkpoint, tmp_path / "single.flac", *like, "--guidance-beta", "1") == ExitCode.OK
+    double, single = (np.load(tmp_path / f"{name}.npy") for name in ("double", "single"))
+    assert not np.array_equal(double, single)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -97,6 +108,9 @@ def test_a_file_that_can_not_be_gone_on_from(
     [
         (["--melody", "sound.wav"], "can not follow a melody"),
         (["--style", "sound.wav"], "can not take a style"),
+        (["--style-excerpt", "2"], "there is no --style"),
+        (["--guidance-beta", "2"], "leave --guidance-beta out"),
+        (["--guidance-beta", "11"], "guidance_beta must be in [1, 10]"),
         (["--melody", "codes.npy"], "a melody is a file of audio"),
         (["--melody", "missing.wav"], "no such file"),
         (["--continue", "trk_0123456789abcdef01234567"], "add --url"),

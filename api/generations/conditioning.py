@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.formats.resample import resampled_length
+from api.generations import style
 from api.generations.sounds import CONTINUATION, KEPT_IN, MELODY, Source, source_of
 from api.generations.steps import WINDOW_S, frames_of
+from api.generations.style import STYLE
 from api.uploads import service as uploads
 from api.uploads.reference import Reference, Use, refuse, resolve
 from models.catalog import ModelSpec
 from models.errors import InvalidRequestError
 
-STYLE: Final = "style"
 LONGEST_MELODY_S = 120.0
 """A replica is sent the melody with each track: 15 MB of samples."""
 _MELODY_MARGIN_S = 31.0  # the last window may begin just before the end, and a spectrum's frames reach a little further
@@ -40,21 +41,27 @@ class Accepted:
     known_frames: int
 
 
-def check(wanted: Mapping[str, str], spec: ModelSpec) -> None:
+def check(wanted: Mapping[str, Any], spec: ModelSpec) -> None:
     """
     Raises:
         ApiError: conditioning_unsupported, naming what this model can not listen to.
+        InvalidRequestError: of a style that is not there, or more of it than the model can hear.
     """
-    takes: dict[Use, bool] = {MELODY: spec.takes_melody, CONTINUATION: spec.goes_on_from_audio, STYLE: False}
+    takes: dict[Use, bool] = {
+        MELODY: spec.takes_melody,
+        CONTINUATION: spec.goes_on_from_audio,
+        STYLE: spec.style is not None,
+    }
     for use, is_taken in takes.items():
         if use in wanted and not is_taken:
             raise refuse(spec.id, use)
+    style.check(wanted, spec)
 
 
 async def accept(
     conn: AsyncConnection,
     account_id: str,
-    wanted: Mapping[str, str],
+    wanted: Mapping[str, Any],
     spec: ModelSpec,
     duration_s: float,
     now: datetime,
@@ -62,7 +69,7 @@ async def accept(
     """Look at what is referred to.
 
     Args:
-        wanted: use → id; the model takes all of them.
+        wanted: use → id, and how a style is heard; the model takes all of it.
 
     Raises:
         ApiError: audio_not_found, audio_not_ready.
@@ -81,12 +88,15 @@ async def accept(
         reference = await resolve(conn, account_id, wanted[MELODY], now)
         source = replace(_of(reference, spec), used_samples=_melody_samples(reference, duration_s))
         kept |= _kept(MELODY, reference, source)
+    if STYLE in wanted:
+        reference = await resolve(conn, account_id, wanted[STYLE], now)
+        kept |= {**_kept(STYLE, reference, _of(reference, spec)), **style.accepted(wanted, reference, spec, known)}
     return Accepted(kept, known)
 
 
 async def keep(conn: AsyncConnection, conditioning: Mapping[str, Any] | None, until: datetime) -> None:
     """Let the uploads that it refers to stay until then, and as long as attempts may take: each reads them anew."""
-    ids = [conditioning[use] for use in (CONTINUATION, MELODY) if use in conditioning] if conditioning else []
+    ids = [conditioning[use] for use in (CONTINUATION, MELODY, STYLE) if use in conditioning] if conditioning else []
     if found := [each for each in ids if each.startswith("upl_")]:
         await uploads.keep(conn, found, until + _ATTEMPTS)
 

@@ -153,6 +153,7 @@ class Execution:
             extend_stride_s=DEFAULT_EXTEND_STRIDE_S if view.extend_stride_s is None else view.extend_stride_s,
             melody_separation=view.melody_separation or "none",
             melody=sounds.melody,
+            style=sounds.style,
             resumes=resumes,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from api.auth.principal import Principal
 from api.generations import conditioning
 from api.generations.steps import SHORTEST_STRIDE_S, WINDOW_S, frames_of, is_windowed, steps_of
+from api.generations.style import STYLE
 from api.generations.view import CreateGeneration, Mode
 from api.ids import new_id
 from api.limits.tiers import Tier
@@ -77,8 +78,13 @@ def make_plan(wish: CreateGeneration, tier: Tier, models: Mapping[str, ModelSpec
     if model_id not in models:
         raise ModelNotFoundError(f"no such model is served here; there are: {', '.join(models)}")
     spec = models[model_id]
-    if wish.conditioning:
-        conditioning.check(wish.conditioning, spec)
+    heard = wish.conditioning or {}
+    conditioning.check(heard, spec)
+    if wish.sampling.guidance_beta is not None and not heard.keys() & {"melody", STYLE}:
+        raise InvalidRequestError(
+            "guidance_beta weighs the prompt against a melody or style, and there is none: leave it out",
+            "guidance_beta",
+        )
     _check_separation(wish, spec)
     if wish.num_tracks > tier.max_tracks:
         raise InvalidRequestError(f"num_tracks must be at most {tier.max_tracks} in the {tier.name} tier", "num_tracks")
@@ -124,7 +130,7 @@ def rows_of(
         "duration_s": plan.duration_s,
         "num_tracks": wish.num_tracks,
         "seed": plan.seed,
-        "sampling": asdict(wish.sampling),
+        "sampling": {name: value for name, value in asdict(wish.sampling).items() if value is not None},
         "format": wish.format,
         "extend_stride_s": wish.extend_stride_s,
         "conditioning": dict(wish.conditioning) if wish.conditioning else None,

@@ -16,17 +16,20 @@ import numpy as np
 
 from api.formats.base import FloatSamples
 from api.formats.resample import Resampler
+from api.generations.style import SOURCE as STYLE_SOURCE
+from api.generations.style import STYLE
 from api.storage.audio import AudioLibrary
 from api.storage.errors import ObjectMissingError, SealBrokenError
 from api.uploads.decode import INAUDIBLE
 from models.errors import InvalidRequestError
+from models.style_prompt import StylePrompt
 from models.types import AudioPrompt, CodePrompt
 
 CONTINUATION: Final = "continuation"
 MELODY: Final = "melody"
 READ_AT_ONCE: Final = 2
 _BLOCK_SAMPLES: Final = 480_000  # ten seconds of what uploads are kept at
-KEPT_IN: Final = {CONTINUATION: "source", MELODY: "melody_source"}
+KEPT_IN: Final = {CONTINUATION: "source", MELODY: "melody_source", STYLE: STYLE_SOURCE}
 """Use → where a generation's ``conditioning`` says what lies where."""
 
 
@@ -66,6 +69,7 @@ class Sounds:
 
     continues: CodePrompt | AudioPrompt | None = None
     melody: AudioPrompt | None = None
+    style: StylePrompt | None = None
 
 
 class SoundReader:
@@ -79,16 +83,20 @@ class SoundReader:
         """What a replica is given, at the model's rate. Waits while others read.
 
         Raises:
-            InvalidRequestError: it was deleted since, or a melody's two channels cancel out.
+            InvalidRequestError: it was deleted since, or a melody's or style's two channels cancel out.
             StorageError: it can not be read now.
         """
-        known, tune = source_of(conditioning, CONTINUATION), source_of(conditioning, MELODY)
-        if known is None and tune is None:
+        known, tune, like = (source_of(conditioning, use) for use in (CONTINUATION, MELODY, STYLE))
+        if conditioning is None or (known is None and tune is None and like is None):
             return Sounds()
         async with self._turns:
             codes = None if known is None else await _codes(known, self._library)
             continues = codes or await _sound(known, self._library, CONTINUATION)
-            return Sounds(continues, await _sound(tune, self._library, MELODY))
+            melody, style = await _sound(tune, self._library, MELODY), await _sound(like, self._library, STYLE)
+        heard = (
+            None if style is None else StylePrompt(style, conditioning["style_excerpt"], conditioning["style_streams"])
+        )
+        return Sounds(continues, melody, heard)
 
 
 def packed(codes: bytes) -> bytes:
@@ -131,7 +139,7 @@ class _Intake:
     """Sound on its way in, as the model takes it."""
 
     def __init__(self, source: Source, use: str) -> None:
-        self._use, self._in_mono = use, use != CONTINUATION  # a tune has no sides
+        self._use, self._in_mono = use, use != CONTINUATION  # neither a tune nor a style has sides
         self._rate = source.wanted_rate
         self._channels = 1 if self._in_mono else source.channels
         self._is_heard = False

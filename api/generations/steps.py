@@ -46,8 +46,9 @@ def steps_of(
         extend_stride_s: seconds between windows; None: the default.
     """
     largest_delay = spec.num_codebooks // spec.channels - 1
-    filled = max(1, _FILLED_ROWS // (2 if sampling.guidance > 1 else 1))
-    prefix = MELODY_PREFIX if spec.takes_melody else 0
+    rows = 1 if sampling.guidance <= 1 else 2 if spec.style is None else 3
+    filled = max(1, _FILLED_ROWS // rows)
+    prefix = MELODY_PREFIX if spec.takes_melody else 0 if spec.style is None else spec.style.longest
     frames, longest = frames_of(duration_s, spec), frames_of(WINDOW_S, spec)
     stride = frames_of(DEFAULT_EXTEND_STRIDE_S if extend_stride_s is None else extend_stride_s, spec)
     steps = sum(

@@ -48,7 +48,7 @@ class CreateGeneration:
         format: of the links handed out.
         extend_stride_s: seconds by which each window of a track longer than one moves on; None: the default.
         melody_separation: what is taken out of the melody before its tune is looked for; None: as the model is set up.
-        conditioning: melody, continuation, by id; None: text only.
+        conditioning: melody, continuation, style, by id, and how the style is heard; None: text only.
     """
 
     prompt: str

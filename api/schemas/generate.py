@@ -22,11 +22,20 @@ from api.formats.audio import LiveFormat
 from api.formats.base import AudioFormat
 from api.generations.conditioning import LONGEST_MELODY_S
 from api.generations.steps import SHORTEST_STRIDE_S, WINDOW_S
+from api.generations.style import LONGEST_STYLE_S
 from api.generations.view import CreateGeneration
 from api.redaction import hide
 from api.schemas.rules import one_line, storable
 from api.webhooks.targets import MAX_URL_CHARACTERS
-from models.types import DEFAULT_EXTEND_STRIDE_S, MAX_PROMPT_CHARACTERS, MAX_SEED, SamplingParams
+from models.style_config import LONGEST_EXCERPT_S, SHORTEST_EXCERPT_S
+from models.types import (
+    DEFAULT_EXTEND_STRIDE_S,
+    DEFAULT_STYLE_BETA,
+    MAX_GUIDANCE_BETA,
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEED,
+    SamplingParams,
+)
 
 DEFAULT_DURATION_S = 10.0
 MAX_TOP_K = 65_536
@@ -36,7 +45,7 @@ _DEFAULT = SamplingParams()
 _LINE_BREAKS_AND_TAB = "\t\n\r"
 MAX_METADATA_KEYS = 50
 _SAFE_INTEGER = 2**53
-_CONDITIONING = ("melody", "continuation", "style")
+_CONDITIONING = ("melody", "continuation", "style", "style_excerpt", "style_streams")
 
 _Label = Annotated[str, AfterValidator(one_line), Field(min_length=1, max_length=200)]
 _Key = Annotated[str, AfterValidator(one_line), Field(min_length=1, max_length=40)]
@@ -123,6 +132,14 @@ class MusicBody(BaseModel):
         description="Choose among the likeliest tokens of this total probability; above 0, top_k is ignored",
     )
     greedy: bool = Field(default=_DEFAULT.greedy, description="Always the likeliest token: no chance involved")
+    guidance_beta: float | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_GUIDANCE_BETA,
+        allow_inf_nan=False,
+        description="Beside a melody or style: how much the prompt counts against it (the beta of double guidance); 1: "
+        f"as much. Left out: {DEFAULT_STYLE_BETA:g} beside a style, 1 beside a melody",
+    )
     extend_stride: float | None = Field(
         default=None,
         ge=SHORTEST_STRIDE_S,
@@ -147,7 +164,19 @@ class MusicBody(BaseModel):
         "Demucs' htdemucs, where the server has that; left out: as the model is set up there (GET /api/v1/models)",
     )
     style: _Audio | None = Field(
-        default=None, description="A track or upload of yours that the new tracks are to sound like"
+        default=None,
+        description=f"A track or upload of yours, {SHORTEST_EXCERPT_S:g} to {LONGEST_STYLE_S:g} s, that the new tracks "
+        "are to sound like; an excerpt of it is heard, from where a track's seed says",
+    )
+    style_excerpt: float | None = Field(
+        default=None,
+        ge=SHORTEST_EXCERPT_S,
+        le=LONGEST_EXCERPT_S,
+        allow_inf_nan=False,
+        description="Seconds of the style that are heard; left out: 3",
+    )
+    style_streams: int | None = Field(
+        default=None, ge=1, description="The more, the closer to the style, at most the model's 6; left out: 3"
     )
     webhook_url: Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARACTERS)] | None = Field(
         default=None, description="Told of the end of this generation, besides the account's webhooks"
@@ -167,7 +196,7 @@ class MusicBody(BaseModel):
             audio_format: as chosen.
             webhook_url: as checked.
         """
-        conditioning = {name: getattr(self, name) for name in _CONDITIONING if getattr(self, name)}
+        conditioning = {name: getattr(self, name) for name in _CONDITIONING if getattr(self, name) is not None}
         return CreateGeneration(
             prompt=self.prompt,
             model_id=self.model,
@@ -197,6 +226,7 @@ class MusicBody(BaseModel):
             top_k=self.top_k,
             top_p=self.top_p,
             greedy=self.greedy,
+            guidance_beta=self.guidance_beta,
         )
 
 

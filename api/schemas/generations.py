@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api.generations.conditioning import melody_heard_s
+from api.generations.style import excerpts
 from api.generations.view import GenerationView, State, TrackView
 from api.schemas.audio_facts import Channels, Duration, Loudness, Peak, SampleRate, Sha256, TotalSamples
 from api.schemas.rules import filled
@@ -36,6 +37,10 @@ class Parameters(BaseModel):
     melody_separation: Literal["none", "htdemucs"] | None = Field(
         default=None, description="What was taken out of the melody before; null: there is none"
     )
+    guidance_beta: float | None = Field(default=None, description="As asked for; null: the default")
+    style: str | None = Field(default=None, description="The track or upload that they are to sound like")
+    style_excerpt: float | None = Field(default=None, description="Seconds of the style that are heard")
+    style_streams: int | None = Field(default=None, description="How much of the excerpt is heard")
 
 
 class MelodyHeard(BaseModel):
@@ -44,6 +49,16 @@ class MelodyHeard(BaseModel):
     duration: float = Field(description="Seconds of it, from its beginning, that can be heard in a track")
     source_separation: Literal["none", "htdemucs"] = Field(
         description="What was taken out of it before its tune was looked for: nothing, or drums and bass by Demucs"
+    )
+
+
+class StyleHeard(BaseModel):
+    """What was heard of the style."""
+
+    duration: float = Field(description="Seconds of each excerpt")
+    starts: list[list[float]] = Field(
+        description="Of each track, where in the style the excerpt of each of its windows begins, in seconds; one that "
+        "would go beyond its end goes on from its beginning"
     )
 
 
@@ -92,6 +107,7 @@ class Generation(BaseModel):
     test_mode: bool = Field(description="Made with a test key: not counted against the quota")
     parameters: Parameters
     melody: MelodyHeard | None = Field(default=None, description="How the melody is listened to, if there is one")
+    style: StyleHeard | None = Field(default=None, description="What of the style is heard, if there is one")
     tracks: list[GenerationTrack]
     created_at: datetime
     started_at: datetime | None
@@ -134,6 +150,7 @@ def present(view: GenerationView, base_url: str | None = None) -> Generation:
     shown = {
         "parameters": _parameters(view),
         "melody": _melody(view),
+        "style": _style(view),
         "error": _error(view),
         "metadata": dict(view.metadata),
     }
@@ -157,7 +174,7 @@ def _parameters(view: GenerationView) -> Parameters:
     kept = {name: getattr(view, name) for name in ("prompt", "num_tracks", "seed", "format", "melody_separation")}
     named |= {"extend_stride": view.extend_stride_s}
     asked = view.conditioning or {}
-    audio = {name: asked.get(name) for name in ("continuation", "melody")}
+    audio = {name: asked.get(name) for name in ("continuation", "melody", "style", "style_excerpt", "style_streams")}
     return filled(Parameters, view.sampling, **named, **kept, **audio)
 
 
@@ -166,6 +183,11 @@ def _melody(view: GenerationView) -> MelodyHeard | None:
     if heard_s is None:
         return None
     return filled(MelodyHeard, view, duration=round(heard_s, 3), source_separation=view.melody_separation)
+
+
+def _style(view: GenerationView) -> StyleHeard | None:
+    heard = excerpts(view)
+    return None if heard is None else StyleHeard(duration=round(heard[0], 3), starts=heard[1])
 
 
 def _track(track: TrackView, link: str) -> GenerationTrack:

@@ -90,7 +90,7 @@ def describe(model_id: str, spec: ModelSpec, tiers: Iterable[Tier], state: Model
         channels=spec.channels,
         frame_rate=spec.frame_rate,
         num_codebooks=spec.num_codebooks,
-        takes=ModelTakes(continuation=spec.goes_on_from_audio, melody=spec.takes_melody, style=False),
+        takes=ModelTakes(continuation=spec.goes_on_from_audio, melody=spec.takes_melody, style=spec.style is not None),
         melody_separation=_separation(spec),
         extend_stride=_extend_stride(spec),
         formats=list(FORMATS),

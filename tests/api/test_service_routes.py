@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from api.errors import ErrorCode
 from api.version import VERSION
+from models.style_config import MertConfig, StyleConfig
 from tests.api.conftest import MakePlatform
 from tests.api.fakes import FakeGenerator
 from tests.api.platform import get
@@ -34,11 +35,12 @@ async def test_models_are_described_without_the_machine(make_platform: MakePlatf
 async def test_models_say_what_they_take(make_platform: MakePlatform) -> None:
     app = (await make_platform(FakeGenerator(), FakeGenerator(), max_duration_s=60.0)).app
     models = app.state.services.models
-    models["small"] = replace(models["small"], goes_on_from_audio=True, takes_melody=True, max_duration_s=30.0)
+    hears = {"goes_on_from_audio": True, "takes_melody": True, "style": StyleConfig(MertConfig())}
+    models["small"] = replace(models["small"], **hears, max_duration_s=30.0)
     tiny, small = (await get(app, "/api/v1/models")).json()["data"]
     assert tiny["takes"] == {"continuation": False, "melody": False, "style": False}
     assert tiny["extend_stride"] == {"minimum": 5.0, "below": 30.0, "default": 18.0, "longer_than": 30.0}
-    assert small["takes"] == {"continuation": True, "melody": True, "style": False}
+    assert small["takes"] == {"continuation": True, "melody": True, "style": True}
     assert small["extend_stride"] is None
 
 

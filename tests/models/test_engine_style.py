@@ -193,8 +193,7 @@ CROWD = [
     ("decoder", "weights", "config"),
     [
         ("torch", "fp32", {"prefill_rows": 7}),
-        ("kernel", "fp32", {"prefill_rows": 2, "max_rows": 5}),
-        ("kernel", "int8", {"prefill_rows": 30}),
+        ("kernel", "int8", {"prefill_rows": 2, "max_rows": 5}),
     ],
 )
 def test_the_same_tokens_in_any_crowd(decoder: str, weights: str, config: dict[str, Any]) -> None:

@@ -40,10 +40,10 @@ generations = Table(
     Column("duration_s", Float, nullable=False),
     Column("num_tracks", Integer, nullable=False),
     Column("seed", BigInteger, nullable=False),  # of track 0; track i has seed + i
-    Column("sampling", Json, nullable=False),  # guidance, temperature, top_k, top_p, greedy
+    Column("sampling", Json, nullable=False),  # guidance, temperature, top_k, top_p, greedy; guidance_beta if asked for
     Column("format", String(16), nullable=False),  # of the links handed out; any other can be asked for
     Column("extend_stride_s", Float),  # NULL: the default, or one window
-    Column("conditioning", Json),  # melody, continuation: ids of tracks or uploads, and where their audio lies
+    Column("conditioning", Json),  # melody, continuation, style: ids of tracks or uploads, and where their audio lies
     Column("cost_steps", Integer, nullable=False),  # decoder steps of all tracks, exact
     # What it belongs to, in the client's words.
     Column("campaign_id", String(200)),

@@ -10,6 +10,7 @@ from api.generations.steps import SHORTEST_STRIDE_S, steps_of
 from models.engine.sequence import Sequence
 from models.engine.windows import windows_of
 from models.engine_config import EngineConfig
+from models.style_config import MertConfig, StyleConfig
 from models.types import GenerationRequest, SamplingParams
 from tests.api.fakes import spec
 
@@ -51,3 +52,10 @@ def test_a_model_that_listens_to_melodies_has_more_to_work_through() -> None:
     listening = replace(TINY, takes_melody=True)
     assert steps_of(1.0, listening, GUIDED) == 53 + 8  # 235 positions, 32 at a time
     assert steps_of(1.0, listening, PLAIN) == 53 + 4
+
+
+def test_a_model_that_takes_styles_has_three_rows_and_a_little_more_to_work_through() -> None:
+    listening = replace(TINY, style=StyleConfig(MertConfig()))
+    rows = EngineConfig().prefill_rows
+    assert steps_of(1.0, listening, GUIDED) == 53 + -(-23 // (rows // 3))
+    assert steps_of(1.0, listening, PLAIN) == 53 + -(-23 // rows)
