@@ -6,7 +6,7 @@ import { $, clock } from "./dom.js";
 import { SourceField, USES } from "./sources.js";
 
 const NUMBERS = ["guidance", "temperature", "top_k", "top_p"];
-const BESIDE_SOUND = ["guidance_beta", "style_excerpt", "style_streams"];
+const BESIDE_SOUND = ["guidance_beta", "melody_separation", "style_excerpt", "style_streams"];
 const SLIDER_STEPS = 1000;
 const FORMATS = {
   wav: "WAV, 16 bits", wav24: "WAV, 24 bits", wav32f: "WAV, float", flac: "FLAC, 16 bits", flac24: "FLAC, 24 bits",
@@ -99,14 +99,17 @@ export class Form {
     this.showBeside();
   }
 
-  /** What says how a sound is heard is there where a style can be, and on while there is a sound. */
+  /** What says how a sound is heard: there where a model takes such a sound, and on while there is one. */
   showBeside() {
-    const takesStyle = this.models.some((model) => model.takes.style);
+    const separates = (model) => model.melody_separation === "htdemucs";
     for (const name of BESIDE_SOUND) {
       const place = $(name).closest("[data-beside]");
-      place.hidden = !takesStyle;
-      $(name).disabled = !place.dataset.beside.split(" ").some((use) => this.sources[use].value !== null);
+      const uses = place.dataset.beside.split(" ");
+      const able = this.models.filter((model) => uses.some((use) => model.takes[use]));
+      place.hidden = !able.some((model) => name !== "melody_separation" || separates(model));
+      $(name).disabled = !uses.some((use) => this.sources[use].value !== null);
     }
+    if (this.model && !separates(this.model)) $("melody_separation").disabled = true;
   }
 
   showFormats(model) {
@@ -159,7 +162,8 @@ export class Form {
     }
     if (Number($("num_tracks").value) > 1) body.num_tracks = Number($("num_tracks").value);
     for (const name of ["extend_stride", ...BESIDE_SOUND]) {
-      if (!$(name).disabled && $(name).value !== "") body[name] = Number($(name).value);
+      const { disabled, value } = $(name);
+      if (!disabled && value !== "") body[name] = value === "none" ? value : Number(value);
     }
     if ($("greedy").checked) body.greedy = true;
     const seed = $("seed").value.trim();
@@ -184,6 +188,7 @@ export class Form {
     }
     $("greedy").checked = parameters.greedy;
     for (const name of ["extend_stride", ...BESIDE_SOUND]) $(name).value = parameters[name] ?? "";
+    if (parameters.melody_separation !== "none") $("melody_separation").value = "";
     if (parameters.format !== "pcm") $("format").value = parameters.format; // a stream's own
     for (const [use, field] of Object.entries(this.sources)) {
       if (parameters[use]) field.choose(parameters[use], nameOf(parameters[use]));

@@ -91,11 +91,13 @@ async def test_a_melody_is_brought_where_a_model_takes_one(
     await page.evaluate("document.activeElement.click()")
     assert await page.evaluate(f"{BEGINNING}.dataset.state === 'empty'")
     await choose(page, "duration", "1")
+    await choose(page, "guidance_beta", "2")
     await page.click("#generate")
     await page.wait_for(f"{STATE} === 'done'")
     melody = melody_generator.requests[0].melody
     assert isinstance(melody, AudioPrompt)
     assert melody.num_samples == SAMPLE_RATE
+    assert melody_generator.requests[0].sampling.guidance_beta == 2
 
 
 async def test_variations_are_played_kept_used_and_made_again(
