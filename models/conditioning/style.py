@@ -16,7 +16,6 @@ from torch import Tensor
 
 from models.conditioning.mert import MertEncoder
 from models.conditioning.resampling import resampled
-from models.musicgen.decoder import sinusoid
 from models.style_config import StyleConfig
 from models.style_prompt import HeardStyle, StylePrompt
 from models.types import GenerationRequest
@@ -115,7 +114,7 @@ class StyleConditioner:
     # --------------------------------------------------------------------------------------------------- inside
 
     def _transformed(self, hidden: Tensor) -> Tensor:
-        hidden = hidden + sinusoid(len(hidden), self.config.hidden_size)
+        hidden = hidden + _sinusoid(len(hidden), self.config.hidden_size)
         for index in range(self.config.num_layers):
             layer = f"transformer.layers.{index}"
             hidden = hidden + self._attend(self._norm(hidden, f"{layer}.norm1"), f"{layer}.self_attn")
@@ -141,6 +140,13 @@ class StyleConditioner:
             chosen.append(distances.argmin(1))
             hidden = hidden - codebook[chosen[-1]]
         return torch.stack(chosen)
+
+
+def _sinusoid(positions: int, width: int) -> Tensor:
+    """float32 [positions, width]: cosines first, then sines; phases ``position / 10000^(i / (width/2 − 1))``."""
+    half = width // 2
+    phases = torch.arange(positions)[:, None] / 10_000 ** (torch.arange(half) / (half - 1))
+    return torch.cat([phases.cos(), phases.sin()], dim=1)
 
 
 def excerpt_samples(style: StylePrompt, config: StyleConfig) -> int:
