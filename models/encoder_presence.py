@@ -18,7 +18,8 @@ _ENCODER = ("audio_encoder.encoder.layers.", "encoder.layers.", "encoder.model."
 def holds_encoder(files: CheckpointFiles) -> bool:
     """Whether there are an encoder's weights, as far as the files can be read: what is broken in them is said when
     they are loaded."""
-    return any(name.startswith(_ENCODER) for part in parts_of(files) for name in _names(*part))
+    parts = [part for part in parts_of(files) if part[1] is not Format.STYLE_ENCODER]  # MERT has such names too
+    return any(name.startswith(_ENCODER) for part in parts for name in _names(*part))
 
 
 def _names(folder: Path, kind: Format) -> Iterable[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.catalog import describe
@@ -198,6 +199,15 @@ def test_broken_weights_of_mert_are_said(content: Any, complaint: str, folder: P
     if content is not None:
         torch.save(content, file)
     assert complaint in refusal(folder)
+
+
+def test_mert_may_be_saved_as_safetensors_with_newer_names(folder: Path, checkpoint: Checkpoint) -> None:
+    save_file(hubert(folder / STYLE_ENCODER).state_dict(), folder / STYLE_ENCODER / "model.safetensors")
+    (folder / STYLE_ENCODER / "pytorch_model.bin").unlink()
+    newer, older = (StyleConditioner.from_checkpoint(each) for each in (load_checkpoint(folder), checkpoint))
+    assert newer is not None
+    assert older is not None
+    assert torch.equal(newer.heard(sound(1.5, RATE), 6), older.heard(sound(1.5, RATE), 6))
 
 
 def test_a_misshapen_tensor_of_mert_is_named(folder: Path) -> None:
