@@ -44,7 +44,7 @@ def add_model(
     A hub id is downloaded into the hub's cache first (HF_HOME); a download that was cut off goes on where it stopped.
     The sha256 of every file is kept, for `tutti models check`.
     """
-    from models.catalog import TINY, licence_of
+    from models.catalog import BUILT_IN, licence_of
     from models.catalog_file import Catalog, Entry, check_name
     from models.checkpoint_files import CheckpointFiles
     from models.config import ModelConfig
@@ -53,8 +53,8 @@ def add_model(
     if wanted is not None and wanted not in _FORMATS:
         raise usage_error(f"--format is one of {', '.join(_FORMATS)}, got {wanted!r}")
     chosen, catalog = check_name(name or Path(source).name.lower()), Catalog.load()
-    if chosen == TINY:
-        raise usage_error(f"{TINY!r} is the name of the model that comes with the repository: give --name")
+    if chosen in BUILT_IN:
+        raise usage_error(f"{chosen!r} is the name of a model that comes with the repository: give --name")
     given = CheckpointFiles(Path(source), codec, text_encoder, style_encoder)
     files, commit = _files(source, given, revision, wanted)
     here = catalog.entries.get(chosen)
@@ -93,10 +93,11 @@ def list_models(json: AsJson = False) -> None:
 
     files: `checked` and unchanged since, by size and time; `recorded` and never checked; `touched` since; `missing`.
     """
+    from models.catalog import BUILT_IN
     from models.catalog_file import Catalog
 
     catalog = Catalog.load()
-    rows = [_built_in(), *(_fields(catalog, name) for name in sorted(catalog.entries))]
+    rows = [*map(_built_in, BUILT_IN), *(_fields(catalog, name) for name in sorted(catalog.entries))]
     if not json:
         rows = [{**row, "size": _megabytes(row["size"])} for row in rows]
     show(rows, _COLUMNS, as_json=json)
@@ -190,21 +191,21 @@ def _fields(catalog: Catalog, name: str) -> dict[str, Any]:
     return {**fields, "files": catalog.state(name), "sha256": hashes, "serves": _serves(catalog.files_of(name))}
 
 
-def _built_in() -> Mapping[str, Any]:
-    from models.catalog import TINY, TINY_PATH, describe
+def _built_in(name: str) -> Mapping[str, Any]:
+    from models.catalog import BUILT_IN, describe
     from models.checkpoint_files import CheckpointFiles, files_that_matter
 
-    files = CheckpointFiles(TINY_PATH)
+    files = CheckpointFiles(BUILT_IN[name])
     size = sum(file.stat().st_size for file in files_that_matter(files.folder, files.format))
     return {
-        "name": TINY,
+        "name": name,
         "variant": None,
         "format": str(files.format),
         "size": size,
         "licence": describe(files).licence,
         "files": "built in",
         "serves": _serves(files),
-        "path": str(TINY_PATH),
+        "path": str(files.folder),
     }
 
 

@@ -15,8 +15,11 @@ from models.style_config import StyleConfig
 from models.types import LONGEST_TRACK_S, NO_SEPARATION
 from models.variants import LICENCE, recognise
 
-TINY = "tiny"
-TINY_PATH = Path(__file__).resolve().parent / "tiny" / "checkpoint"
+TINY, TINY_MELODY = "tiny", "tiny-melody"
+_TINY_FOLDER = Path(__file__).resolve().parent / "tiny"
+TINY_PATH, TINY_MELODY_PATH = _TINY_FOLDER / "checkpoint", _TINY_FOLDER / "melody"
+BUILT_IN = {TINY: TINY_PATH, TINY_MELODY: TINY_MELODY_PATH}
+"""The models that come with the repository."""
 
 CARD = "tutti.json"
 """In the checkpoint's folder, if the operator wants to say more: {"licence": …, "description": …}."""
@@ -54,7 +57,7 @@ class ModelSpec:
 
 
 def locate(model: str | Path, beside: Path | None = None) -> CheckpointFiles:
-    """The checkpoint of "tiny", of a name in the catalog, or at a path.
+    """The checkpoint of a model that is built in, of a name in the catalog, or at a path.
 
     Args:
         beside: a folder that relative paths may start from; one that leads nowhere there is taken as it is.
@@ -63,8 +66,8 @@ def locate(model: str | Path, beside: Path | None = None) -> CheckpointFiles:
         ModelNotFoundError: saying what is there.
         CheckpointError: the catalog is broken.
     """
-    if model == TINY:
-        return _in_folder(TINY_PATH, model)
+    if isinstance(model, str) and model in BUILT_IN:
+        return _in_folder(BUILT_IN[model], model)
     catalog = Catalog.load()
     if isinstance(model, str) and model in catalog.entries:
         files = catalog.files_of(model)
@@ -84,7 +87,7 @@ def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> Mode
     """What the checkpoint's configuration, its card and the catalog say.
 
     Args:
-        id: how it is asked for; without one, "tiny" or the folder's name.
+        id: how it is asked for; without one, a built-in model's name or the folder's.
 
     Raises:
         CheckpointError: naming the file or value that is broken.
@@ -92,7 +95,8 @@ def describe(place: str | Path | CheckpointFiles, id: str | None = None) -> Mode
     files = CheckpointFiles.of(place)
     config = ModelConfig.from_folder(files)
     card = _card(files.folder)
-    default_id = TINY if files.folder.resolve() == TINY_PATH else files.folder.resolve().name
+    folder = files.folder.resolve()
+    default_id = next((name for name, path in BUILT_IN.items() if path == folder), folder.name)
     return ModelSpec(
         id=id if id is not None else default_id,
         path=files.folder,
@@ -133,8 +137,8 @@ def _in_folder(folder: Path, asked: str | Path) -> CheckpointFiles:
         files = ", ".join(sorted(each.name for each in folder.iterdir())[:5]) or "nothing"
         raise ModelNotFoundError(f"{folder} is no checkpoint: it has no {CONFIG} and no {LANGUAGE_MODEL}, but {files}")
     raise ModelNotFoundError(
-        f"no model {str(asked)!r}: give '{TINY}', a name of `tutti models list`, or a folder in transformers or "
-        "audiocraft format"
+        f"no model {str(asked)!r}: give {' or '.join(map(repr, BUILT_IN))}, a name of `tutti models list`, or a folder "
+        "in transformers or audiocraft format"
     )
 
 

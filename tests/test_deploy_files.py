@@ -17,6 +17,7 @@ from typer.main import get_command
 from api.cli import app
 from api.settings import Settings
 from deployments.local_ray import NODE_ENVIRONMENT
+from models.catalog import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("Dockerfile", "compose.yaml", "README.md", "api/GUIDE.md")
@@ -189,7 +190,7 @@ def test_the_kernel_and_packed_weights_outlive_their_container(tutti: dict[str, 
 def test_checkpoints_are_where_the_serve_config_looks(tutti: dict[str, Any]) -> None:
     (mounted,) = (volume.split(":")[1] for volume in tutti["volumes"] if "checkpoints" in volume)
     application = yaml.safe_load((ROOT / "serve_config.yaml").read_text())["applications"][0]
-    folders = {model["checkpoint"] for model in application["args"]["models"].values()} - {"tiny"}
+    folders = {model["checkpoint"] for model in application["args"]["models"].values()} - set(BUILT_IN)
     workdir = _only("WORKDIR").text
     assert folders
     assert all(Path(workdir, folder).is_relative_to(mounted) for folder in folders)

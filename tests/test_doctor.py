@@ -100,7 +100,8 @@ def test_config_with_a_typo(tmp_path: Path) -> None:
 
 
 def test_config_of_the_repository() -> None:
-    _is(doctor.check_config(doctor.REPOSITORY / "serve_config.yaml"), Status.OK, "on: tiny; off: small, medium, large")
+    said = "on: tiny, tiny-melody; off: small, medium, large"
+    _is(doctor.check_config(doctor.REPOSITORY / "serve_config.yaml"), Status.OK, said)
 
 
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ CHANGED = {
         }.items()
     },
     "applications.0.args.models.tiny.deployment.ray_actor_options.label_selector.pool": "cpu",
+    "applications.0.args.models.tiny-melody.enabled": False,
 }
 
 

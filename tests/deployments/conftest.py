@@ -45,7 +45,9 @@ class ConfigWriter:
         self, *, checkpoint: Path | None = None, engine: dict[str, Any] | None = None, replicas: int = 1
     ) -> Path:
         config = copy.deepcopy(yaml.safe_load(platform_module.DEFAULT_CONFIG.read_text()))
-        tiny = config["applications"][0]["args"]["models"]["tiny"]
+        models = config["applications"][0]["args"]["models"]
+        models["tiny-melody"]["enabled"] = False
+        tiny = models["tiny"]
         tiny["checkpoint"] = str(checkpoint or self._checkpoint)
         # Slower than it is shipped: streams that begin together meet in the engine, on a busy machine, too.
         tiny["engine"].update({"weights": "fp32", "max_rows": 16, **(engine or {})})

@@ -32,10 +32,19 @@ def test_the_shipped_config_is_a_serve_config() -> None:
     assert config.http_options.host == "127.0.0.1"
 
 
-def test_every_size_is_there_and_only_the_embedded_one_is_on() -> None:
+def test_every_size_is_there_and_what_comes_with_the_repository_is_on() -> None:
     args = AppArgs.model_validate(shipped_args())
-    assert set(args.models) == {"tiny", "small", "medium", "large"}
-    assert set(args.enabled) == {"tiny"}
+    assert set(args.models) == {"tiny", "tiny-melody", "small", "medium", "large"}
+    assert list(args.enabled) == ["tiny", "tiny-melody"]  # the first is who is meant by requests that name none
+
+
+def test_only_the_model_that_is_meant_when_none_is_named_is_awake_from_the_start() -> None:
+    replicas = {
+        name: model["deployment"]["autoscaling_config"]["min_replicas"]
+        for name, model in shipped_args()["models"].items()
+        if model["enabled"]
+    }
+    assert replicas == {"tiny": 1, "tiny-melody": 0}
 
 
 def test_the_gateway_sees_no_gpu_and_outlives_every_model() -> None:
@@ -45,7 +54,7 @@ def test_the_gateway_sees_no_gpu_and_outlives_every_model() -> None:
     assert gateway["graceful_shutdown_timeout_s"] > max(graces)
 
 
-@pytest.mark.parametrize("model", ["tiny", "small", "medium", "large"])
+@pytest.mark.parametrize("model", ["tiny", "tiny-melody", "small", "medium", "large"])
 def test_a_replica_admits_its_batch_and_a_small_prefetch(model: str) -> None:
     """Work admitted to a replica never moves to another one, so little waits inside."""
     values = shipped_args()["models"][model]
@@ -60,7 +69,7 @@ def test_what_runs_on_a_gpu_captures_its_steps(model: str) -> None:
     assert (engine.device, engine.graph) == ("cuda", True)
 
 
-@pytest.mark.parametrize("model", ["tiny", "small", "medium", "large"])
+@pytest.mark.parametrize("model", ["tiny", "tiny-melody", "small", "medium", "large"])
 def test_every_size_is_switched_by_one_line(model: str) -> None:
     args = shipped_args()
     args["models"][model]["enabled"] = True
@@ -130,6 +139,7 @@ def test_serve_itself_takes_an_automatic_number_of_replicas_so(options: dict[str
 
 def test_no_model_at_all_is_refused() -> None:
     args = shipped_args()
-    args["models"]["tiny"]["enabled"] = False
+    for model in args["models"].values():
+        model["enabled"] = False
     with pytest.raises(ValidationError, match="no model is switched on"):
         AppArgs.model_validate(args)

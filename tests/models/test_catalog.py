@@ -61,7 +61,7 @@ def test_a_relative_path_may_be_meant_beside_another(folder: Path) -> None:
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"no model 'tinny': give 'tiny', a name of .*, or a folder"):
+    with pytest.raises(ModelNotFoundError, match=r"no model 'tinny': give 'tiny' or 'tiny-melody', a name"):
         resolve("tinny")
     with pytest.raises(ModelNotFoundError, match=r"has no config\.json and no state_dict\.bin, but nothing"):
         resolve(tmp_path)
