@@ -10,6 +10,7 @@ from typing import Any
 
 from api.auth.principal import Principal
 from api.generations import conditioning
+from api.generations.sounds import MELODY
 from api.generations.steps import SHORTEST_STRIDE_S, WINDOW_S, frames_of, is_windowed, steps_of
 from api.generations.style import STYLE
 from api.generations.view import CreateGeneration, Mode
@@ -57,7 +58,7 @@ class Plan:
     def with_audio(self, accepted: conditioning.Accepted) -> Plan:
         """With what was found behind the ids in its wish."""
         kept = dict(accepted.kept)
-        if conditioning.MELODY in kept:
+        if MELODY in kept:
             kept["source_separation"] = self.wish.melody_separation or self.spec.separation
         return replace(self, wish=replace(self.wish, conditioning=kept), known_frames=accepted.known_frames)
 
@@ -80,7 +81,7 @@ def make_plan(wish: CreateGeneration, tier: Tier, models: Mapping[str, ModelSpec
     spec = models[model_id]
     heard = wish.conditioning or {}
     conditioning.check(heard, spec)
-    if wish.sampling.guidance_beta is not None and not heard.keys() & {"melody", STYLE}:
+    if wish.sampling.guidance_beta is not None and not heard.keys() & {MELODY, STYLE}:
         raise InvalidRequestError(
             "guidance_beta weighs the prompt against a melody or style, and there is none: leave it out",
             "guidance_beta",
@@ -158,7 +159,7 @@ def _check_separation(wish: CreateGeneration, spec: ModelSpec) -> None:
     param = "melody_separation"
     if wish.melody_separation is None:
         return
-    if not wish.conditioning or conditioning.MELODY not in wish.conditioning:
+    if not wish.conditioning or MELODY not in wish.conditioning:
         raise InvalidRequestError("melody_separation says how a melody is heard, and there is none", param)
     if wish.melody_separation not in (NO_SEPARATION, spec.separation):
         raise InvalidRequestError(
