@@ -115,8 +115,8 @@ def test_torch_is_one_version_everywhere() -> None:
 def test_everything_that_is_imported_is_named_in_the_project_file() -> None:
     project = _project()
     # torch for CUDA brings triton; xformers is one of its attention backends, locust tests load, for whoever has them.
-    named = {canonicalize_name(Requirement(line).name) for line in project["run"] + project["extras"]}
-    named |= {"triton", "xformers", "locust"}
+    asked_for = [*project["run"], *project["extras"], "triton", "xformers", "locust"]
+    named = {canonicalize_name(Requirement(line).name) for line in asked_for}
     named_dev = named | {canonicalize_name(Requirement(line).name) for line in project["dev"]}
     providers = metadata.packages_distributions()
     for path in _tracked():
