@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.checkpoint import Checkpoint, load_checkpoint
+from models.catalog import describe
+from models.checkpoint import load_checkpoint
 from models.engine.engine import Engine
 from models.engine.loader import build_model
 from models.engine_config import EngineConfig
@@ -43,7 +44,9 @@ class Track:
 class Player:
     """The serving engine of a checkpoint, on a CPU."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, folder: Path) -> None:
+        checkpoint = load_checkpoint(folder)
+        self.hears = describe(folder).goes_on_from_audio
         self._config = EngineConfig(max_rows=16, max_queue=1000, return_codes=True)
         self._model = build_model(checkpoint, self._config)
         self.channels = checkpoint.config.decoder.audio_channels
@@ -111,9 +114,10 @@ def kinds(player: Player, prompts: Sequence[str], seconds: float) -> Iterator[tu
     exact = [CodePrompt(track.codes, player.num_codebooks) for track in firsts]
     made = player.make([request(i, 2 * seconds, exact[i]) for i in every])
     yield "an earlier track's codes gone on from", seconds, [track.samples for track in made]
-    sound = [AudioPrompt(track.pcm, player.channels, SAMPLE_RATE) for track in firsts]
-    made = player.make([request(i, 2 * seconds, sound[i]) for i in every])
-    yield "sound gone on from", seconds, [track.samples for track in made]
+    if player.hears:
+        sound = [AudioPrompt(track.pcm, player.channels, SAMPLE_RATE) for track in firsts]
+        made = player.make([request(i, 2 * seconds, sound[i]) for i in every])
+        yield "sound gone on from", seconds, [track.samples for track in made]
     longs = player.make([request(i, _WINDOW_S + seconds) for i in every])
     first = round((_WINDOW_S - seconds) * SAMPLE_RATE)
     yield "a long track's next window", seconds, [track.samples[first:] for track in longs]
@@ -128,7 +132,7 @@ def main() -> None:
     pieces = [piece for piece in held_out_pieces(4 * args.prompts) if not piece.builds][: args.prompts]
     prompts = [full_prompt(piece, np.random.default_rng([piece.seed, 7])) for piece in pieces]
     print("| | " + " | ".join(_COLUMNS) + " |\n|---|" + "---|" * len(_COLUMNS))
-    for name, at_s, tracks in kinds(Player(load_checkpoint(Path(args.checkpoint))), prompts, args.seconds):
+    for name, at_s, tracks in kinds(Player(args.checkpoint), prompts, args.seconds):
         click, onset, tempo, keys, sound = np.mean([seam_figures(track, at_s) for track in tracks], axis=0)
         print(f"| {name} | {click:.2f} | {100 * onset:.0f} % | {100 * tempo:.0f} % | {keys:.2f} | {sound:.1f} dB |")
 
