@@ -57,7 +57,7 @@ def test_a_part_that_was_cut_is_named(part: str, exported: Path, write_config: C
 
 
 def test_a_name_that_nobody_added_is_said(exported: Path, write_config: ConfigWriter) -> None:
-    with pytest.raises(CheckpointError, match="no model 'polka': give 'tiny', a name of `tutti models list`"):
+    with pytest.raises(CheckpointError, match="no model 'polka': give 'tiny' or 'tiny-melody', a name of"):
         load_config(write_config(checkpoint=Path("polka")))
 
 
