@@ -61,6 +61,7 @@ class Tier(_Strict):
         max_tracks: of one generation.
         running: generations at the same time.
         queued: that may wait besides.
+        listeners: streams of events, audio and WebSockets that a gateway holds open for an account at the same time.
         queue_share: fraction of the capacity that the tier gets at least, while others have work too.
         queue_weight: of an account beside others: audio-seconds are charged divided by it.
         queue_leaves: fraction of what the ready replicas play at once that the tier leaves free for those with a larger
@@ -78,6 +79,7 @@ class Tier(_Strict):
     max_tracks: Annotated[int, Field(ge=1, le=64)]
     running: Annotated[int, Field(ge=1, le=10_000)]
     queued: Annotated[int, Field(ge=0, le=100_000)]
+    listeners: _Count | None
     requests_per_minute: _Count
     queue_share: Annotated[float, Field(gt=0, le=1)]
     queue_weight: Annotated[float, Field(gt=0, le=10**6)]

@@ -94,6 +94,7 @@ async def events(
     resume = ResumePoint.parse(last_event_id_header or last_event_id, view.num_tracks)
     if resume.is_final(view, audio=audio):
         return Response(status_code=204)
+    services.access.check_room(principal.account_id, services.limits.tier(principal.tier).listeners)
     return EventStream(
         services.feed,
         view,
@@ -163,6 +164,7 @@ async def track_audio(
         spec = services.models[view.model_id]
         headers = {"Content-Type": rendition.media_type(spec.sample_rate, spec.channels), "Accept-Ranges": "none"}
         return Response(headers=headers)
+    services.access.check_room(principal.account_id, services.limits.tier(principal.tier).listeners)
     return AudioResponse(
         services.feed,
         view,

@@ -67,6 +67,7 @@ async def connect(websocket: WebSocket, ticket: str = "") -> None:
         message = f"no such ticket, or it was used or expired: get one with POST {_PATH}/tickets and use it at once"
         raise refused(ErrorCode.INVALID_CREDENTIALS, message)
     websocket.state.principal = holder.principal
+    services.access.check_room(holder.principal.account_id, services.limits.tier(holder.principal.tier).listeners)
     await websocket.accept()
     session = Session(
         websocket,

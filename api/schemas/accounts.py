@@ -74,6 +74,7 @@ class Tier(BaseModel):
     max_tracks: int = Field(description="Of one generation")
     running: int = Field(description="Generations at the same time")
     queued: int = Field(description="Generations that may wait besides")
+    listeners: int | None = Field(description="Streams of events, audio and WebSockets open at once, on each server")
     requests_per_minute: int
 
     @classmethod

@@ -9,6 +9,7 @@ be refused with. (That an access token runs out meanwhile ends nothing: its sess
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from api.tasks import stop
 
 BATCH: Final = 500
 """Credentials per round of queries."""
+
+_ROOM_AGAIN_S: Final = 5.0
 
 Lost = asyncio.Future[None]
 """Never has a result. Its error, see ``refusal``, is why the listener would not be let in any more."""
@@ -64,6 +67,7 @@ class AccessChecks:
     def __init__(self, db: Database, clock: Clock, every_s: float, log: FilteringBoundLogger) -> None:
         self._db, self._clock, self._every_s, self._log = db, clock, every_s, log
         self._held: dict[Access, set[Lost]] = {}
+        self._accounts: Counter[str] = Counter()
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -71,11 +75,29 @@ class AccessChecks:
         """How many there are."""
         return sum(map(len, self._held.values()))
 
+    def check_room(self, account_id: str, most: int | None) -> None:
+        """Before a stream is opened: one account must not take every place that a server has for listeners.
+
+        Args:
+            most: streams of an account that this process holds open at once; None: without limit.
+
+        Raises:
+            ApiError: rate_limited.
+        """
+        if most is not None and self._accounts[account_id] >= most:
+            raise ApiError(
+                ErrorCode.RATE_LIMITED,
+                f"this account listens to {most} streams of this server already, as many as its tier may: close one",
+                details={"policy": "listeners", "limit": most},
+                retry_after_s=_ROOM_AGAIN_S,
+            )
+
     @contextmanager
     def hold(self, access: Access) -> Iterator[Lost]:
         """As long as a stream is open; it ends when what this yields is done."""
         lost: Lost = asyncio.get_running_loop().create_future()
         self._held.setdefault(access, set()).add(lost)
+        self._accounts[access.account_id] += 1
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run(), name="access checks")
         try:
@@ -84,6 +106,9 @@ class AccessChecks:
             self._held[access].discard(lost)
             if not self._held[access]:
                 del self._held[access]
+            self._accounts[access.account_id] -= 1
+            if not self._accounts[access.account_id]:
+                del self._accounts[access.account_id]
             if not lost.cancel():
                 lost.exception()  # seen
 

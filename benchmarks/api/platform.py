@@ -44,6 +44,7 @@ UNLIMITED: dict[str, Any] = {
     "audio_s_per_day": None,
     "queued": 100_000,
     "running": 10_000,
+    "listeners": None,
 }
 """For a tier: what is measured is the platform, not what one account may ask of it."""
 

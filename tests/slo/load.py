@@ -23,7 +23,7 @@ TIERS = {"enterprise": 0.5, "pro": 0.3, "free": 0.2}
 MODES: dict[Mode, float] = {"stream": 0.7, "async": 0.3}
 LENGTHS_S = {1.0: 0.4, 2.0: 0.4, 4.0: 0.2}
 TIMEOUT_S = 120.0
-_LIMITS = ("generations_per_hour", "generations_per_day", "audio_s_per_day")
+_LIMITS = ("generations_per_hour", "generations_per_day", "audio_s_per_day", "listeners")
 
 
 def tiers_file(source: str) -> str:

@@ -55,6 +55,7 @@ async def test_anybody_may_see_the_tiers(connect: Connect) -> None:
         "max_tracks": 2,
         "running": 1,
         "queued": 4,
+        "listeners": 20,
         "requests_per_minute": 120,
     }
     assert tiers[2]["generations_per_hour"] is None

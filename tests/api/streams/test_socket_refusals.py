@@ -18,9 +18,10 @@ from api.streams import socket as socket_module
 from api.streams.tickets import TICKET_TTL_S, Holder, Tickets
 from tests.api.conftest import Serve
 from tests.api.fakes import FakeGenerator
+from tests.api.platform import get
 from tests.api.streams.conftest import dialling
 from tests.api.streams.line import PATH, Dial, Line
-from tests.api.streams.stage import Stage
+from tests.api.streams.stage import Stage, eventually
 
 TIERS = Path(__file__).resolve().parents[3] / "api" / "limits" / "tiers.yaml"
 
@@ -91,15 +92,20 @@ async def test_subscriptions_are_limited(stage: Stage, dial: Dial, monkeypatch: 
         assert (await line.next())["event"] == "snapshot"
 
 
+def enterprise(folder: Path, **limits: int) -> Path:
+    """The tiers file, with other limits for the tier that a stage's accounts have."""
+    tiers = yaml.safe_load(TIERS.read_text(encoding="utf-8"))
+    tiers["tiers"]["enterprise"] |= limits
+    file = folder / "tiers.yaml"
+    file.write_text(yaml.safe_dump(tiers, sort_keys=False), encoding="utf-8")
+    return file
+
+
 async def test_subscriptions_count_as_requests(
     make_stage: Callable[..., Awaitable[Stage]], serve: Serve, tmp_path: Path
 ) -> None:
     """By the tier of the account, over all of its connections; what is refused is refused before anybody is asked."""
-    tiers = yaml.safe_load(TIERS.read_text(encoding="utf-8"))
-    tiers["tiers"]["enterprise"]["requests_per_minute"] = 3
-    file = tmp_path / "tiers.yaml"
-    file.write_text(yaml.safe_dump(tiers, sort_keys=False), encoding="utf-8")
-    stage = await make_stage(FakeGenerator(), tiers_file=file)
+    stage = await make_stage(FakeGenerator(), tiers_file=enterprise(tmp_path, requests_per_minute=3))
     owner = await stage.account()
     views = [await stage.create(owner) for _ in range(2)]
     async with dialling(stage, serve) as dial, dial(principal=owner) as first, dial(principal=owner) as second:
@@ -112,6 +118,30 @@ async def test_subscriptions_count_as_requests(
         assert 0 < told["retry_after"] <= 60
         await second.send(action="ping")
         assert await second.next() == {"event": "pong"}
+
+
+async def test_an_account_holds_as_many_streams_open_as_its_tier_may(
+    make_stage: Callable[..., Awaitable[Stage]], serve: Serve, tmp_path: Path
+) -> None:
+    """Of any kind; others are not concerned, and one that is closed makes room."""
+    stage = await make_stage(FakeGenerator(), tiers_file=enterprise(tmp_path, listeners=1))
+    owner, other = await stage.account(), await stage.account()
+    view = await stage.create(await stage.local())
+    async with dialling(stage, serve) as dial:
+        async with dial(principal=owner), dial(principal=other), dial():
+            with pytest.raises(InvalidStatus) as caught:
+                async with dial(principal=owner):
+                    pass
+            for path in ("events", "audio"):
+                refused = await get(stage.app, f"/api/v1/generate/{view.id}/{path}")  # by the third, on this machine
+                assert (refused.status_code, refused.headers["x-error-code"]) == (429, "rate_limited")
+                assert refused.json()["error"]["details"] == {"policy": "listeners", "limit": 1}
+        response = caught.value.response
+        assert (response.status_code, response.headers["x-error-code"]) == (429, "rate_limited")
+        assert int(response.headers["retry-after"]) > 0
+        await eventually(lambda: stage.services.access.listeners == 0)
+        async with dial(principal=owner):
+            pass
 
 
 @pytest.mark.parametrize(
