@@ -59,7 +59,7 @@ class Platform(Collector):
             kind = Counter if name.endswith("_total") and not name.endswith("mem_total") else Gauge
             self._metrics[name] = kind(name.removesuffix("_total") if kind is Counter else name, name, labels,
                                        registry=self.registry)  # fmt: skip
-        self.feed(5.0)
+        self.feed(60.0)  # enough of it that whatever is rare has been told before the first scrape
 
     def _made(self, metric: Metric) -> Counter | Gauge | Histogram:
         if metric.kind == "histogram":
@@ -141,8 +141,7 @@ class Platform(Collector):
         stall = max(0.0, -slack)
         self._observe("tutti_stream_min_slack_seconds", slack, **stream)
         self._observe("tutti_stream_stall_seconds", stall, **stream)
-        if stall:
-            self._count("tutti_stream_underruns_total", 1, **stream)
+        self._count("tutti_stream_underruns_total", 1 if stall else 0, **stream)
         on_time = first <= {"enterprise": 1.0, "pro": 2.5, "free": 10.0}[request.tier]
         self._judge("ttfa", labels, good=on_time)
         self._judge("continuity", labels, good=stall < 0.25)

@@ -1,5 +1,5 @@
-"""All that the family can do, over HTTP, workers and Serve, on a model that is stereo and follows melodies: in one
-crowd the same music, to the last bit, as each alone."""
+"""All that the family can do, over HTTP, workers and Serve, on a model that is stereo and follows melodies and on one
+that hears styles: in one crowd the same music, to the last bit, as each alone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deployments.platform import Platform, load_config
 from tests.deployments.conftest import ConfigWriter
 from tests.deployments.test_worker import wait as ended
 from tests.factories import make_checkpoint
+from tests.style_files import make_style
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -29,6 +30,14 @@ def family(platform: Platform, write_config: ConfigWriter, tmp_path_factory: pyt
     checkpoint = make_checkpoint(tmp_path_factory.mktemp("family") / "checkpoint", stereo=True, melody=True)
     platform.deploy(load_config(write_config(checkpoint=checkpoint)))
     return platform
+
+
+@pytest.fixture(scope="module")
+def stylish(family: Platform, write_config: ConfigWriter, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """The same platform, from now on with a style model."""
+    checkpoint = make_style(tmp_path_factory.mktemp("style") / "checkpoint")
+    family.deploy(load_config(write_config(checkpoint=checkpoint)))
+    return family
 
 
 def upload(http: httpx2.Client) -> str:
@@ -58,6 +67,17 @@ def heard(http: httpx2.Client, track: str) -> Any:
     return soundfile.read(io.BytesIO(file.content), dtype="float32")[0]
 
 
+def in_a_crowd_as_alone(http: httpx2.Client, kinds: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The tracks of each kind of request, which were made together; alone they are the same, and no two are alike."""
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        crowd = dict(zip(kinds, pool.map(lambda body: made(http, **body), kinds.values()), strict=True))
+    sums = {kind: [track["sha256"] for track in tracks] for kind, tracks in crowd.items()}
+    alone = {kind: [track["sha256"] for track in made(http, **body)] for kind, body in kinds.items()}
+    assert sums == alone
+    assert len({each for kind in sums.values() for each in kind}) == sum(map(len, sums.values()))  # nothing was ignored
+    return crowd
+
+
 def test_every_kind_of_request_in_one_crowd_is_what_it_is_alone(family: Platform, http: httpx2.Client) -> None:
     (model,) = http.get("/api/v1/models").json()["data"]
     assert model["takes"] == {"continuation": True, "melody": True, "style": False}
@@ -72,12 +92,7 @@ def test_every_kind_of_request_in_one_crowd_is_what_it_is_alone(family: Platform
         "continuation of a track": {"duration": 2.0, "continuation": preview["id"], "melody": tune},
         "long": {"duration": 31.0, "melody": tune, "extend_stride": 20.0},
     }
-    with ThreadPoolExecutor(len(kinds)) as pool:
-        crowd = dict(zip(kinds, pool.map(lambda body: made(http, **body), kinds.values()), strict=True))
-    sums = {kind: [track["sha256"] for track in tracks] for kind, tracks in crowd.items()}
-    alone = {kind: [track["sha256"] for track in made(http, **body)] for kind, body in kinds.items()}
-    assert sums == alone
-    assert len({each for kind in sums.values() for each in kind}) == 8  # nothing was ignored: all differ
+    crowd = in_a_crowd_as_alone(http, kinds)
 
     beginning, extended = (heard(http, each["id"]) for each in (preview, crowd["continuation of a track"][0]))
     rate = model["sample_rate"]
@@ -85,3 +100,21 @@ def test_every_kind_of_request_in_one_crowd_is_what_it_is_alone(family: Platform
     settled = rate * 46 // 50  # a frame sounds into the four before it
     assert np.array_equal(extended[:settled], beginning[:settled])
     assert not np.array_equal(extended[:, 0], extended[:, 1])
+
+
+def test_styles_are_heard_beside_every_other_kind(stylish: Platform, http: httpx2.Client) -> None:
+    (model,) = http.get("/api/v1/models").json()["data"]
+    assert model["takes"] == {"continuation": True, "melody": False, "style": True}
+    sound = upload(http)
+    (earlier,) = made(http, duration=2.0)
+    like = {"style": sound, "style_excerpt": 1.5}
+    in_a_crowd_as_alone(
+        http,
+        {
+            "text": {"duration": 2.0},
+            "style, three rows": {"duration": 2.0, **like},
+            "style, two rows": {"duration": 2.0, **like, "guidance_beta": 1},
+            "variations": {"duration": 1.5, **like, "num_tracks": 2},
+            "gone on from what it is like": {"duration": 3.0, "style": earlier["id"], "continuation": earlier["id"]},
+        },
+    )
