@@ -38,6 +38,12 @@ from api.openapi_changes import generate
 from tests.api.conventions.resources import WITH_WEBHOOKS, owned
 from tests.api.platform import Platform, start
 
+# The server's thread draws from `random` whenever it likes; where that falls into
+# the drawing of a request, Hypothesis takes it for the strategy's.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Do not use the .random. module inside strategies:hypothesis.errors.HypothesisDeprecationWarning"
+)
+
 EXAMPLES = 20  # requests per operation and mode
 TIMEOUT_S = 60.0
 CHECKS = [
